@@ -1,0 +1,87 @@
+import { type Command, CommanderError } from "commander";
+import type { CommandIo } from "./io.ts";
+import { style } from "./text.ts";
+
+/** Wrong usage that only shows after parsing (two options that exclude each other): exit code 2. */
+export class UsageError extends Error {
+  readonly code = "USAGE";
+  static {
+    this.prototype.name = "UsageError";
+  }
+}
+
+/** What `--json` prints: one document whose shape `kind` and `version` name. */
+export interface JsonEnvelope {
+  readonly kind: string;
+  readonly version: number;
+}
+
+/** Prints one JSON document; bigints as decimal strings, byte arrays as hex. */
+export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): void {
+  io.stdout.write(`${JSON.stringify(document, jsonValue, 2)}\n`);
+}
+
+/**
+ * Parses `argv`, runs the chosen subcommand and maps what happened to an exit code.
+ *
+ * @returns 0 done, 1 failed (a coded error is printed with its hint; anything else is a bug and is printed with its
+ *   stack), 2 wrong usage, 130 interrupted.
+ */
+export async function runCommand(program: Command, argv: readonly string[], io: CommandIo): Promise<number> {
+  configure(program, io);
+  try {
+    await program.parseAsync(argv, { from: "user" });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (io.signal.aborted) {
+      io.stderr.write("interrupted; nothing half-written was left\n");
+      return 130;
+    }
+    return reportError(error, io, argv.includes("--json"));
+  }
+}
+
+function configure(command: Command, io: CommandIo): void {
+  command.exitOverride();
+  command.configureOutput({
+    writeOut: (text) => void io.stdout.write(text),
+    writeErr: (text) => void io.stderr.write(text),
+    getOutHelpWidth: () => io.stdout.columns ?? 100,
+    getErrHelpWidth: () => io.stderr.columns ?? 100,
+  });
+  command.showSuggestionAfterError(true);
+  for (const child of command.commands) configure(child, io);
+}
+
+function reportError(error: unknown, io: CommandIo, json: boolean): number {
+  if (!isCodedError(error)) {
+    io.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    io.stderr.write("This is a bug in leveret; please report it with the lines above.\n");
+    return 1;
+  }
+  if (json) {
+    const { code, message, hint } = error;
+    writeJson(io, { kind: "error", version: 1, ...error, code, message, hint });
+  } else {
+    io.stderr.write(`${style(io.stderr, io.env, "red", "error")}: ${error.message} [${error.code}]\n`);
+    if (error.hint !== undefined) io.stderr.write(`  ${error.hint.replaceAll("\n", "\n  ")}\n`);
+  }
+  return error instanceof UsageError ? 2 : 1;
+}
+
+interface CodedError extends Error {
+  readonly code: string;
+  readonly hint?: string;
+}
+
+function isCodedError(error: unknown): error is CodedError {
+  return error instanceof Error && "code" in error && typeof error.code === "string";
+}
+
+function jsonValue(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return value.toString();
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("hex");
+  if (value instanceof Error) return { message: value.message };
+  return value;
+}

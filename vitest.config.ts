@@ -1,0 +1,28 @@
+import { defineConfig } from "vitest/config";
+
+// `unit` is pure and quick; `e2e` runs the real QEMU, Nix, firmware and foreign tools, one file at a time, because
+// emulated machines on two cores slow each other down.
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["{packages,apps,examples}/*/test/**/*.test.ts"],
+          exclude: ["**/*.e2e.test.ts", "**/node_modules/**"],
+          testTimeout: 20_000,
+        },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["{packages,apps,examples}/*/test/**/*.e2e.test.ts"],
+          exclude: ["**/node_modules/**"],
+          testTimeout: 300_000,
+          hookTimeout: 900_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
