@@ -1,8 +1,8 @@
 import type { Options } from "tsup";
 
-/** The only place with bundler options; a package adds nothing but its entries. */
+/** The only place with bundler options: a library (`index`) and the command line over it (`cli`, imported by `bin/`). */
 export const base: Options = {
-  entry: ["src/index.ts"],
+  entry: ["src/index.ts", "src/cli.ts"],
   format: ["esm"],
   target: "node20",
   platform: "node",
@@ -10,6 +10,7 @@ export const base: Options = {
   splitting: true,
   sourcemap: true,
   treeshake: true,
+  noExternal: ["@leveret/command"],
   // tsup's declaration step still sets `baseUrl`, which TypeScript 6 reports as deprecated.
-  dts: { compilerOptions: { ignoreDeprecations: "6.0" } },
+  dts: { entry: "src/index.ts", compilerOptions: { ignoreDeprecations: "6.0" } },
 };
