@@ -1,0 +1,16 @@
+import { type CommandIo, runCommand } from "@leveret/command";
+import { Command } from "commander";
+
+export { processIo } from "@leveret/command";
+
+/**
+ * Runs the `nix-gen` command.
+ *
+ * @param argv - Arguments after the program's name.
+ * @param io - Streams, environment, working directory and abort signal.
+ * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ */
+export function main(argv: readonly string[], io: CommandIo): Promise<number> {
+  const program = new Command("nix-gen").description("Nix code from data: expressions, archives, package sources");
+  return runCommand(program, argv, io);
+}

@@ -1,0 +1,2 @@
+// errors
+export { NixGenError, type NixGenErrorCode, type NixGenErrorDetails } from "./errors.ts";
