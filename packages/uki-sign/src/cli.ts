@@ -1,0 +1,24 @@
+import { type CommandIo, runCommand } from "@leveret/command";
+import { Command } from "commander";
+
+export { processIo } from "@leveret/command";
+
+/** Adds one subcommand to the program. */
+type AddCommand = (program: Command, io: CommandIo) => void;
+
+const COMMANDS: readonly AddCommand[] = [];
+
+/**
+ * The `uki-sign` command line.
+ *
+ * @param argv - Arguments after the program's name.
+ * @param io - The process it runs in.
+ * @returns 0 done, 1 failed or refused, 2 wrong usage.
+ */
+export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
+  const program = new Command("uki-sign").description(
+    "Assemble, sign, verify and measure unified kernel images, and the Secure Boot variables that trust them.",
+  );
+  for (const add of COMMANDS) add(program, io);
+  return await runCommand(program, argv, io);
+}

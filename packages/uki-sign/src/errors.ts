@@ -1,0 +1,78 @@
+/** Every reason for which this package refuses something; renaming one is a breaking change. */
+export type UkiSignErrorCode =
+  /** options that fail validation: unknown key, wrong type, values that exclude each other */
+  | "UKI_SIGN_BAD_OPTIONS"
+  /** a file that cannot be read or written */
+  | "UKI_SIGN_FILE"
+  /** a PE image that ends before something its headers announce */
+  | "UKI_SIGN_PE_TRUNCATED"
+  /** bytes that are no PE image: `MZ` or `PE` signature missing */
+  | "UKI_SIGN_PE_BAD_MAGIC"
+  /** a PE image of a kind this package does not handle: PE32, odd alignment, too many sections */
+  | "UKI_SIGN_PE_UNSUPPORTED"
+  /** PE headers that contradict each other or the file, so that tools would disagree on what is signed */
+  | "UKI_SIGN_PE_INVALID"
+  /** no space left in the PE headers or between two sections for what was to be added */
+  | "UKI_SIGN_PE_NO_ROOM"
+  /** an image or section beyond what PE fields or a limit of this package can hold */
+  | "UKI_SIGN_TOO_LARGE"
+  /** a section that the operation needs and the image lacks */
+  | "UKI_SIGN_SECTION_MISSING"
+  /** `.sbat` text that does not begin with the `sbat,` entry */
+  | "UKI_SIGN_SBAT_INVALID"
+  /** an Authenticode signature whose content is not a well-formed SpcIndirectDataContent */
+  | "UKI_SIGN_AUTHENTICODE_INVALID"
+  /** an image without any signature, where one is required */
+  | "UKI_SIGN_UNSIGNED"
+  /** an image changed after it was signed */
+  | "UKI_SIGN_DIGEST_MISMATCH"
+  /** an intact signature by nobody in `db` */
+  | "UKI_SIGN_UNTRUSTED"
+  /** an image or signer that `dbx` forbids */
+  | "UKI_SIGN_REVOKED";
+
+/** What a {@link UkiSignError} knows beyond its code and message. */
+export interface UkiSignErrorDetails {
+  /** byte offset in the input at which decoding stopped */
+  readonly offset?: number | undefined;
+  /** path of the option or structure field in question: `sections[2].name` */
+  readonly field?: string | undefined;
+  /** file in question */
+  readonly path?: string | undefined;
+  /** what a person can do about it */
+  readonly hint?: string | undefined;
+  /** the error underneath */
+  readonly cause?: unknown;
+}
+
+/**
+ * The one error class of this package, thrown for bad data and bad options alike.
+ *
+ * @example
+ * try {
+ *   decodePe(bytes);
+ * } catch (error) {
+ *   if (error instanceof UkiSignError && error.code === "UKI_SIGN_PE_TRUNCATED") console.log(error.offset);
+ * }
+ */
+export class UkiSignError extends Error {
+  /** Reason, for programs; `message` is for people and may change in any release. */
+  readonly code: UkiSignErrorCode;
+  declare readonly offset?: number;
+  declare readonly field?: string;
+  declare readonly path?: string;
+  declare readonly hint?: string;
+
+  static {
+    this.prototype.name = "UkiSignError";
+  }
+
+  constructor(code: UkiSignErrorCode, message: string, details: UkiSignErrorDetails = {}) {
+    const { cause, ...facts } = details;
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    for (const [name, value] of Object.entries(facts)) {
+      if (value !== undefined) Object.assign(this, { [name]: value });
+    }
+  }
+}

@@ -1,0 +1,2 @@
+// Errors
+export { UkiSignError, type UkiSignErrorCode, type UkiSignErrorDetails } from "./errors.ts";
