@@ -29,7 +29,23 @@ export type UkiSignErrorCode =
   /** an intact signature by nobody in `db` */
   | "UKI_SIGN_UNTRUSTED"
   /** an image or signer that `dbx` forbids */
-  | "UKI_SIGN_REVOKED";
+  | "UKI_SIGN_REVOKED"
+  /** bytes that are not the expected DER structure */
+  | "UKI_SIGN_DER_INVALID"
+  /** a file without an intact private key in PEM */
+  | "UKI_SIGN_KEY_INVALID"
+  /** an encrypted private key with a passphrase that is missing or wrong */
+  | "UKI_SIGN_PASSPHRASE"
+  /** a key of a kind or length that firmware and kernel do not accept */
+  | "UKI_SIGN_KEY_UNSUPPORTED"
+  /** a private key that does not belong to the certificate given with it */
+  | "UKI_SIGN_KEY_MISMATCH"
+  /** bytes that are not an acceptable X.509 certificate */
+  | "UKI_SIGN_CERTIFICATE_INVALID"
+  /** bytes that are not an acceptable CMS signature */
+  | "UKI_SIGN_CMS_INVALID"
+  /** a signature that its signer's key did not make over this content */
+  | "UKI_SIGN_SIGNATURE_MISMATCH";
 
 /** What a {@link UkiSignError} knows beyond its code and message. */
 export interface UkiSignErrorDetails {
