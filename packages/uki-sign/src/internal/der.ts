@@ -167,9 +167,24 @@ export function readOid(element: DerElement): string {
   return [root, first - root * 40, ...rest].join(".");
 }
 
-/** A non-negative or negative INTEGER of any size, minimal form required. */
+/** Longest INTEGER that is read, in octets: a modulus of 16384 bits and its sign octet. */
+const MAX_INTEGER_OCTETS = 2049;
+
+/** A BOOLEAN, in one of its two DER forms. */
+export function readBoolean(element: DerElement): boolean {
+  const [octet] = element.contents;
+  if (element.contents.length !== 1 || (octet !== 0x00 && octet !== 0xff)) {
+    throw badDer("expected a boolean of 0x00 or 0xff", element.offset);
+  }
+  return octet === 0xff;
+}
+
+/** An INTEGER, shortest form required. */
 export function readInteger(element: DerElement): bigint {
   const octets = element.contents;
+  if (octets.length > MAX_INTEGER_OCTETS) {
+    throw badDer(`expected an integer of at most ${MAX_INTEGER_OCTETS} octets, got ${octets.length}`, element.offset);
+  }
   const [first, second] = octets;
   if (first === undefined) throw badDer("expected an integer of at least one octet", element.offset);
   if (second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))) {
