@@ -1,2 +1,38 @@
 // errors
 export { NixGenError, type NixGenErrorCode, type NixGenErrorDetails } from "./errors.ts";
+// expressions: attribute sets and scopes
+export {
+  type AttrPath,
+  attrs,
+  type Binding,
+  type Bindings,
+  bind,
+  comment,
+  inherit,
+  inheritFrom,
+  letIn,
+  recAttrs,
+} from "./expression/bindings.ts";
+// expressions: variables, functions, operators
+export {
+  assertThat,
+  builtin,
+  call,
+  has,
+  ifElse,
+  lambda,
+  negate,
+  not,
+  op,
+  type Pattern,
+  ref,
+  select,
+  withScope,
+} from "./expression/syntax.ts";
+export { block, concatText, path, str } from "./expression/text.ts";
+export { float, int, type NixInput, nix } from "./expression/value.ts";
+export type { BinaryOperator } from "./internal/node.ts";
+// expressions: values and text
+export { DEFAULT_MAX_DEPTH, DEFAULT_MAX_NODES, isNixExpr, type NixExpr } from "./internal/node.ts";
+// printing
+export { DEFAULT_LINE_WIDTH, type RenderOptions, renderNix } from "./print/render.ts";
