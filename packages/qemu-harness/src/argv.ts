@@ -1,0 +1,180 @@
+import type { AcceleratorKind } from "./accelerator.ts";
+import type { Firmware } from "./firmware.ts";
+import type { ResolvedMachine } from "./machine.ts";
+import type { QemuVersion } from "./qemu.ts";
+
+/** Numbers of the file descriptors that QEMU inherits, one end of a socket pair or an open file each. */
+export interface MachineFds {
+  /** QMP control socket */
+  readonly qmp: number;
+  /** one socket per console, in the description's order */
+  readonly consoles: readonly number[];
+  /** control socket of the TPM emulator, present exactly when the machine has a TPM */
+  readonly tpm?: number | undefined;
+  /** one readable file per credential, in the description's order; each holds one SMBIOS type 11 string */
+  readonly credentials: readonly number[];
+}
+
+/** What {@link buildArgv} has to know beside the machine. */
+export interface ArgvContext {
+  /** how guest code is run */
+  readonly accelerator: AcceleratorKind;
+  /** version of the QEMU that gets the arguments */
+  readonly qemuVersion: QemuVersion;
+  /** firmware pair, required for a UEFI boot */
+  readonly firmware?: Firmware | undefined;
+  /** inherited file descriptors */
+  readonly fds: MachineFds;
+}
+
+/**
+ * Builds QEMU's argument vector for a machine. Pure: same input, same output, nothing is read.
+ *
+ * @param machine - Machine with every default filled in, from {@link resolveMachine}.
+ * @param context - Accelerator, QEMU version, firmware and descriptors.
+ * @returns Arguments without the program, options and their values alternating.
+ * @throws {Error} When a UEFI machine comes without firmware, or a TPM without its descriptor: a bug of the caller.
+ */
+export function buildArgv(machine: ResolvedMachine, context: ArgvContext): readonly string[] {
+  return [
+    "-nodefaults",
+    "-no-user-config",
+    "-no-reboot",
+    ...["-display", "none"],
+    ...["-name", `guest=${escapeValue(machine.name)}`],
+    ...["-machine", `q35,smm=${usesSmm(machine) ? "on" : "off"}`],
+    ...["-accel", context.accelerator],
+    ...["-cpu", cpuModel(context)],
+    ...["-smp", `cpus=${machine.cpus}`],
+    ...["-m", `size=${machine.memoryMiB}M`],
+    ...["-chardev", `socket,id=qmp,fd=${context.fds.qmp}`],
+    ...["-mon", "chardev=qmp,mode=control"],
+    ...bootArguments(machine, context.firmware),
+    ...consoleArguments(machine, context.fds),
+    ...machine.disks.flatMap(diskArguments),
+    ...tpmArguments(machine, context.fds),
+    ...networkArguments(machine),
+    ...rngArguments(machine),
+    ...machine.fwCfg.flatMap((item) => [
+      "-fw_cfg",
+      item.path === undefined
+        ? `name=${escapeValue(item.name)},string=${escapeValue(item.value ?? "")}`
+        : `name=${escapeValue(item.name)},file=${escapeValue(item.path)}`,
+    ]),
+    ...machine.smbiosStrings.flatMap((value) => ["-smbios", `type=11,value=${escapeValue(value)}`]),
+    ...context.fds.credentials.flatMap((fd) => ["-smbios", `type=11,path=/dev/fd/${fd}`]),
+    ...machine.extraArgs,
+  ];
+}
+
+/**
+ * Renders a program and its arguments as one line that a POSIX shell reads back as the same words.
+ *
+ * @param program - Program, absolute or from PATH.
+ * @param argv - Its arguments.
+ * @returns One line, quoted where necessary.
+ * @example
+ * commandLine("qemu-system-x86_64", ["-name", "a b"]); // qemu-system-x86_64 -name 'a b'
+ */
+export function commandLine(program: string, argv: readonly string[]): string {
+  return [program, ...argv].map(quoteWord).join(" ");
+}
+
+function quoteWord(word: string): string {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+// QEMU's option parser ends a value at a comma unless it is doubled.
+function escapeValue(value: string): string {
+  return value.replaceAll(",", ",,");
+}
+
+function cpuModel(context: ArgvContext): string {
+  if (context.accelerator === "kvm") return "host";
+  // QEMU 7.2 mis-emulates CMPXCHG16B the way Linux 6.12 uses it: one boot in five crashes. Fixed in 8.0.
+  return context.qemuVersion.major < 8 ? "max,-cx16" : "max";
+}
+
+function usesSmm(machine: ResolvedMachine): boolean {
+  return machine.boot.type === "uefi" && machine.boot.secureBoot;
+}
+
+function bootArguments(machine: ResolvedMachine, firmware: Firmware | undefined): string[] {
+  const { boot } = machine;
+  if (boot.type === "kernel") {
+    return [
+      ...["-kernel", boot.kernelPath],
+      ...(boot.initrdPath === undefined ? [] : ["-initrd", boot.initrdPath]),
+      ...(boot.commandLine === "" ? [] : ["-append", boot.commandLine]),
+    ];
+  }
+  if (firmware === undefined) throw new Error("bug: a UEFI machine needs firmware");
+  const variables = boot.variables ?? { path: firmware.variablesPath, writable: false };
+  return [
+    // With S3 the firmware would have to keep a boot script that SMM protects; machines here are never suspended.
+    ...["-global", "ICH9-LPC.disable_s3=1"],
+    // Only code in System Management Mode may then write the variable store.
+    ...(boot.secureBoot ? ["-global", "driver=cfi.pflash01,property=secure,value=on"] : []),
+    ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${escapeValue(firmware.codePath)}`],
+    ...[
+      "-drive",
+      `if=pflash,unit=1,format=raw,${variables.writable ? "" : "snapshot=on,"}file=${escapeValue(variables.path)}`,
+    ],
+    ...["-boot", "menu=off,strict=on"],
+  ];
+}
+
+function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
+  const bus = machine.consoles.some((item) => item.type === "virtio") ? ["-device", "virtio-serial-pci"] : [];
+  return [
+    ...bus,
+    ...machine.consoles.flatMap((item, index) => [
+      ...["-chardev", `socket,id=console-${item.name},fd=${fds.consoles[index]}`],
+      ...["-device", `${item.type === "serial" ? "isa-serial" : "virtconsole"},chardev=console-${item.name}`],
+    ]),
+  ];
+}
+
+function diskArguments(disk: ResolvedMachine["disks"][number], index: number): string[] {
+  const access = {
+    // What is thrown away needs no flushes.
+    "throw-away": "snapshot=on,cache=unsafe",
+    // Trimmed and zeroed ranges become holes, so a sparse image stays sparse.
+    writable: "cache=writeback,discard=unmap,detect-zeroes=unmap",
+    "read-only": "readonly=on",
+  }[disk.access];
+  const serial = disk.serial === undefined ? "" : `,serial=${escapeValue(disk.serial)}`;
+  return [
+    ...["-drive", `if=none,id=disk${index},format=${disk.format},${access},file=${escapeValue(disk.path)}`],
+    ...["-device", `virtio-blk-pci,drive=disk${index},bootindex=${index}${serial}`],
+  ];
+}
+
+function tpmArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
+  if (machine.tpm === undefined) return [];
+  if (fds.tpm === undefined) throw new Error("bug: a machine with a TPM needs the descriptor of its emulator");
+  return [
+    ...["-chardev", `socket,id=tpm,fd=${fds.tpm}`],
+    ...["-tpmdev", "emulator,id=tpm0,chardev=tpm"],
+    ...["-device", "tpm-crb,tpmdev=tpm0"],
+  ];
+}
+
+function networkArguments(machine: ResolvedMachine): string[] {
+  const { network } = machine;
+  if (network === undefined) return [];
+  const forwards = network.forwards.map(
+    ({ protocol, hostAddress, hostPort, guestPort }) =>
+      `,hostfwd=${protocol}:${hostAddress.includes(":") ? `[${hostAddress}]` : hostAddress}:${hostPort}-:${guestPort}`,
+  );
+  return [
+    ...["-netdev", `user,id=net0${network.isolated ? ",restrict=on" : ""}${forwards.join("")}`],
+    // No option ROM: firmware would only try to boot from the network with it.
+    ...["-device", "virtio-net-pci,netdev=net0,romfile="],
+  ];
+}
+
+function rngArguments(machine: ResolvedMachine): string[] {
+  if (!machine.rng) return [];
+  return [...["-object", "rng-random,id=rng0,filename=/dev/urandom"], ...["-device", "virtio-rng-pci,rng=rng0"]];
+}

@@ -1,0 +1,42 @@
+// Description
+
+export type { Accelerator, AcceleratorKind } from "./accelerator.ts";
+// Command line
+export { type ArgvContext, buildArgv, commandLine, type MachineFds } from "./argv.ts";
+export {
+  type ConsoleContext,
+  type ConsoleEnd,
+  type ConsoleMatch,
+  type ConsolePattern,
+  type ConsoleWaitOptions,
+  DEFAULT_MAX_TRANSCRIPT_CHARS,
+  DEFAULT_WAIT_TIMEOUT_MS,
+  MAX_MATCH_CHARS,
+  SETTLE_MS,
+  SerialConsole,
+} from "./console.ts";
+// Errors
+export { QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
+export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmware.ts";
+export type { WaitOptions } from "./internal/wait.ts";
+export {
+  DEFAULT_MAX_SMBIOS_BYTES,
+  type MachineDescription,
+  machineSchema,
+  type ResolvedMachine,
+  resolveMachine,
+} from "./machine.ts";
+// What the host has
+export { type FindQemuOptions, findQemu, MINIMUM_QEMU_VERSION, type Qemu, type QemuVersion } from "./qemu.ts";
+export {
+  DEFAULT_MAX_QMP_LINE_BYTES,
+  DEFAULT_MAX_QUEUED_EVENTS,
+  DEFAULT_QMP_TIMEOUT_MS,
+  QmpClient,
+  type QmpEvent,
+  type QmpGreeting,
+  type QmpOptions,
+} from "./qmp.ts";
+export type { Machine, MachineExit } from "./running-machine.ts";
+// Running machines
+export { DEFAULT_START_TIMEOUT_MS, type StartOptions, startMachine } from "./start.ts";

@@ -1,0 +1,217 @@
+import { z } from "zod";
+import { QemuError } from "./errors.ts";
+
+/** Most bytes of SMBIOS strings and credentials together: the 32-bit entry point of QEMU 7.2 addresses 64 KiB in all. */
+export const DEFAULT_MAX_SMBIOS_BYTES = 32 * 1024;
+
+const text = z
+  .string()
+  .refine((value) => !value.includes("\0"), "expected text without NUL bytes, which no argument can carry");
+const path = text.min(1, "expected a path, got an empty string");
+
+const variablesSchema = z.strictObject({
+  /** raw variable store as big as the firmware's template, typically written by `@leveret/uki-sign` */
+  path,
+  /** whether the guest's changes are kept in that file instead of being thrown away with the machine */
+  writable: z.boolean().default(false),
+});
+
+const firmwareSchema = z.strictObject({
+  /** read-only firmware code */
+  codePath: path,
+  /** empty variable store that belongs to it */
+  variablesPath: path,
+});
+
+const plainUefiSchema = z.strictObject({
+  type: z.literal("uefi"),
+  secureBoot: z.literal(false).default(false),
+  /** firmware to use instead of the one {@link findFirmware} finds */
+  firmware: firmwareSchema.optional(),
+  /** variable store, default: a throw-away copy of the firmware's empty one */
+  variables: variablesSchema.optional(),
+});
+
+const secureUefiSchema = z.strictObject({
+  type: z.literal("uefi"),
+  /** System Management Mode guards the variable store; the enrolled keys decide what boots */
+  secureBoot: z.literal(true),
+  firmware: firmwareSchema.optional(),
+  /** variable store with enrolled keys; required, because an empty store is in set-up mode and refuses nothing */
+  variables: variablesSchema,
+});
+
+const kernelSchema = z.strictObject({
+  type: z.literal("kernel"),
+  /** bzImage, or any image QEMU's `-kernel` starts (PVH ELF, multiboot) */
+  kernelPath: path,
+  initrdPath: path.optional(),
+  /** kernel command line */
+  commandLine: text.default(""),
+  /** always absent: `-kernel` goes around Secure Boot, and the guest would still report it as enforced */
+  secureBoot: z
+    .undefined({
+      error:
+        "expected no secureBoot with a direct kernel boot: QEMU's -kernel goes around Secure Boot; boot from a disk",
+    })
+    .optional(),
+});
+
+const bootSchema = z.discriminatedUnion("type", [
+  kernelSchema,
+  z.discriminatedUnion("secureBoot", [plainUefiSchema, secureUefiSchema]),
+]);
+
+const diskSchema = z.strictObject({
+  path,
+  format: z.enum(["raw", "qcow2"]).default("raw"),
+  /** `throw-away` keeps writes in an unnamed overlay that ends with the machine; `writable` changes the file */
+  access: z.enum(["throw-away", "writable", "read-only"]).default("throw-away"),
+  /** serial number the guest sees, at most 20 bytes */
+  serial: text.max(20, "expected at most 20 bytes, the size of a virtio-blk serial number").optional(),
+});
+
+const port = z.number().int().min(1).max(65535);
+
+const forwardSchema = z.strictObject({
+  protocol: z.enum(["tcp", "udp"]).default("tcp"),
+  /** host address to listen on */
+  hostAddress: z.union([z.ipv4(), z.ipv6()]).default("127.0.0.1"),
+  hostPort: port,
+  guestPort: port,
+});
+
+const networkSchema = z.strictObject({
+  type: z.literal("user"),
+  /** whether the guest is kept from everything but the forwards */
+  isolated: z.boolean().default(false),
+  forwards: z.array(forwardSchema).default([]),
+});
+
+const consoleSchema = z.strictObject({
+  /** name for {@link Machine.console} */
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,30}$/, "expected lower-case letters, digits and hyphens, starting with a letter"),
+  /** `serial` is a 16550 (`ttyS0`… in order), `virtio` a virtio console (`hvc0`… in order) */
+  type: z.enum(["serial", "virtio"]).default("serial"),
+});
+
+const tpmSchema = z.strictObject({
+  /** file that keeps the TPM's state, made when missing; default: the state ends with the machine */
+  statePath: path.optional(),
+});
+
+const fwCfgSchema = z
+  .strictObject({
+    /** item name, `opt/…` for everything that is not QEMU's own */
+    name: text.min(1).max(55, "expected at most 55 bytes, the size of a fw_cfg file name"),
+    value: text.optional(),
+    path: path.optional(),
+  })
+  .refine((item) => (item.value === undefined) !== (item.path === undefined), "expected exactly one of value and path");
+
+/**
+ * Schema of a machine description; unknown keys are errors.
+ *
+ * The guest is always a `q35` PC. Nothing that is not listed in the description exists in it.
+ */
+export const machineSchema = z
+  .strictObject({
+    /** name in process lists and error messages */
+    name: z
+      .string()
+      .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected letters, digits, dots, underscores and hyphens")
+      .default("machine"),
+    /** guest memory in `MiB` */
+    memoryMiB: z
+      .number()
+      .int()
+      .min(1)
+      .max(1024 * 1024)
+      .default(512),
+    /** virtual processors */
+    cpus: z.number().int().min(1).max(255).default(1),
+    boot: bootSchema,
+    /** disks in boot order */
+    disks: z.array(diskSchema).max(16).default([]),
+    /** a TPM 2.0 */
+    tpm: tpmSchema.optional(),
+    /** network card, default none */
+    network: networkSchema.optional(),
+    /** consoles, the first is {@link Machine.serial} */
+    consoles: z
+      .array(consoleSchema)
+      .min(1)
+      .max(8)
+      .default([{ name: "serial0", type: "serial" }]),
+    /** whether the guest has a virtio entropy source fed from the host */
+    rng: z.boolean().default(true),
+    fwCfg: z.array(fwCfgSchema).default([]),
+    /** SMBIOS type 11 strings, such as `io.systemd.stub.kernel-cmdline-extra=…`; visible in process lists */
+    smbiosStrings: z.array(text.min(1)).default([]),
+    /** systemd credentials by name; they reach QEMU through inherited files and never show in an argument vector */
+    credentials: z
+      .record(
+        z.string().regex(/^[^/\0=:]{1,255}$/, "expected a credential name without slash, colon or equals sign"),
+        z.union([z.string(), z.instanceof(Uint8Array)]),
+      )
+      .default({}),
+    /** arguments appended as they are */
+    extraArgs: z.array(text).default([]),
+  })
+  .superRefine((machine, context) => {
+    const names = machine.consoles.map((item) => item.name);
+    for (const [index, name] of names.entries()) {
+      if (names.indexOf(name) !== index) {
+        context.addIssue({
+          code: "custom",
+          path: ["consoles", index, "name"],
+          message: `expected unique names, got ${name} twice`,
+        });
+      }
+    }
+    if (machine.consoles.filter((item) => item.type === "serial").length > 4) {
+      context.addIssue({ code: "custom", path: ["consoles"], message: "expected at most 4 consoles of type serial" });
+    }
+    const credentialBytes = Object.entries(machine.credentials).reduce(
+      (sum, [name, value]) => sum + name.length + Math.ceil(Buffer.byteLength(value) / 3) * 4 + 40,
+      0,
+    );
+    const bytes = machine.smbiosStrings.reduce((sum, value) => sum + Buffer.byteLength(value) + 1, credentialBytes);
+    if (bytes > DEFAULT_MAX_SMBIOS_BYTES) {
+      context.addIssue({
+        code: "custom",
+        path: ["smbiosStrings"],
+        message: `expected at most ${DEFAULT_MAX_SMBIOS_BYTES} bytes of SMBIOS strings and credentials, got ${bytes}`,
+      });
+    }
+  });
+
+/** A machine as people write it: everything with a default may be left out. */
+export type MachineDescription = z.input<typeof machineSchema>;
+
+/** A machine description with every default filled in. */
+export type ResolvedMachine = z.output<typeof machineSchema>;
+
+/**
+ * Checks a machine description and fills in its defaults.
+ *
+ * @param description - Plain object, for example from a JSON file; not modified.
+ * @returns The same machine with every default filled in.
+ * @throws {QemuError} `QEMU_BAD_OPTIONS` with one entry in `issues` per wrong field.
+ * @example
+ * resolveMachine({ boot: { type: "uefi" } }).memoryMiB; // 512
+ */
+export function resolveMachine(description: MachineDescription): ResolvedMachine {
+  return parseOptions("machine description", machineSchema, description);
+}
+
+/** Validates `input` with `schema`; every problem is reported at once. */
+export function parseOptions<T extends z.ZodType>(what: string, schema: T, input: unknown): z.output<T> {
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
+  throw new QemuError("QEMU_BAD_OPTIONS", `expected a valid ${what}, got\n${z.prettifyError(result.error)}`, {
+    issues: result.error.issues.map((issue) => ({ path: z.core.toDotPath(issue.path), message: issue.message })),
+  });
+}

@@ -1,0 +1,123 @@
+// Environment read: LEVERET_QEMU, PATH.
+import { constants } from "node:fs";
+import { access } from "node:fs/promises";
+import { delimiter, isAbsolute, join, resolve } from "node:path";
+import { execa } from "execa";
+import { QemuError } from "./errors.ts";
+
+/** Version of a QEMU program. */
+export interface QemuVersion {
+  readonly major: number;
+  readonly minor: number;
+  readonly micro: number;
+}
+
+/** A QEMU program that was found and asked for its version. */
+export interface Qemu {
+  /** absolute path */
+  readonly path: string;
+  readonly version: QemuVersion;
+  /** first line of `--version`, with the distributor's own version */
+  readonly versionText: string;
+}
+
+/** Where {@link findQemu} looks. */
+export interface FindQemuOptions {
+  /** program to use; nothing else is then looked at */
+  readonly path?: string | undefined;
+  /** environment, default `process.env` */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+}
+
+/** Oldest QEMU this package works with. */
+export const MINIMUM_QEMU_VERSION: QemuVersion = { major: 7, minor: 2, micro: 0 };
+
+const PROGRAM = "qemu-system-x86_64";
+const VERSION_TIMEOUT_MS = 20_000;
+
+/**
+ * Finds QEMU: the `path` option, else the variable `LEVERET_QEMU`, else `qemu-system-x86_64` in `PATH`.
+ *
+ * @param options - Where to look.
+ * @returns The program and its version.
+ * @throws {QemuError} `QEMU_NOT_FOUND` when there is none or it does not answer as QEMU does, `QEMU_TOO_OLD` below 7.2.
+ * @example
+ * const { path, versionText } = await findQemu();
+ */
+export async function findQemu(options: FindQemuOptions = {}): Promise<Qemu> {
+  const env = options.env ?? process.env;
+  const chosen = options.path ?? nonEmpty(env.LEVERET_QEMU);
+  const path = chosen === undefined ? await findProgram(PROGRAM, env) : resolve(chosen);
+  if (path === undefined || !(await isExecutable(path))) {
+    throw new QemuError("QEMU_NOT_FOUND", `expected a QEMU program, got none at ${path ?? `${PROGRAM} in PATH`}`, {
+      hint: "install it (Debian: apt install qemu-system-x86) or name it with LEVERET_QEMU",
+      path,
+      searched: chosen === undefined ? searchPath(env) : [chosen],
+    });
+  }
+  return askVersion(path);
+}
+
+async function askVersion(path: string): Promise<Qemu> {
+  const answer = await execa(path, ["--version"], { timeout: VERSION_TIMEOUT_MS, stdin: "ignore", reject: false });
+  const versionText = answer.stdout.split("\n", 1)[0] ?? "";
+  const match = /^QEMU emulator version (\d+)\.(\d+)\.(\d+)/.exec(versionText);
+  if (match === null) {
+    throw new QemuError(
+      "QEMU_NOT_FOUND",
+      `expected "QEMU emulator version …" from ${path} --version, got "${versionText}"`,
+      {
+        path,
+        stderrTail: answer.stderr.slice(-4096),
+        exitCode: answer.exitCode,
+      },
+    );
+  }
+  const version = { major: Number(match[1]), minor: Number(match[2]), micro: Number(match[3]) };
+  const minimum = MINIMUM_QEMU_VERSION;
+  if (version.major < minimum.major || (version.major === minimum.major && version.minor < minimum.minor)) {
+    throw new QemuError(
+      "QEMU_TOO_OLD",
+      `expected QEMU ${renderVersion(minimum)} or newer, got ${renderVersion(version)} at ${path}`,
+      {
+        hint: "install a newer QEMU or name one with LEVERET_QEMU",
+        path,
+      },
+    );
+  }
+  return { path, version, versionText };
+}
+
+/** `7.2.22`. */
+export function renderVersion({ major, minor, micro }: QemuVersion): string {
+  return `${major}.${minor}.${micro}`;
+}
+
+/** First executable file called `program` in the PATH of `env`, absolute. */
+export async function findProgram(
+  program: string,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<string | undefined> {
+  for (const directory of searchPath(env)) {
+    const candidate = join(directory, program);
+    if (await isExecutable(candidate)) return candidate;
+  }
+  return undefined;
+}
+
+function searchPath(env: Readonly<Record<string, string | undefined>>): string[] {
+  return (env.PATH ?? "").split(delimiter).filter((directory) => isAbsolute(directory));
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function nonEmpty(value: string | undefined): string | undefined {
+  return value === "" ? undefined : value;
+}

@@ -1,0 +1,235 @@
+import type { Accelerator } from "./accelerator.ts";
+import { SerialConsole } from "./console.ts";
+import { QemuError, type QemuErrorDetails } from "./errors.ts";
+import { type Child, endsWithin, killChild } from "./internal/child.ts";
+import { startWait, type WaitOptions } from "./internal/wait.ts";
+import type { ResolvedMachine } from "./machine.ts";
+import type { QmpClient } from "./qmp.ts";
+
+/** How a machine ended. */
+export interface MachineExit {
+  /** QEMU's exit code, absent when a signal ended it */
+  readonly exitCode?: number | undefined;
+  /** signal that ended QEMU */
+  readonly signal?: string | undefined;
+  /**
+   * why the guest stopped, as QEMU's SHUTDOWN event says: `guest-shutdown` (powered off), `guest-reset` (rebooted),
+   * `guest-panic`, `host-qmp-quit`, …; absent when QEMU was killed
+   */
+  readonly reason?: string | undefined;
+}
+
+/** A running machine. */
+export interface Machine extends AsyncDisposable {
+  /** the description with every default filled in */
+  readonly description: ResolvedMachine;
+  /** how guest code is run, and why */
+  readonly accelerator: Accelerator;
+  /** process id of QEMU */
+  readonly pid: number;
+  /** process id of the TPM emulator */
+  readonly tpmPid: number | undefined;
+  /** copy-pasteable command line; its descriptors are this process's */
+  readonly commandLine: string;
+  /** control connection */
+  readonly qmp: QmpClient;
+  /** first console */
+  readonly serial: SerialConsole;
+  /**
+   * Console of a name.
+   *
+   * @throws {TypeError} When the description has none of that name.
+   */
+  readonly console: (name: string) => SerialConsole;
+  /**
+   * Waits for the machine to end by itself.
+   *
+   * @throws {QemuError} `QEMU_EXIT_TIMEOUT`, `QEMU_ABORTED`.
+   */
+  readonly waitForExit: (options?: WaitOptions) => Promise<MachineExit>;
+  /**
+   * Presses the power button and waits for the guest to power itself off.
+   *
+   * @param options - Limit, default 60 s, and signal.
+   * @throws {QemuError} `QEMU_EXIT_TIMEOUT` when the guest does not react, `QEMU_ABORTED`.
+   */
+  readonly powerdown: (options?: WaitOptions) => Promise<MachineExit>;
+  /** Ends the machine at once, as pulling the plug does, but with every write of the guest in its image files. */
+  readonly quit: () => Promise<MachineExit>;
+  /**
+   * Kills QEMU.
+   *
+   * @throws {QemuError} `QEMU_STUCK` when the kernel does not let go of the process within 5 s.
+   */
+  readonly kill: () => Promise<MachineExit>;
+  /** Ends whatever still runs; the same as {@link Machine.quit}. Idempotent. */
+  readonly close: () => Promise<void>;
+}
+
+interface Parts {
+  readonly machine: ResolvedMachine;
+  readonly accelerator: Accelerator;
+  readonly child: Child;
+  readonly swtpm: Child | undefined;
+  readonly consoleFds: readonly number[];
+  readonly options: {
+    readonly signal?: AbortSignal | undefined;
+    readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
+  };
+}
+
+const QUIT_TIMEOUT_MS = 5000;
+const KILL_TIMEOUT_MS = 5000;
+const DEFAULT_POWERDOWN_TIMEOUT_MS = 60_000;
+
+/** The only implementation of {@link Machine}. */
+export class RunningMachine implements Machine {
+  readonly #parts: Parts;
+  readonly #consoles: readonly SerialConsole[];
+  readonly #exit: Promise<MachineExit>;
+  #qmp: QmpClient | undefined;
+  #reason: string | undefined;
+  #closing = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    const { child, machine, options } = parts;
+    this.#consoles = machine.consoles.map((item, index) => {
+      const stream = child.pipe(parts.consoleFds[index] ?? 0);
+      const serial = new SerialConsole(stream, { name: item.name, commandLine: child.commandLine });
+      if (options.onConsole !== undefined) serial.onOutput((chunk) => options.onConsole?.(item.name, chunk));
+      return serial;
+    });
+    const abort = (): void => void this.kill().catch(() => {});
+    options.signal?.addEventListener("abort", abort, { once: true });
+    this.#exit = child.ended.then(async (status) => {
+      options.signal?.removeEventListener("abort", abort);
+      for (const serial of this.#consoles) serial.end((details) => this.#endError(details));
+      // The emulator ends with its control connection, which ended with QEMU.
+      if (parts.swtpm !== undefined && !(await endsWithin(parts.swtpm, QUIT_TIMEOUT_MS))) {
+        await killChild(parts.swtpm, KILL_TIMEOUT_MS);
+      }
+      return { ...status, reason: this.#reason };
+    });
+  }
+
+  /** Gives the machine its control connection. */
+  attach(qmp: QmpClient): void {
+    this.#qmp = qmp;
+    qmp.once("SHUTDOWN").then(
+      ({ data }) => {
+        this.#reason = typeof data.reason === "string" ? data.reason : undefined;
+      },
+      () => {},
+    );
+  }
+
+  get description(): ResolvedMachine {
+    return this.#parts.machine;
+  }
+
+  get accelerator(): Accelerator {
+    return this.#parts.accelerator;
+  }
+
+  get pid(): number {
+    return this.#parts.child.pid;
+  }
+
+  get tpmPid(): number | undefined {
+    return this.#parts.swtpm?.pid;
+  }
+
+  get commandLine(): string {
+    return this.#parts.child.commandLine;
+  }
+
+  get qmp(): QmpClient {
+    if (this.#qmp === undefined) throw new Error("bug: a machine is only handed out with its control connection");
+    return this.#qmp;
+  }
+
+  get serial(): SerialConsole {
+    const [first] = this.#consoles;
+    if (first === undefined) throw new Error("bug: the schema asks for at least one console");
+    return first;
+  }
+
+  console(name: string): SerialConsole {
+    const found = this.#consoles.find((item) => item.name === name);
+    const names = this.#consoles.map((item) => item.name).join(", ");
+    if (found === undefined)
+      throw new TypeError(`expected the name of a console (${names}), got ${JSON.stringify(name)}`);
+    return found;
+  }
+
+  async waitForExit(options: WaitOptions = {}): Promise<MachineExit> {
+    const { timeoutMs } = options;
+    const wait = startWait<MachineExit>(options, () => {
+      return new QemuError("QEMU_EXIT_TIMEOUT", `expected the machine to end within ${timeoutMs} ms, got none`, {
+        timeoutMs,
+        waitedFor: "the machine's end",
+        consoleTail: this.serial.tail(),
+        commandLine: this.commandLine,
+      });
+    });
+    void this.#exit.then(wait.resolve);
+    return wait.promise;
+  }
+
+  async powerdown(options: WaitOptions = {}): Promise<MachineExit> {
+    const timeoutMs = options.timeoutMs ?? DEFAULT_POWERDOWN_TIMEOUT_MS;
+    await this.qmp.execute("system_powerdown", {}, { timeoutMs, signal: options.signal }).catch(ignoreClosed);
+    return this.waitForExit({ timeoutMs, signal: options.signal });
+  }
+
+  async quit(): Promise<MachineExit> {
+    this.#closing = true;
+    await this.#qmp?.execute("quit", {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
+    if (await endsWithin(this.#parts.child, QUIT_TIMEOUT_MS)) return this.#exit;
+    return this.kill();
+  }
+
+  async kill(): Promise<MachineExit> {
+    this.#closing = true;
+    if (await killChild(this.#parts.child, KILL_TIMEOUT_MS)) return this.#exit;
+    const { swtpm } = this.#parts;
+    if (swtpm !== undefined) await killChild(swtpm, KILL_TIMEOUT_MS);
+    throw new QemuError(
+      "QEMU_STUCK",
+      `expected process ${this.pid} to end after SIGKILL, got none within ${KILL_TIMEOUT_MS} ms`,
+      {
+        commandLine: this.commandLine,
+        hint: "the kernel holds it; it ends when the kernel lets go",
+      },
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.quit();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #endError(details: QemuErrorDetails): QemuError {
+    const { child } = this.#parts;
+    const waitedFor = details.waitedFor ?? "more text";
+    const facts = { ...details, ...child.status, stderrTail: child.stderrTail() };
+    if (this.#closing)
+      return new QemuError("QEMU_CLOSED", `expected ${waitedFor}, got a machine that was closed`, facts);
+    const how = child.status?.signal ?? `exit code ${child.status?.exitCode}`;
+    const reason = this.#reason === undefined ? "" : ` (${this.#reason})`;
+    const message = facts.stderrTail === "" ? "" : `: ${facts.stderrTail}`;
+    return new QemuError(
+      "QEMU_EXITED",
+      `expected ${waitedFor}, got the machine's end with ${how}${reason}${message}`,
+      facts,
+    );
+  }
+}
+
+function ignoreClosed(error: unknown): void {
+  if (!(error instanceof QemuError) || error.code !== "QEMU_QMP_CLOSED") throw error;
+}
