@@ -1,6 +1,84 @@
 // Errors
 
+export { UkiSignError, type UkiSignErrorCode, type UkiSignErrorDetails } from "./errors.ts";
+
+// PE images
+
+export {
+  DEFAULT_MAX_PE_SECTIONS,
+  decodePe,
+  findPeSection,
+  type PeDirectory,
+  type PeImage,
+  type PeSection,
+  readPeSection,
+} from "./pe.ts";
+export { type AddPeSectionsOptions, addPeSections, type NewPeSection } from "./pe-sections.ts";
+
+// Authenticode
+
+export {
+  attachSignature,
+  DEFAULT_MAX_SIGNATURES,
+  listSignatures,
+  type PeSignature,
+  removeSignatures,
+} from "./authenticode/certificate-table.ts";
+export { type AuthenticodeDigestOptions, authenticodeDigest } from "./authenticode/digest.ts";
+export { decodeIndirectData, encodeIndirectData, type IndirectData } from "./authenticode/indirect-data.ts";
+export { type SignPeOptions, signPe } from "./authenticode/sign.ts";
+export {
+  type ExaminedSignature,
+  examineSignatures,
+  type PeSignatureDatabase,
+  type VerifiedPe,
+  type VerifyPeOptions,
+  verifyPe,
+} from "./authenticode/verify.ts";
+
+// Unified kernel images
+
+export { type BuildUkiOptions, buildUki } from "./uki/build.ts";
+export {
+  DEFAULT_MAX_TEXT_BYTES,
+  inspectUki,
+  type MeasuredSection,
+  type MeasuredSectionsOptions,
+  measuredSections,
+  type UkiInspection,
+  type UkiSection,
+} from "./uki/inspect.ts";
+export { readKernelRelease } from "./uki/kernel-release.ts";
+export { mergeSbat } from "./uki/sbat.ts";
+
+// Measurement
+
+export {
+  BOOT_PHASES,
+  PCR_BANKS,
+  type Pcr11Prediction,
+  type PcrBank,
+  type PredictPcr11Options,
+  predictPcr11,
+  predictPcr11Table,
+} from "./measure.ts";
+
+// Keys
+
+export { decodePem, encodePem, type PemBlock } from "./pem.ts";
+export {
+  encodeDigestInfo,
+  type HashName,
+  MAX_RSA_BITS,
+  MIN_RSA_BITS,
+  type PemSigner,
+  type PemSignerOptions,
+  pemSigner,
+  type Signer,
+} from "./signer.ts";
+
 // Certificates
+
 export {
   type Certificate,
   certificateKey,
@@ -22,7 +100,9 @@ export {
   type VerifyChainOptions,
   verifyChain,
 } from "./chain.ts";
+
 // CMS
+
 export { type CmsAttribute, DEFAULT_MAX_CMS_CONTENT_BYTES, type SignCmsOptions, signCms } from "./cms.ts";
 export {
   type CmsSignedData,
@@ -35,16 +115,3 @@ export {
   decodeCms,
 } from "./cms-decode.ts";
 export { type VerifiedCms, type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "./cms-verify.ts";
-export { UkiSignError, type UkiSignErrorCode, type UkiSignErrorDetails } from "./errors.ts";
-// Keys
-export { decodePem, encodePem, type PemBlock } from "./pem.ts";
-export {
-  encodeDigestInfo,
-  type HashName,
-  MAX_RSA_BITS,
-  MIN_RSA_BITS,
-  type PemSigner,
-  type PemSignerOptions,
-  pemSigner,
-  type Signer,
-} from "./signer.ts";

@@ -1,0 +1,66 @@
+import { createHash } from "node:crypto";
+import { CERTIFICATE_ALIGNMENT, DIRECTORY_SIZE } from "../format/pe.ts";
+import { contiguousEnd } from "../internal/pe-layout.ts";
+import { decodePe, type PeImage } from "../pe.ts";
+import type { HashName } from "../signer.ts";
+
+/** Options of {@link authenticodeDigest}. */
+export interface AuthenticodeDigestOptions {
+  /**
+   * what follows an unsigned image whose size is no multiple of 8: the zeros that attaching a signature would add, or
+   * nothing, as firmware looks an unsigned image up in `db`; default `signature`
+   */
+  readonly padding?: "signature" | "none" | undefined;
+}
+
+/**
+ * The digest an Authenticode signature covers: the whole file except the checksum, the certificate table's directory
+ * entry and the certificate table.
+ *
+ * Files in which sections overlap or leave gaps are refused, because signing tools and firmware disagree on what of
+ * them is covered.
+ *
+ * @param image - The whole file; not retained, not modified.
+ * @param hash - Hash algorithm.
+ * @param options - How to pad an unsigned image.
+ * @returns The digest.
+ * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when sections overlap or leave gaps.
+ * @see Microsoft "Windows Authenticode Portable Executable Signature Format" (2008), "Calculating the PE Image Hash"
+ * @example
+ * const digest = authenticodeDigest(await readFile("linux.efi"), "sha256");
+ */
+export function authenticodeDigest(
+  image: Uint8Array,
+  hash: HashName,
+  options: AuthenticodeDigestOptions = {},
+): Uint8Array {
+  return digestDecoded(image, decodePe(image), hash, options.padding ?? "signature");
+}
+
+/** {@link authenticodeDigest} of an image that is already decoded. */
+export function digestDecoded(
+  image: Uint8Array,
+  decoded: PeImage,
+  hash: HashName,
+  padding: "signature" | "none",
+): Uint8Array {
+  contiguousEnd(decoded);
+  // Steps 3 to 15: with sections that follow each other without gaps, header, sections and trailing data are one
+  // run of bytes with two holes, up to the certificate table.
+  const end = decoded.certificates?.address ?? decoded.fileSize;
+  const afterChecksum = decoded.checksumOffset + 4;
+  const hasher = createHash(hash).update(image.subarray(0, decoded.checksumOffset));
+  if (decoded.certificateDirectoryOffset === undefined) {
+    hasher.update(image.subarray(afterChecksum, end));
+  } else {
+    hasher.update(image.subarray(afterChecksum, decoded.certificateDirectoryOffset));
+    hasher.update(image.subarray(decoded.certificateDirectoryOffset + DIRECTORY_SIZE, end));
+  }
+  if (padding === "signature") hasher.update(new Uint8Array(certificatePadding(end)));
+  return new Uint8Array(hasher.digest());
+}
+
+/** Zeros between an image of `size` bytes and its certificate table. */
+export function certificatePadding(size: number): number {
+  return (CERTIFICATE_ALIGNMENT - (size % CERTIFICATE_ALIGNMENT)) % CERTIFICATE_ALIGNMENT;
+}

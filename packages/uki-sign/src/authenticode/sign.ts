@@ -1,0 +1,38 @@
+import type { Certificate } from "../certificate.ts";
+import { signCms } from "../cms.ts";
+import { OID } from "../format/oids.ts";
+import type { HashName, Signer } from "../signer.ts";
+import { attachSignature } from "./certificate-table.ts";
+import { authenticodeDigest } from "./digest.ts";
+import { encodeIndirectData } from "./indirect-data.ts";
+
+/** Options of {@link signPe}. */
+export interface SignPeOptions {
+  /** private key; it sees a digest only */
+  readonly signer: Signer;
+  /** certificate of that key, which the signature carries */
+  readonly certificate: Certificate;
+  /** time the signature states, to the second; none when absent, so that signing again gives the same bytes */
+  readonly signingTime?: Date | undefined;
+  /** hash of image and signature; SHA-256, the only one all firmware knows, when absent */
+  readonly hash?: HashName | undefined;
+}
+
+/**
+ * Signs a PE image for Secure Boot (Authenticode) and attaches the signature after those it already has.
+ *
+ * @param image - The whole file; not modified.
+ * @param options - Who signs, and what the signature states.
+ * @returns The signed file, a new array.
+ * @throws {UkiSignError} Any code of {@link authenticodeDigest} and `attachSignature`; `UKI_SIGN_KEY_MISMATCH` when key and
+ *   certificate do not belong together.
+ * @see Microsoft "Windows Authenticode Portable Executable Signature Format" (2008); UEFI 2.10 section 32.2.4
+ * @example
+ * const signed = await signPe(image, { signer: pemSigner(key), certificate: decodeCertificate(pem) });
+ */
+export async function signPe(image: Uint8Array, options: SignPeOptions): Promise<Uint8Array> {
+  const { signer, certificate, signingTime, hash = "sha256" } = options;
+  const content = encodeIndirectData({ hash, digest: authenticodeDigest(image, hash) });
+  const cms = await signCms({ contentType: OID.spcIndirectData, content, signer, certificate, signingTime, hash });
+  return attachSignature(image, cms);
+}

@@ -1,0 +1,213 @@
+import { z } from "zod";
+import type { Certificate } from "../certificate.ts";
+import { verifyChain } from "../chain.ts";
+import { decodeCms } from "../cms-decode.ts";
+import { type VerifiedSigner, verifyCms } from "../cms-verify.ts";
+import { UkiSignError } from "../errors.ts";
+import { HASHES, OID } from "../format/oids.ts";
+import { WIN_CERT_TYPE_PKCS_SIGNED_DATA } from "../format/pe.ts";
+import { bytesSchema, parseOptions } from "../internal/options.ts";
+import { decodePe } from "../pe.ts";
+import type { HashName } from "../signer.ts";
+import { type PeSignature, signaturesOf } from "./certificate-table.ts";
+import { digestDecoded } from "./digest.ts";
+import { decodeIndirectData } from "./indirect-data.ts";
+
+const databaseSchema = z.strictObject({
+  certificates: z
+    .array(z.custom<Certificate>((value) => typeof value === "object" && value !== null && "fingerprint" in value))
+    .readonly()
+    .default([]),
+  digests: z
+    .array(bytesSchema.refine((bytes) => hashOfSize(bytes.length) !== undefined, "expected 32, 48 or 64 bytes"))
+    .readonly()
+    .default([]),
+});
+const optionsSchema = z.strictObject({
+  db: databaseSchema,
+  dbx: databaseSchema.default({ certificates: [], digests: [] }),
+});
+type Database = z.output<typeof databaseSchema>;
+
+/** What a Secure Boot database names. */
+export interface PeSignatureDatabase {
+  /** certificates of signers or of their issuers */
+  readonly certificates?: readonly Certificate[] | undefined;
+  /** Authenticode digests of single images: SHA-256, SHA-384 or SHA-512 by their length */
+  readonly digests?: readonly Uint8Array[] | undefined;
+}
+
+/** Options of {@link verifyPe}. */
+export interface VerifyPeOptions {
+  /** what is trusted */
+  readonly db: PeSignatureDatabase;
+  /** what is forbidden even when `db` trusts it; nothing when absent */
+  readonly dbx?: PeSignatureDatabase | undefined;
+}
+
+/** Why {@link verifyPe} accepted an image. */
+export interface VerifiedPe {
+  /** SHA-256 Authenticode digest of the image */
+  readonly digest: Uint8Array;
+  /** position of the signature that was accepted, counted from 0; absent when `db` names the image's digest */
+  readonly signature?: number;
+  /** who made that signature; `chain` ends in a certificate of `db` */
+  readonly signer?: VerifiedSigner;
+}
+
+/** One signature of an image, looked at without any trust. */
+export interface ExaminedSignature {
+  /** who signed this image, when the signature is intact and about this image */
+  readonly signer?: VerifiedSigner;
+  /** why it is no signature of this image */
+  readonly problem?: UkiSignError;
+}
+
+/**
+ * Says who signed a PE image, whoever that is; for showing, not for deciding.
+ *
+ * @param image - The whole file; not modified.
+ * @returns One entry per attached signature; a broken one has a `problem` in place of a `signer`.
+ * @throws {UkiSignError} What `listSignatures` and `authenticodeDigest` throw.
+ */
+export function examineSignatures(image: Uint8Array): ExaminedSignature[] {
+  const decoded = decodePe(image);
+  const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
+  return signaturesOf(image, decoded).map((signature) => {
+    try {
+      return { signer: verifySignature(signature, digestOf, "unchecked") };
+    } catch (error) {
+      if (!(error instanceof UkiSignError)) throw error;
+      return { problem: error };
+    }
+  });
+}
+
+/**
+ * Decides about a PE image as firmware under Secure Boot does: nothing about it may be in `dbx`, and `db` has to trust
+ * one of its signatures or name its digest. Like firmware, it does not look at the validity of certificates.
+ *
+ * @param image - The whole file; not modified.
+ * @param options - The two databases.
+ * @returns What made the image acceptable.
+ * @throws {UkiSignError} What `listSignatures` and `authenticodeDigest` throw; for a refused image
+ *   `UKI_SIGN_REVOKED`, `UKI_SIGN_UNSIGNED`, or what is wrong with its first signature: `UKI_SIGN_DIGEST_MISMATCH` (image
+ *   changed), `UKI_SIGN_SIGNATURE_MISMATCH` (signature changed), `UKI_SIGN_UNTRUSTED` (signer unknown), or that it is
+ *   malformed. The errors of all signatures are in the `cause`, an AggregateError.
+ * @see UEFI 2.10 section 32.5.3.3 "Authorization Process"
+ * @example
+ * const { signer } = verifyPe(image, { db: { certificates: [decodeCertificate(pem)] } });
+ * console.log(signer?.certificate.subject);
+ */
+export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedPe {
+  const { db, dbx } = parseOptions(optionsSchema, options);
+  const decoded = decodePe(image);
+  const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
+  const digest = digestOf("sha256");
+  if (namesDigest(dbx, digestOf)) throw revoked(`an image that dbx does not name, got digest ${hex(digest)}`);
+
+  let accepted: VerifiedPe | undefined;
+  const problems: UkiSignError[] = [];
+  for (const [index, signature] of signaturesOf(image, decoded).entries()) {
+    try {
+      assertNotRevoked(signature, digestOf, dbx);
+      const signer = verifySignature(signature, digestOf, db.certificates);
+      accepted ??= { digest, signature: index, signer };
+    } catch (error) {
+      if (!(error instanceof UkiSignError) || error.code === "UKI_SIGN_REVOKED") throw error;
+      problems.push(error);
+    }
+  }
+  if (accepted !== undefined) return accepted;
+  if (namesDigest(db, digestOf)) return { digest };
+  throw refusal(problems);
+}
+
+/** Checks one signature: well-formed, about this image, and by a trusted signer. */
+function verifySignature(
+  signature: PeSignature,
+  digestOf: (hash: HashName) => Uint8Array,
+  trusted: readonly Certificate[] | "unchecked",
+): VerifiedSigner {
+  if (signature.type !== WIN_CERT_TYPE_PKCS_SIGNED_DATA) {
+    throw invalid(`a PKCS#7 signature (type 2), got type ${signature.type}`, signature);
+  }
+  const cms = decodeCms(signature.data);
+  if (cms.contentType !== OID.spcIndirectData || cms.content === undefined) {
+    throw invalid(`embedded content of type ${OID.spcIndirectData}, got ${cms.contentType}`, signature);
+  }
+  if (cms.signers.length !== 1) throw invalid(`one signer, got ${cms.signers.length}`, signature);
+  const signed = decodeIndirectData(cms.content);
+  const actual = digestOf(signed.hash);
+  if (Buffer.compare(signed.digest, actual) !== 0) {
+    throw new UkiSignError(
+      "UKI_SIGN_DIGEST_MISMATCH",
+      `expected an image with digest ${hex(signed.digest)}, got ${hex(actual)}`,
+      { hint: "the image was changed after it was signed" },
+    );
+  }
+  const { signers } = verifyCms(cms, { trusted: trusted === "unchecked" ? trusted : [...trusted] });
+  const [signer] = signers;
+  if (signer === undefined) throw new Error("bug: a verified signature without signer");
+  return signer;
+}
+
+/** A signature whose chain can be led to a forbidden certificate refuses the image, whatever else signed it. */
+function assertNotRevoked(signature: PeSignature, digestOf: (hash: HashName) => Uint8Array, dbx: Database): void {
+  if (dbx.certificates.length === 0) return;
+  const signer = verifySignature(signature, digestOf, "unchecked");
+  const { certificates } = decodeCms(signature.data);
+  let forbidden: Certificate | undefined;
+  try {
+    forbidden = verifyChain(signer.certificate, { trusted: dbx.certificates, intermediates: certificates }).at(-1);
+  } catch (error) {
+    if (!(error instanceof UkiSignError && error.code === "UKI_SIGN_UNTRUSTED")) throw error;
+    return;
+  }
+  throw revoked(`a signer that dbx does not forbid, got ${signer.certificate.subject} by way of ${forbidden?.subject}`);
+}
+
+function namesDigest(database: Database, digestOf: (hash: HashName) => Uint8Array): boolean {
+  return database.digests.some((digest) => {
+    const hash = hashOfSize(digest.length);
+    return hash !== undefined && Buffer.compare(digest, digestOf(hash)) === 0;
+  });
+}
+
+function refusal(problems: readonly UkiSignError[]): UkiSignError {
+  const [first] = problems;
+  if (first === undefined) {
+    return new UkiSignError("UKI_SIGN_UNSIGNED", "expected a signed image or one that db names, got an unsigned one");
+  }
+  const others = problems.length > 1 ? ` (and ${problems.length - 1} more signatures that are refused)` : "";
+  return new UkiSignError(first.code, `${first.message}${others}`, {
+    hint: first.hint,
+    offset: first.offset,
+    cause: new AggregateError(problems, "no signature of the image was accepted"),
+  });
+}
+
+function memoize(compute: (hash: HashName) => Uint8Array): (hash: HashName) => Uint8Array {
+  const known = new Map<HashName, Uint8Array>();
+  return (hash) => {
+    const value = known.get(hash) ?? compute(hash);
+    known.set(hash, value);
+    return value;
+  };
+}
+
+function hashOfSize(size: number): HashName | undefined {
+  return (["sha256", "sha384", "sha512"] as const).find((hash) => HASHES[hash].sizeBytes === size);
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
+}
+
+function revoked(expectation: string): UkiSignError {
+  return new UkiSignError("UKI_SIGN_REVOKED", `expected ${expectation}`);
+}
+
+function invalid(expectation: string, { offset }: PeSignature): UkiSignError {
+  return new UkiSignError("UKI_SIGN_AUTHENTICODE_INVALID", `expected ${expectation} (at byte ${offset})`, { offset });
+}

@@ -1,0 +1,15 @@
+// Software publisher certificate structures inside an Authenticode signature.
+// Microsoft "Windows Authenticode Portable Executable Signature Format" (2008), "Authenticode-Specific Structures".
+
+/** SPC_PE_IMAGE_DATAOBJ: the signed thing is a PE image */
+export const OID_SPC_PE_IMAGE_DATA = "1.3.6.1.4.1.311.2.1.15";
+
+/** what the format prescribes as the image's file name */
+export const SPC_FILE_NAME = "<<<Obsolete>>>";
+
+/** SpcLink CHOICE `file`, explicit */
+export const SPC_LINK_FILE = 2;
+/** SpcString CHOICE `unicode`, implicit BMPString */
+export const SPC_STRING_UNICODE = 0;
+/** SpcPeImageData `file`, explicit */
+export const SPC_IMAGE_FILE = 0;

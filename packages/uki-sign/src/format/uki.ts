@@ -1,0 +1,57 @@
+// Sections of a unified kernel image.
+// UAPI Group "Unified Kernel Image (UKI)" specification 1.0 (https://uapi-group.org/specifications/specs/unified_kernel_image/);
+// systemd 257 systemd-stub(7) for `.hwids`, `.dtbauto` and the order of measurement, systemd 258 for `.efifw`.
+
+/** sections in the order in which systemd-stub measures them into PCR 11; `.efifw` is known to stubs from 258 on */
+export const MEASURED_SECTION_NAMES = [
+  ".linux",
+  ".osrel",
+  ".cmdline",
+  ".initrd",
+  ".ucode",
+  ".splash",
+  ".dtb",
+  ".uname",
+  ".sbat",
+  ".pcrpkey",
+  ".profile",
+  ".dtbauto",
+  ".hwids",
+  ".efifw",
+] as const;
+
+/** measured sections of which the stub takes the one that fits the machine, if any */
+export const SELECTED_SECTION_NAMES: readonly string[] = [".dtbauto", ".efifw"];
+
+/** sections that hold UTF-8 text */
+export const TEXT_SECTION_NAMES: readonly string[] = [
+  ".cmdline",
+  ".osrel",
+  ".uname",
+  ".sbat",
+  ".pcrpkey",
+  ".pcrsig",
+  ".profile",
+  ".sdmagic",
+];
+
+/** sections that belong to the stub program, not to the UKI */
+export const STUB_SECTION_NAMES: readonly string[] = [".text", ".rodata", ".data", ".reloc", ".bss"];
+
+/** first line of every `.sbat` section (shim SBAT.md, "Version and Component Metadata") */
+export const SBAT_HEADER = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md";
+/** line by which unified kernel images as such can be revoked */
+export const SBAT_UKI = "uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/";
+
+/** initrds in one section start at multiples of this many bytes */
+export const INITRD_ALIGNMENT = 4;
+
+// Linux/x86 boot protocol 2.00 and later (Documentation/arch/x86/boot.rst): where a bzImage names its release.
+/** `HdrS`, u32 */
+export const BZIMAGE_MAGIC = 0x5372_6448;
+export const BZIMAGE_MAGIC_OFFSET = 0x202;
+/** u16: position of the NUL-terminated version text, less 0x200 */
+export const BZIMAGE_KERNEL_VERSION = 0x20e;
+export const BZIMAGE_KERNEL_VERSION_BASE = 0x200;
+/** longest version text that is looked at, in bytes */
+export const BZIMAGE_MAX_VERSION_SIZE = 128;

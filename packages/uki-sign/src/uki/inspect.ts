@@ -1,0 +1,147 @@
+import { createHash } from "node:crypto";
+import { signaturesOf } from "../authenticode/certificate-table.ts";
+import { UkiSignError } from "../errors.ts";
+import {
+  MEASURED_SECTION_NAMES,
+  SELECTED_SECTION_NAMES,
+  STUB_SECTION_NAMES,
+  TEXT_SECTION_NAMES,
+} from "../format/uki.ts";
+import { decodePe, findPeSection, type PeSection, readPeSection } from "../pe.ts";
+
+/** Most bytes of a section that {@link inspectUki} decodes as text. */
+export const DEFAULT_MAX_TEXT_BYTES = 1 << 20;
+
+/** One section of a unified kernel image. */
+export interface UkiSection {
+  /** name with its dot: `.cmdline` */
+  readonly name: string;
+  /** `stub` for the program itself, `text` for UTF-8 content, `binary` for the rest */
+  readonly kind: "stub" | "text" | "binary";
+  /** exact size of the content, in `bytes` */
+  readonly sizeBytes: number;
+  /** position in the file, in `bytes` */
+  readonly offset: number;
+  /** address in memory relative to the image base, in `bytes` */
+  readonly virtualAddress: number;
+  /** SHA-256 of the content, hexadecimal */
+  readonly sha256: string;
+  /** content without trailing NULs; absent when it is not text */
+  readonly text?: string;
+}
+
+/** What {@link inspectUki} found. */
+export interface UkiInspection {
+  /** size of the file, in `bytes` */
+  readonly sizeBytes: number;
+  /** `IMAGE_FILE_MACHINE_*`; 0x8664 is x86-64 */
+  readonly machine: number;
+  /** PE `TimeDateStamp`, `seconds` since 1970 */
+  readonly timeDateStamp: number;
+  /** number of attached signatures, none of them verified */
+  readonly signatures: number;
+  /** sections in file order */
+  readonly sections: readonly UkiSection[];
+}
+
+/**
+ * Describes a unified kernel image section by section.
+ *
+ * @param image - The whole file; not modified.
+ * @returns Sizes and digests of all sections, and the text of those that hold text.
+ * @throws {UkiSignError} Any code of {@link decodePe} and of `listSignatures`; `UKI_SIGN_SECTION_MISSING` when there is
+ *   no `.linux` section, so that the image is some other EFI program.
+ * @example
+ * const { sections } = inspectUki(await readFile("linux.efi"));
+ * console.log(sections.find(({ name }) => name === ".cmdline")?.text);
+ */
+export function inspectUki(image: Uint8Array): UkiInspection {
+  const decoded = decodePe(image);
+  findPeSection(decoded, ".linux");
+  return {
+    sizeBytes: decoded.fileSize,
+    machine: decoded.machine,
+    timeDateStamp: decoded.timeDateStamp,
+    signatures: signaturesOf(image, decoded).length,
+    sections: decoded.sections.map((section) => describe(image, section)),
+  };
+}
+
+function describe(image: Uint8Array, section: PeSection): UkiSection {
+  const data = readPeSection(image, section);
+  const text = TEXT_SECTION_NAMES.includes(section.name) ? decodeText(data) : undefined;
+  return {
+    name: section.name,
+    kind: STUB_SECTION_NAMES.includes(section.name) ? "stub" : text === undefined ? "binary" : "text",
+    sizeBytes: data.length,
+    offset: section.rawOffset,
+    virtualAddress: section.virtualAddress,
+    sha256: createHash("sha256").update(data).digest("hex"),
+    ...(text === undefined ? {} : { text }),
+  };
+}
+
+function decodeText(data: Uint8Array): string | undefined {
+  if (data.length > DEFAULT_MAX_TEXT_BYTES) return undefined;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data).replace(/\0+$/, "");
+  } catch {
+    return undefined;
+  }
+}
+
+/** A section whose content the stub measures. */
+export interface MeasuredSection {
+  /** name with its dot: `.cmdline` */
+  readonly name: string;
+  /** exact content */
+  readonly data: Uint8Array;
+}
+
+/** Options of {@link measuredSections}. */
+export interface MeasuredSectionsOptions {
+  /** which `.dtbauto` section the machine picks, counted from 0; none when absent */
+  readonly dtbauto?: number | undefined;
+  /** which `.efifw` section the machine picks, counted from 0; none when absent */
+  readonly efifw?: number | undefined;
+}
+
+/**
+ * The sections of a unified kernel image that the stub measures when it boots the first profile.
+ *
+ * @param image - The whole file; not modified.
+ * @param options - What the machine picks among sections that depend on it.
+ * @returns Input for `predictPcr11`; `data` aliases `image`.
+ * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when a measured section is longer in memory
+ *   than in the file; `UKI_SIGN_SECTION_MISSING` when a picked section does not exist.
+ * @see UAPI Group "Unified Kernel Image (UKI)" 1.0, "Multi-Profile UKIs"
+ */
+export function measuredSections(image: Uint8Array, options: MeasuredSectionsOptions = {}): MeasuredSection[] {
+  const { sections } = decodePe(image);
+  const profiles = sections.flatMap(({ name }, index) => (name === ".profile" ? [index] : []));
+  const [first = sections.length, second = sections.length] = profiles;
+  const base = sections.slice(0, first);
+  const profile = sections.slice(first, second);
+  return MEASURED_SECTION_NAMES.flatMap((name) => {
+    // A profile's own section hides that of the base; of equal names the first counts.
+    const own = profile.filter((section) => section.name === name);
+    const candidates = own.length > 0 ? own : base.filter((section) => section.name === name);
+    const wanted = SELECTED_SECTION_NAMES.includes(name) ? options[name === ".efifw" ? "efifw" : "dtbauto"] : 0;
+    const section = wanted === undefined ? undefined : candidates[wanted];
+    if (section !== undefined) return [{ name, data: wholeSection(image, section) }];
+    if (wanted === undefined || (wanted === 0 && !SELECTED_SECTION_NAMES.includes(name))) return [];
+    throw new UkiSignError(
+      "UKI_SIGN_SECTION_MISSING",
+      `expected a section ${name} with index ${wanted}, got ${candidates.length} of them`,
+    );
+  });
+}
+
+function wholeSection(image: Uint8Array, section: PeSection): Uint8Array {
+  if (section.virtualSize <= section.rawSize) return readPeSection(image, section);
+  throw new UkiSignError(
+    "UKI_SIGN_PE_INVALID",
+    `expected section ${section.name} to hold its ${section.virtualSize} bytes in the file, got ${section.rawSize}`,
+    { offset: section.headerOffset },
+  );
+}
