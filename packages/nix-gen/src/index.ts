@@ -1,4 +1,7 @@
 // errors
+
+// derivations
+export { type DerivationOptions, derivation, type FixedOutputOptions, fixedOutput } from "./derivation.ts";
 export { NixGenError, type NixGenErrorCode, type NixGenErrorDetails } from "./errors.ts";
 // expressions: attribute sets and scopes
 export {
@@ -29,10 +32,24 @@ export {
   select,
   withScope,
 } from "./expression/syntax.ts";
-export { block, concatText, path, str } from "./expression/text.ts";
+export { block, concatText, path, source, str } from "./expression/text.ts";
 export { float, int, type NixInput, nix } from "./expression/value.ts";
+// flakes
+export {
+  type Flake,
+  type FlakeApp,
+  type FlakeOptions,
+  type FlakeOutputs,
+  flake,
+  type NixTarget,
+  type PerSystem,
+  renderFlake,
+} from "./flake/flake.ts";
+export type { FlakeInput, FlakeInputs } from "./flake/inputs.ts";
+export { toSri } from "./hash.ts";
 export type { BinaryOperator } from "./internal/node.ts";
 // expressions: values and text
 export { DEFAULT_MAX_DEPTH, DEFAULT_MAX_NODES, isNixExpr, type NixExpr } from "./internal/node.ts";
 // printing
 export { DEFAULT_LINE_WIDTH, type RenderOptions, renderNix } from "./print/render.ts";
+export { assertStoreName, MAX_STORE_NAME_LENGTH, toStoreName } from "./store-name.ts";

@@ -1,6 +1,9 @@
 import { NixGenError } from "../errors.ts";
 import { isNixExpr, makeExpr, type NixExpr, type Node, nodeOf } from "../internal/node.ts";
 import { assertText, describe, quote } from "../internal/text.ts";
+import { assertStoreName, toStoreName } from "../store-name.ts";
+import { attrs } from "./bindings.ts";
+import { builtin, call } from "./syntax.ts";
 
 /**
  * A Nix string with holes.
@@ -68,15 +71,31 @@ export function path(value: string): NixExpr {
   assertText(value, undefined, "NIX_GEN_BAD_PATH");
   const { base, rest } = splitPath(value);
   // A path needs a slash to be one.
-  const root = makeExpr({ kind: "path", path: base === ".." ? "../." : base });
-  if (rest === "") return root;
-  if (/^[A-Za-z0-9._+-]+(\/[A-Za-z0-9._+-]+)*$/.test(rest)) {
-    const joined = base === "/." ? `/${rest}` : base === "./." ? `./${rest}` : `${base}/${rest}`;
-    return makeExpr({ kind: "path", path: joined });
+  const root = base === ".." ? "../." : base;
+  if (rest === "") return makeExpr({ kind: "path", path: root, suffix: undefined });
+  if (!/^[A-Za-z0-9._+-]+(\/[A-Za-z0-9._+-]+)*$/.test(rest)) {
+    return makeExpr({ kind: "path", path: root, suffix: `/${rest}` });
   }
-  const suffix = makeExpr({ kind: "string", parts: [`/${rest}`] });
-  const operands = [nodeOf(root), nodeOf(suffix)];
-  return makeExpr({ kind: "operator", operator: "+", operands }, operands);
+  const joined = base === "/." || base === "./." ? `${base.slice(0, -1)}${rest}` : `${base}/${rest}`;
+  return makeExpr({ kind: "path", path: joined, suffix: undefined });
+}
+
+/**
+ * A file or directory that is copied into the Nix store, under a name that is always valid there: what stands between
+ * an arbitrary file name and a derivation that uses it.
+ *
+ * @param value - As for {@link path}.
+ * @param name - The name in the store; made of the last component when not given.
+ * @throws {NixGenError} `NIX_GEN_BAD_PATH`, `NIX_GEN_BAD_STORE_NAME`.
+ * @see Nix manual, builtins.path
+ * @example
+ * source("./files/My Theme.tar") // builtins.path { path = ./. + "/files/My Theme.tar"; name = "My-Theme.tar"; }
+ */
+export function source(value: string, name?: string): NixExpr {
+  const last = value.split("/").at(-1) ?? "";
+  const storeName = name ?? (/^\.*$/.test(last) ? "source" : toStoreName(last));
+  assertStoreName(storeName);
+  return call(builtin("path"), attrs({ path: path(value), name: storeName }));
 }
 
 function splitPath(value: string): { base: string; rest: string } {
@@ -122,5 +141,17 @@ function holeNode(hole: unknown, index: number): Node {
       hint: 'Nix doesn\'t turn it into text by itself; use call(builtin("toString"), …)',
     });
   }
+  // Putting a path into a string copies it to the store, under its own name.
+  const last = node.kind === "path" ? (node.suffix ?? node.path).split("/").at(-1) : undefined;
+  if (last !== undefined && !/^\.*$/.test(last)) assertCopyable(last, path);
   return node;
+}
+
+function assertCopyable(name: string, path: string): void {
+  try {
+    assertStoreName(name);
+  } catch (cause) {
+    const message = `expected a path whose name is valid in the store, got ${quote(name)}`;
+    throw new NixGenError("NIX_GEN_BAD_STORE_NAME", message, { path, cause, hint: "use source() instead of path()" });
+  }
 }

@@ -48,7 +48,7 @@ export type NodeBody =
   | { readonly kind: "block"; readonly text: string }
   | { readonly kind: "int"; readonly value: bigint }
   | { readonly kind: "float"; readonly value: number }
-  | { readonly kind: "path"; readonly path: string }
+  | { readonly kind: "path"; readonly path: string; readonly suffix: string | undefined }
   | { readonly kind: "identifier"; readonly name: string }
   | {
       readonly kind: "select";

@@ -99,7 +99,7 @@ function print(node: Node): Doc {
     case "float":
       return text(printFloat(node.value));
     case "path":
-      return text(node.path);
+      return node.suffix === undefined ? text(node.path) : concat(node.path, ' + "', escapeText(node.suffix), '"');
     case "identifier":
       return text(node.name);
     case "select":
@@ -149,6 +149,8 @@ function strength(node: Node): number {
     case "float":
       if (Object.is(node.value, -0)) return STRENGTH["*"];
       return node.value < 0 ? NEGATE : SIMPLE;
+    case "path":
+      return node.suffix === undefined ? SIMPLE : STRENGTH["+"];
     case "select":
       return SELECT;
     case "has":
