@@ -45,7 +45,9 @@ export type UkiSignErrorCode =
   /** bytes that are not an acceptable CMS signature */
   | "UKI_SIGN_CMS_INVALID"
   /** a signature that its signer's key did not make over this content */
-  | "UKI_SIGN_SIGNATURE_MISMATCH";
+  | "UKI_SIGN_SIGNATURE_MISMATCH"
+  /** a verity signature partition that does not hold what systemd reads from it */
+  | "UKI_SIGN_VERITY_INVALID";
 
 /** What a {@link UkiSignError} knows beyond its code and message. */
 export interface UkiSignErrorDetails {

@@ -115,3 +115,15 @@ export {
   decodeCms,
 } from "./cms-decode.ts";
 export { type VerifiedCms, type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "./cms-verify.ts";
+// Verity root hash signatures
+export {
+  DEFAULT_MAX_VERITY_SIGNATURE_BYTES,
+  decodeVeritySignaturePartition,
+  encodeVeritySignaturePartition,
+  type SignRootHashOptions,
+  signRootHash,
+  VERITY_SIGNATURE_PARTITION_BYTES,
+  type VeritySignature,
+  verifyRootHash,
+  verifyVeritySignaturePartition,
+} from "./verity-signature.ts";
