@@ -1,5 +1,7 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
+import { fromJsonCommand } from "./commands/from-json.ts";
+import { narHashCommand } from "./commands/nar-hash.ts";
 
 export { processIo } from "@leveret/command";
 
@@ -12,5 +14,6 @@ export { processIo } from "@leveret/command";
  */
 export function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("nix-gen").description("Nix code from data: expressions, archives, package sources");
+  program.addCommand(fromJsonCommand(io)).addCommand(narHashCommand(io));
   return runCommand(program, argv, io);
 }

@@ -19,6 +19,7 @@ export type NixGenErrorCode =
   | "NIX_GEN_BAD_STORE_NAME"
   | "NIX_GEN_BAD_HASH"
   | "NIX_GEN_BAD_FOLLOWS"
+  | "NIX_GEN_BAD_LOCK"
   // archives and files
   | "NIX_GEN_BAD_JSON"
   | "NIX_GEN_BAD_TREE"

@@ -1,9 +1,16 @@
 // errors
 
-// derivations
-export { type DerivationOptions, derivation, type FixedOutputOptions, fixedOutput } from "./derivation.ts";
 export { NixGenError, type NixGenErrorCode, type NixGenErrorDetails } from "./errors.ts";
+
+// expressions: values and text
+
+export { block, concatText, path, source, str } from "./expression/text.ts";
+export { float, int, type NixInput, nix } from "./expression/value.ts";
+export { DEFAULT_MAX_DEPTH, DEFAULT_MAX_NODES, isNixExpr, type NixExpr } from "./internal/node.ts";
+export { parseJson } from "./json.ts";
+
 // expressions: attribute sets and scopes
+
 export {
   type AttrPath,
   attrs,
@@ -16,7 +23,9 @@ export {
   letIn,
   recAttrs,
 } from "./expression/bindings.ts";
+
 // expressions: variables, functions, operators
+
 export {
   assertThat,
   builtin,
@@ -32,9 +41,19 @@ export {
   select,
   withScope,
 } from "./expression/syntax.ts";
-export { block, concatText, path, source, str } from "./expression/text.ts";
-export { float, int, type NixInput, nix } from "./expression/value.ts";
-// flakes
+export type { BinaryOperator } from "./internal/node.ts";
+
+// printing
+
+export { DEFAULT_LINE_WIDTH, type RenderOptions, renderNix } from "./print/render.ts";
+
+// derivations
+
+export { type DerivationOptions, derivation, type FixedOutputOptions, fixedOutput } from "./derivation.ts";
+export { assertStoreName, MAX_STORE_NAME_LENGTH, toStoreName } from "./store-name.ts";
+
+// flakes and their locks
+
 export {
   type Flake,
   type FlakeApp,
@@ -46,10 +65,17 @@ export {
   renderFlake,
 } from "./flake/flake.ts";
 export type { FlakeInput, FlakeInputs } from "./flake/inputs.ts";
+export {
+  EMPTY_FLAKE_LOCK,
+  FLAKE_LOCK_VERSION,
+  type FlakeLock,
+  type LockNode,
+  type LockValue,
+  parseFlakeLock,
+  renderFlakeLock,
+} from "./flake/lock.ts";
+
+// hashes and archives
+
 export { toSri } from "./hash.ts";
-export type { BinaryOperator } from "./internal/node.ts";
-// expressions: values and text
-export { DEFAULT_MAX_DEPTH, DEFAULT_MAX_NODES, isNixExpr, type NixExpr } from "./internal/node.ts";
-// printing
-export { DEFAULT_LINE_WIDTH, type RenderOptions, renderNix } from "./print/render.ts";
-export { assertStoreName, MAX_STORE_NAME_LENGTH, toStoreName } from "./store-name.ts";
+export { encodeNar, type NarTree, narHash, readNarHash } from "./nar.ts";

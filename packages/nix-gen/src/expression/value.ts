@@ -71,7 +71,7 @@ export function int(value: bigint | number): NixExpr {
  * @throws {NixGenError} `NIX_GEN_BAD_NUMBER` for NaN, infinities, and subnormals, which Nix's lexer refuses.
  */
 export function float(value: number): NixExpr {
-  return floating(value, "");
+  return floatAt(value, "");
 }
 
 function scalar(value: unknown, path: string): NixExpr {
@@ -80,7 +80,7 @@ function scalar(value: unknown, path: string): NixExpr {
       assertText(value, path);
       return makeExpr({ kind: "string", parts: value === "" ? [] : [value] });
     case "number":
-      return Number.isInteger(value) ? integer(value, path) : floating(value, path);
+      return Number.isInteger(value) ? integer(value, path) : floatAt(value, path);
     case "bigint":
       return integer(value, path);
     case "boolean":
@@ -103,7 +103,8 @@ function integer(value: bigint | number, path: string): NixExpr {
   return makeExpr({ kind: "int", value: exact });
 }
 
-function floating(value: number, path: string): NixExpr {
+/** A float that stands at `path` of a larger value. */
+export function floatAt(value: number, path: string): NixExpr {
   const size = Math.abs(value);
   if (!Number.isFinite(value) || (size > 0 && size < SMALLEST_NORMAL)) {
     const hint = Number.isFinite(value) ? "Nix can't read numbers this close to 0; use 0" : undefined;
