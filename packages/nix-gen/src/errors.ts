@@ -20,6 +20,23 @@ export type NixGenErrorCode =
   | "NIX_GEN_BAD_HASH"
   | "NIX_GEN_BAD_FOLLOWS"
   | "NIX_GEN_BAD_LOCK"
+  // Debian as a source of packages
+  | "NIX_GEN_NO_MIRROR"
+  | "NIX_GEN_BAD_MIRROR"
+  | "NIX_GEN_MIRROR_UNREACHABLE"
+  | "NIX_GEN_BAD_SIGNATURE"
+  | "NIX_GEN_NO_APT"
+  | "NIX_GEN_UNKNOWN_PACKAGE"
+  | "NIX_GEN_UNRESOLVABLE"
+  | "NIX_GEN_BAD_LOCK"
+  | "NIX_GEN_BAD_DEB"
+  // the nix command
+  | "NIX_GEN_NO_NIX"
+  | "NIX_GEN_NIX_TOO_OLD"
+  | "NIX_GEN_NO_SANDBOX"
+  | "NIX_GEN_HASH_MISMATCH"
+  | "NIX_GEN_DISK_FULL"
+  | "NIX_GEN_BUILD_FAILED"
   // archives and files
   | "NIX_GEN_BAD_JSON"
   | "NIX_GEN_BAD_TREE"

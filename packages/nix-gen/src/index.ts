@@ -77,5 +77,28 @@ export {
 
 // hashes and archives
 
+// Debian as a source of packages
+export { DEBIAN_KEYRING } from "./debian/apt.ts";
+export { DEFAULT_MAX_DEB_FILE_BYTES, readDebFile } from "./debian/deb.ts";
+export { debianPackage, debianPackages, debianPackageUrl, debStoreName } from "./debian/fetch.ts";
+export {
+  type DebianLock,
+  type LockedPackage,
+  lockEpochSeconds,
+  parseDebianLock,
+  renderDebianLock,
+} from "./debian/lock.ts";
+export { type DebianMirror, type FindMirrorOptions, findDebianMirror } from "./debian/mirror.ts";
+export {
+  type DebianRequest,
+  debianRequestDigest,
+  providedStatus,
+  type ResolveOptions,
+  resolveDebian,
+} from "./debian/resolve.ts";
 export { toSri } from "./hash.ts";
 export { encodeNar, type NarTree, narHash, readNarHash } from "./nar.ts";
+// the nix command
+export { type BuildFlakeOptions, buildFlake } from "./nix/build.ts";
+export { MIN_NIX_VERSION, type Nix, type OpenNixOptions, openNix } from "./nix/open.ts";
+export type { Progress, ProgressEvent } from "./progress.ts";
