@@ -1,7 +1,14 @@
 import { z } from "zod";
 import { UkiSignError } from "../errors.ts";
 import { DLL_NX_COMPAT, SCN_CNT_CODE, SCN_MEM_READ } from "../format/pe.ts";
-import { INITRD_ALIGNMENT, SBAT_HEADER, SBAT_UKI } from "../format/uki.ts";
+import {
+  INITRD_ALIGNMENT,
+  MEASURED_SECTION_NAMES,
+  SBAT_HEADER,
+  SBAT_UKI,
+  STUB_SECTION_NAMES,
+  TEXT_SECTION_NAMES,
+} from "../format/uki.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import { decodePe, type PeImage, readPeSection } from "../pe.ts";
 import { addPeSections, type NewPeSection, sectionNameSchema } from "../pe-sections.ts";
@@ -17,6 +24,15 @@ const text = z
   .min(1, "expected text; leave the option out")
   .refine((value) => !value.includes("\0"), "expected text without NUL");
 const textOrBytes = z.union([text, nonEmptyBytes]);
+
+// `.efifw` has no option of its own: stubs know it from 258 on.
+const RESERVED: readonly string[] = [...STUB_SECTION_NAMES, ...TEXT_SECTION_NAMES, ...MEASURED_SECTION_NAMES].filter(
+  (name) => name !== ".efifw",
+);
+const ownSectionName = sectionNameSchema.refine(
+  (name) => !RESERVED.includes(name),
+  "expected a name other than those with an option of their own",
+);
 
 const buildUkiSchema = z.strictObject({
   /** systemd's stub program: `linuxx64.efi.stub` */
@@ -52,9 +68,9 @@ const buildUkiSchema = z.strictObject({
   ucode: nonEmptyBytes.optional(),
   /** description of the base profile: `ID=main\nTITLE=…` */
   profile: textOrBytes.optional(),
-  /** further sections that the stub leaves alone */
+  /** further sections, after the known ones */
   sections: z
-    .array(z.strictObject({ name: sectionNameSchema, data: nonEmptyBytes }))
+    .array(z.strictObject({ name: ownSectionName, data: nonEmptyBytes }))
     .readonly()
     .default([]),
   /** PE `TimeDateStamp`, `seconds` since 1970; the stub's when absent */
