@@ -47,7 +47,17 @@ export type UkiSignErrorCode =
   /** a signature that its signer's key did not make over this content */
   | "UKI_SIGN_SIGNATURE_MISMATCH"
   /** a verity signature partition that does not hold what systemd reads from it */
-  | "UKI_SIGN_VERITY_INVALID";
+  | "UKI_SIGN_VERITY_INVALID"
+  /** an EFI_SIGNATURE_LIST whose sizes contradict each other or its type */
+  | "UKI_SIGN_SIGNATURE_LIST_INVALID"
+  /** an EFI_VARIABLE_AUTHENTICATION_2 that firmware would not look at */
+  | "UKI_SIGN_VARIABLE_INVALID"
+  /** a flash image that is no sound EDK II variable store */
+  | "UKI_SIGN_VARIABLE_STORE_INVALID"
+  /** a variable store without room for what was to be added */
+  | "UKI_SIGN_VARIABLE_STORE_FULL"
+  /** a variable store that has Secure Boot keys already */
+  | "UKI_SIGN_VARIABLE_STORE_ENROLLED";
 
 /** What a {@link UkiSignError} knows beyond its code and message. */
 export interface UkiSignErrorDetails {

@@ -115,6 +115,39 @@ export {
   decodeCms,
 } from "./cms-decode.ts";
 export { type VerifiedCms, type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "./cms-verify.ts";
+// Secure Boot variables
+export {
+  type AuthenticatedVariable,
+  DEFAULT_MAX_AUTHENTICATED_VARIABLE_BYTES,
+  decodeAuthenticatedVariable,
+  SECURE_BOOT_VARIABLE_ATTRIBUTES,
+  SECURE_BOOT_VARIABLES,
+  type SecureBootVariable,
+  type SignVariableOptions,
+  secureBootVariableGuid,
+  signVariable,
+  type VariableIdentity,
+  verifyVariable,
+} from "./efi/authenticated-variable.ts";
+export { type EnrollVariableStoreOptions, enrollVariableStore, type SignatureDatabase } from "./efi/enroll.ts";
+export { decodeGuid, encodeGuid, isGuid } from "./efi/guid.ts";
+export {
+  certificateLists,
+  DEFAULT_MAX_SIGNATURE_DATABASE_BYTES,
+  decodeSignatureLists,
+  type EfiSignature,
+  encodeSignatureLists,
+  type SignatureList,
+  type SignatureType,
+} from "./efi/signature-list.ts";
+export {
+  DEFAULT_MAX_STORED_VARIABLES,
+  DEFAULT_MAX_VARIABLE_STORE_BYTES,
+  decodeVariableStore,
+  encodeVariableStore,
+  type StoredVariable,
+  type VariableStore,
+} from "./efi/variable-store.ts";
 // Verity root hash signatures
 export {
   DEFAULT_MAX_VERITY_SIGNATURE_BYTES,

@@ -1,0 +1,46 @@
+// Environment: LEVERET_TRIXIE_TREE is a directory with the unpacked Debian 13 packages systemd, systemd-ukify,
+// systemd-boot-efi, python3-pefile and what they need. Nothing in it has to be installed or run as root.
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const TREE = process.env.LEVERET_TRIXIE_TREE ?? "$LEVERET_TRIXIE_TREE";
+const LIBRARIES = join(TREE, "usr/lib/x86_64-linux-gnu");
+
+/** What has to be in the tree. */
+export const TREE_FILES: readonly string[] = [
+  "usr/bin/ukify",
+  "usr/lib/systemd/systemd-measure",
+  "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+].map((path) => join(TREE, path));
+
+/** systemd's stub program. */
+export function systemdStub(): Uint8Array {
+  return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")));
+}
+
+/** Runs ukify and returns its standard output. */
+export function ukify(argv: readonly string[]): string {
+  const environment = {
+    PYTHONHOME: join(TREE, "usr"),
+    PYTHONPATH: join(TREE, "usr/lib/python3/dist-packages"),
+    PYTHONDONTWRITEBYTECODE: "1",
+  };
+  return runInTree([join(TREE, "usr/bin/python3"), join(TREE, "usr/bin/ukify"), ...argv], environment);
+}
+
+/** Runs systemd-measure and returns its standard output. */
+export function systemdMeasure(argv: readonly string[]): string {
+  return runInTree([join(TREE, "usr/lib/systemd/systemd-measure"), ...argv], {});
+}
+
+/** Starts a program of the tree with the tree's own loader and libraries. */
+function runInTree(command: readonly string[], env: Record<string, string>): string {
+  const loader = join(TREE, "usr/lib64/ld-linux-x86-64.so.2");
+  const libraries = [LIBRARIES, join(LIBRARIES, "systemd")].join(":");
+  return execFileSync(loader, ["--library-path", libraries, ...command], {
+    encoding: "utf8",
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
