@@ -133,6 +133,8 @@ function print(node: Node): Doc {
       return printOperator(node);
     case "unary": {
       const least = node.operator === "-" ? NEGATE + 1 : NOT;
+      // `-./x` is a path named `-.`.
+      if (beginsWithPath(node.operand)) return concat(node.operator, parenthesised(node.operand));
       return concat(node.operator, operand(node.operand, least));
     }
     case "comment":
@@ -185,6 +187,10 @@ function parenthesised(node: Node): Doc {
     return concat("(", indent(HARD_LINE, body), HARD_LINE, ")");
   }
   return isHugging(node) ? concat("(", body, ")") : group("(", indent(SOFT_LINE, body), SOFT_LINE, ")");
+}
+
+function beginsWithPath(node: Node): boolean {
+  return node.kind === "path" || (node.kind === "call" && beginsWithPath(node.callee));
 }
 
 /** Whether a node can follow something on the same line and still be broken inside itself. */
