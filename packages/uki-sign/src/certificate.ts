@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, type KeyObject } from "node:crypto";
 import { UkiSignError } from "./errors.ts";
 import { OID } from "./format/oids.ts";
+import { copyBytes } from "./internal/bytes.ts";
 import {
   badDer,
   contextConstructed,
@@ -141,7 +142,7 @@ export function certificateKey(certificate: Certificate): KeyObject {
 
 function certificateDer(input: string | Uint8Array): Uint8Array {
   // DER starts with a SEQUENCE tag, which is the digit 0 as text: PEM with that as its first comment is not accepted.
-  if (typeof input !== "string" && input[0] === TAG.sequence) return input.slice();
+  if (typeof input !== "string" && input[0] === TAG.sequence) return copyBytes(input);
   const blocks = decodePem(input).filter(({ label }) => label === "CERTIFICATE");
   const [block] = blocks;
   if (block === undefined || blocks.length > 1) {

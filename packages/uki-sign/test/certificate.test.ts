@@ -74,6 +74,10 @@ describe("decodeCertificate", () => {
     expect(decodeCertificate(pem)).toEqual(leaf);
     expect(decodeCertificate(new TextEncoder().encode(pem))).toEqual(leaf);
     expect(decodeCertificate(leaf.der)).toEqual(leaf);
+    const bytes = Buffer.from(leaf.der);
+    const decoded = decodeCertificate(bytes);
+    bytes.fill(0);
+    expect(decoded).toEqual(leaf);
   });
 
   test.each([

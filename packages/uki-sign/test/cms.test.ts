@@ -52,6 +52,13 @@ describe("signCms and verifyCms", () => {
     expect(verifyCms(detached, { trusted: [certificate], content: element }).content).toEqual(element);
   });
 
+  test("take Buffers, and give plain arrays", async () => {
+    const bytes = Buffer.from(await sign({ content: Buffer.from(content) }));
+    const verified = verifyCms(bytes, { trusted: [certificate] });
+    expect(Object.getPrototypeOf(verified.content)).toBe(Uint8Array.prototype);
+    expect(verified.signers[0]?.certificate).toEqual(certificate);
+  });
+
   test("do without ContentInfo and without certificate", async () => {
     const bytes = await sign({ contentInfo: false, includeCertificate: false });
     expect(decodeCms(bytes).certificates).toEqual([]);

@@ -37,6 +37,14 @@ describe("a variable store", () => {
     });
   });
 
+  test("takes a Buffer, and leaves it as it was", () => {
+    const image = Buffer.from(encodeVariableStore(small, [variable("A")]));
+    const before = Buffer.from(image);
+    expect(decodeVariableStore(image).variables).toEqual([variable("A")]);
+    encodeVariableStore(image, [variable("B")]);
+    expect(image.equals(before)).toBe(true);
+  });
+
   test("gives back what was written", () => {
     const stored = fc.record({
       name: fc.string({ minLength: 1, maxLength: 8, unit: "grapheme" }).filter((name) => !name.includes("\0")),

@@ -11,7 +11,7 @@ import {
   WIN_CERTIFICATE_REVISION,
   WIN_CERTIFICATE_TYPE_EFI_GUID,
 } from "../format/efi.ts";
-import { concat } from "../internal/der.ts";
+import { concat, copyBytes, viewOf } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import type { HashName, Signer } from "../signer.ts";
 import { decodeGuid, encodeGuid, isGuid } from "./guid.ts";
@@ -153,7 +153,7 @@ export function decodeAuthenticatedVariable(input: Uint8Array): AuthenticatedVar
   if (timestamp === undefined || timestamp === "invalid") {
     throw badVariable("expected a time in UTC to the second with all other fields zero", 0);
   }
-  const view = new DataView(input.buffer, input.byteOffset, input.length);
+  const view = viewOf(input);
   const length = view.getUint32(EFI_TIME_BYTES, true);
   const revision = view.getUint16(EFI_TIME_BYTES + 4, true);
   const type = view.getUint16(EFI_TIME_BYTES + 6, true);
@@ -171,7 +171,7 @@ export function decodeAuthenticatedVariable(input: Uint8Array): AuthenticatedVar
     const message = `expected dwLength of ${WIN_CERTIFICATE_GUID_HEADER_BYTES} to ${input.length - EFI_TIME_BYTES}, got ${length}`;
     throw badVariable(message, EFI_TIME_BYTES);
   }
-  return { timestamp, signature: input.slice(headers, end), data: input.slice(end) };
+  return { timestamp, signature: copyBytes(input, headers, end), data: copyBytes(input, end) };
 }
 
 /**

@@ -1,4 +1,5 @@
 import { UkiSignError } from "../errors.ts";
+import { copyBytes } from "../internal/bytes.ts";
 
 const GUID_TEXT = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
 
@@ -33,7 +34,7 @@ export function encodeGuid(text: string): Uint8Array {
  * @returns Its text form, in lower case.
  */
 export function decodeGuid(octets: Uint8Array): string {
-  const hex = Buffer.from(swapFields(octets.slice(0, 16))).toString("hex");
+  const hex = Buffer.from(swapFields(copyBytes(octets, 0, 16))).toString("hex");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 

@@ -1,7 +1,7 @@
 import type { Certificate } from "../certificate.ts";
 import { UkiSignError } from "../errors.ts";
 import { SIGNATURE_LIST_HEADER_BYTES, SIGNATURE_OWNER_BYTES, SIGNATURE_TYPES } from "../format/efi.ts";
-import { concat } from "../internal/der.ts";
+import { concat, copyBytes, viewOf } from "../internal/bytes.ts";
 import { decodeGuid, encodeGuid } from "./guid.ts";
 
 /** Longest signature database that is decoded, in bytes. */
@@ -103,7 +103,7 @@ function decodeSignatureList(bytes: Uint8Array, offset: number): { list: Signatu
       offset,
     );
   }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const view = viewOf(bytes);
   const listSize = view.getUint32(16, true);
   const headerSize = view.getUint32(20, true);
   const signatureSize = view.getUint32(24, true);
@@ -125,10 +125,10 @@ function decodeSignatureList(bytes: Uint8Array, offset: number): { list: Signatu
   }
   const signatures: EfiSignature[] = [];
   for (let at = SIGNATURE_LIST_HEADER_BYTES + headerSize; at < listSize; at += signatureSize) {
-    const data = bytes.slice(at + SIGNATURE_OWNER_BYTES, at + signatureSize);
+    const data = copyBytes(bytes, at + SIGNATURE_OWNER_BYTES, at + signatureSize);
     signatures.push({ owner: decodeGuid(bytes.subarray(at)), data });
   }
-  const header = bytes.slice(SIGNATURE_LIST_HEADER_BYTES, SIGNATURE_LIST_HEADER_BYTES + headerSize);
+  const header = copyBytes(bytes, SIGNATURE_LIST_HEADER_BYTES, SIGNATURE_LIST_HEADER_BYTES + headerSize);
   const list = { type: type ?? guid, ...(headerSize > 0 ? { header } : {}), signatures };
   return { list, sizeBytes: listSize };
 }

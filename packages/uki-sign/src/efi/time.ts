@@ -1,5 +1,6 @@
 import { UkiSignError } from "../errors.ts";
 import { EFI_TIME_BYTES } from "../format/efi.ts";
+import { viewOf } from "../internal/bytes.ts";
 
 /** Years of an EFI_TIME, UEFI 2.10 section 8.3. */
 const MIN_YEAR = 1900;
@@ -30,7 +31,7 @@ export function encodeEfiTime(time: Date | undefined): Uint8Array {
 export function decodeEfiTime(octets: Uint8Array): Date | undefined | "invalid" {
   const bytes = octets.subarray(0, EFI_TIME_BYTES);
   if (bytes.every((octet) => octet === 0)) return undefined;
-  const year = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint16(0, true);
+  const year = viewOf(bytes).getUint16(0, true);
   const [month = 0, day = 0, hour = 0, minute = 0, second = 0] = bytes.subarray(2, 7);
   const time = new Date(0);
   time.setUTCFullYear(year, month - 1, day);

@@ -21,6 +21,7 @@ import {
   VARIABLE_STATE_ADDED,
   VARIABLE_STATE_BEING_REPLACED,
 } from "../format/variable-store.ts";
+import { copyBytes, viewOf } from "../internal/bytes.ts";
 import { decodeGuid, encodeGuid } from "./guid.ts";
 import { decodeEfiTime, encodeEfiTime } from "./time.ts";
 
@@ -102,7 +103,7 @@ export function decodeVariableStore(image: Uint8Array): VariableStore {
  */
 export function encodeVariableStore(template: Uint8Array, variables: readonly StoredVariable[]): Uint8Array {
   const { offset, end } = locateStore(template);
-  const image = template.slice();
+  const image = copyBytes(template);
   image.fill(0xff, offset, end);
   const seen = new Set<string>();
   let at = offset;
@@ -209,7 +210,7 @@ function decodeVariable(image: Uint8Array, { start, nameSize, dataSize }: RawVar
     guid: decodeGuid(image.subarray(start + 44)),
     attributes: view.getUint32(start + 4, true),
     ...(timestamp === undefined ? {} : { timestamp }),
-    data: image.slice(nameStart + nameSize, nameStart + nameSize + dataSize),
+    data: copyBytes(image, nameStart + nameSize, nameStart + nameSize + dataSize),
   };
 }
 
@@ -247,10 +248,6 @@ function eraseWriteQueue(image: Uint8Array, storeEnd: number): void {
     image.fill(0xff, queueStart, Math.min(queueStart + queueSize, image.length));
     return;
   }
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 function alignUp(offset: number): number {

@@ -1,4 +1,5 @@
 import { UkiSignError } from "../errors.ts";
+import { concat, plainView } from "./bytes.ts";
 
 /**
  * Distinguished Encoding Rules, ITU-T X.690 (02/2021): a strict reader with offsets and a writer.
@@ -57,7 +58,7 @@ export class DerReader {
 
   /** @param base - offset of `bytes[0]` in the outermost input, for messages */
   constructor(bytes: Uint8Array, base = 0) {
-    this.#bytes = bytes;
+    this.#bytes = plainView(bytes);
     this.#base = base;
   }
 
@@ -233,17 +234,6 @@ export function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
     size.unshift(0x80 | size.length);
   }
   return concat(Uint8Array.of(tag, ...size), ...parts);
-}
-
-/** Byte arrays one after the other, in a new array. */
-export function concat(...parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 export const derSequence = (...parts: readonly Uint8Array[]): Uint8Array => der(TAG.sequence, ...parts);
