@@ -1,6 +1,12 @@
 // Description
 
-export type { Accelerator, AcceleratorKind } from "./accelerator.ts";
+export {
+  type Accelerator,
+  type AcceleratorKind,
+  DEFAULT_PROBE_TIMEOUT_MS,
+  type ProbeOptions,
+  probeAccelerator,
+} from "./accelerator.ts";
 // Command line
 export { type ArgvContext, buildArgv, commandLine, type MachineFds } from "./argv.ts";
 export {
@@ -26,6 +32,8 @@ export {
   type ResolvedMachine,
   resolveMachine,
 } from "./machine.ts";
+// Running machines
+export { type MachinePlan, type PlanOptions, planMachine } from "./plan.ts";
 // What the host has
 export { type FindQemuOptions, findQemu, MINIMUM_QEMU_VERSION, type Qemu, type QemuVersion } from "./qemu.ts";
 export {
@@ -38,5 +46,4 @@ export {
   type QmpOptions,
 } from "./qmp.ts";
 export type { Machine, MachineExit } from "./running-machine.ts";
-// Running machines
 export { DEFAULT_START_TIMEOUT_MS, type StartOptions, startMachine } from "./start.ts";

@@ -1,8 +1,9 @@
 import type { Accelerator } from "./accelerator.ts";
+import type { MachineFds } from "./argv.ts";
 import { SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
-import { type Child, endsWithin, killChild } from "./internal/child.ts";
-import { startWait, type WaitOptions } from "./internal/wait.ts";
+import { type Child, killChild } from "./internal/child.ts";
+import { endsWithin, startWait, type WaitOptions } from "./internal/wait.ts";
 import type { ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 
@@ -71,7 +72,7 @@ interface Parts {
   readonly accelerator: Accelerator;
   readonly child: Child;
   readonly swtpm: Child | undefined;
-  readonly consoleFds: readonly number[];
+  readonly fds: MachineFds;
   readonly options: {
     readonly signal?: AbortSignal | undefined;
     readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
@@ -95,7 +96,7 @@ export class RunningMachine implements Machine {
     this.#parts = parts;
     const { child, machine, options } = parts;
     this.#consoles = machine.consoles.map((item, index) => {
-      const stream = child.pipe(parts.consoleFds[index] ?? 0);
+      const stream = child.pipe(parts.fds.consoles[index] ?? 0);
       const serial = new SerialConsole(stream, { name: item.name, commandLine: child.commandLine });
       if (options.onConsole !== undefined) serial.onOutput((chunk) => options.onConsole?.(item.name, chunk));
       return serial;
@@ -106,7 +107,7 @@ export class RunningMachine implements Machine {
       options.signal?.removeEventListener("abort", abort);
       for (const serial of this.#consoles) serial.end((details) => this.#endError(details));
       // The emulator ends with its control connection, which ended with QEMU.
-      if (parts.swtpm !== undefined && !(await endsWithin(parts.swtpm, QUIT_TIMEOUT_MS))) {
+      if (parts.swtpm !== undefined && !(await endsWithin(parts.swtpm.ended, QUIT_TIMEOUT_MS))) {
         await killChild(parts.swtpm, KILL_TIMEOUT_MS);
       }
       return { ...status, reason: this.#reason };
@@ -186,7 +187,7 @@ export class RunningMachine implements Machine {
   async quit(): Promise<MachineExit> {
     this.#closing = true;
     await this.#qmp?.execute("quit", {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
-    if (await endsWithin(this.#parts.child, QUIT_TIMEOUT_MS)) return this.#exit;
+    if (await endsWithin(this.#parts.child.ended, QUIT_TIMEOUT_MS)) return this.#exit;
     return this.kill();
   }
 

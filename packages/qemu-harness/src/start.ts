@@ -1,25 +1,17 @@
-import { closeSync, writeSync } from "node:fs";
-import type { Duplex } from "node:stream";
-import type { Accelerator, AcceleratorKind } from "./accelerator.ts";
-import { buildArgv } from "./argv.ts";
+import { closeSync } from "node:fs";
+import { resolve } from "node:path";
 import { QemuError } from "./errors.ts";
-import { type Firmware, findFirmware } from "./firmware.ts";
 import { type Child, killChild, spawnChild } from "./internal/child.ts";
-import { openUnnamedFile, type Swtpm, startSwtpm } from "./internal/swtpm.ts";
-import { abortError, type WaitOptions } from "./internal/wait.ts";
-import { type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
-import { findQemu, type Qemu } from "./qemu.ts";
+import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
+import { openUnnamedFile } from "./internal/unnamed-file.ts";
+import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
+import type { MachineDescription } from "./machine.ts";
+import { inheritedFds, type PlanOptions, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
 import { type Machine, RunningMachine } from "./running-machine.ts";
 
 /** How {@link startMachine} starts. */
-export interface StartOptions extends WaitOptions {
-  /** QEMU to use, default what {@link findQemu} finds */
-  readonly qemu?: Qemu | undefined;
-  /** how guest code is run, default `auto`: KVM when it was seen to work, else TCG */
-  readonly accelerator?: AcceleratorKind | "auto" | undefined;
-  /** environment of QEMU and of the search for programs, default `process.env` */
-  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+export interface StartOptions extends PlanOptions, WaitOptions {
   /** directory that relative paths start from, default the process's */
   readonly cwd?: string | undefined;
   /** called with every chunk a console writes, from the first byte on; must not keep or change it */
@@ -29,7 +21,6 @@ export interface StartOptions extends WaitOptions {
 /** How long, in `milliseconds`, QEMU may take until it answers. */
 export const DEFAULT_START_TIMEOUT_MS = 30_000;
 
-const QMP_FD = 3;
 const KILL_TIMEOUT_MS = 5000;
 
 /**
@@ -40,46 +31,31 @@ const KILL_TIMEOUT_MS = 5000;
  * @param options - `timeoutMs` bounds the start alone, default {@link DEFAULT_START_TIMEOUT_MS}; `signal` also ends the
  *   running machine.
  * @returns The running machine.
- * @throws {QemuError} `QEMU_BAD_OPTIONS`, `QEMU_NOT_FOUND`, `QEMU_TOO_OLD`, `QEMU_FIRMWARE_NOT_FOUND`,
- *   `QEMU_TOOL_NOT_FOUND`, `QEMU_TPM_FAILED`, `QEMU_IMAGE_LOCKED`, `QEMU_START_FAILED` with what QEMU said,
- *   `QEMU_START_TIMEOUT`, `QEMU_ABORTED`.
+ * @throws {QemuError} All codes of {@link planMachine}, `QEMU_TOOL_NOT_FOUND`, `QEMU_TPM_FAILED`, `QEMU_IMAGE_LOCKED`,
+ *   `QEMU_START_FAILED` with what QEMU said, `QEMU_START_TIMEOUT`, `QEMU_ABORTED`.
  * @example
  * await using machine = await startMachine({ boot: { type: "uefi" }, disks: [{ path: "os.raw" }] });
  * await machine.serial.waitFor("login:");
  */
 export async function startMachine(description: MachineDescription, options: StartOptions = {}): Promise<Machine> {
-  const machine = resolveMachine(description);
+  assertNotAborted(options.signal);
+  const { machine, qemu, accelerator, argv, fds } = await planMachine(description, options);
+  assertNotAborted(options.signal);
   const env = options.env ?? process.env;
-  if (options.signal?.aborted === true) throw abortError(options.signal);
-  const qemu = options.qemu ?? (await findQemu({ env }));
-  const firmware = await chooseFirmware(machine, qemu, env);
-  const accelerator: Accelerator = { kind: "tcg", reason: "emulation" };
+  const { cwd } = options;
   const credentials: number[] = [];
   let swtpm: Swtpm | undefined;
   let child: Child | undefined;
   try {
-    if (machine.tpm !== undefined) swtpm = await startSwtpm({ statePath: machine.tpm.statePath, env });
     for (const [name, value] of Object.entries(machine.credentials)) credentials.push(credentialFile(name, value));
-    const inherited: ("pipe" | number | Duplex)[] = ["pipe"];
-    const inherit = (item: "pipe" | number | Duplex): number => QMP_FD - 1 + inherited.push(item);
-    const fds = {
-      qmp: QMP_FD,
-      consoles: machine.consoles.map(() => inherit("pipe")),
-      tpm: swtpm === undefined ? undefined : inherit(swtpm.control),
-      credentials: credentials.map(inherit),
-    };
-    const argv = buildArgv(machine, { accelerator: accelerator.kind, qemuVersion: qemu.version, firmware, fds });
-    child = await spawnChild(qemu.path, argv, { fds: inherited, env, cwd: options.cwd });
+    if (machine.tpm !== undefined) {
+      const { statePath } = machine.tpm;
+      swtpm = await startSwtpm({ statePath: statePath === undefined ? undefined : resolve(cwd ?? "", statePath), env });
+    }
+    child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, credentials), env, cwd });
     swtpm?.control.destroy();
-    const running = new RunningMachine({
-      machine,
-      accelerator,
-      child,
-      swtpm: swtpm?.child,
-      consoleFds: fds.consoles,
-      options,
-    });
-    running.attach(await handshake(child, swtpm?.child, options));
+    const running = new RunningMachine({ machine, accelerator, child, swtpm: swtpm?.child, fds, options });
+    running.attach(await handshake(child, fds.qmp, swtpm?.child, options));
     return running;
   } catch (error) {
     swtpm?.control.destroy();
@@ -91,62 +67,51 @@ export async function startMachine(description: MachineDescription, options: Sta
   }
 }
 
-async function chooseFirmware(
-  machine: ResolvedMachine,
-  qemu: Qemu,
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<Firmware | undefined> {
-  const { boot } = machine;
-  if (boot.type !== "uefi") return undefined;
-  return boot.firmware ?? findFirmware({ secureBoot: boot.secureBoot, qemuPath: qemu.path, env });
-}
-
 /** Writes one credential as the SMBIOS string that systemd reads it from; returns its descriptor. */
 function credentialFile(name: string, value: string | Uint8Array): number {
-  const descriptor = openUnnamedFile();
-  writeSync(descriptor, `io.systemd.credential.binary:${name}=${Buffer.from(value).toString("base64")}`);
-  return descriptor;
+  return openUnnamedFile(`io.systemd.credential.binary:${name}=${Buffer.from(value).toString("base64")}`);
 }
 
-async function handshake(child: Child, swtpm: Child | undefined, options: StartOptions): Promise<QmpClient> {
+async function handshake(
+  child: Child,
+  qmpFd: number,
+  swtpm: Child | undefined,
+  options: StartOptions,
+): Promise<QmpClient> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_START_TIMEOUT_MS;
+  const { commandLine } = child;
   try {
-    return await QmpClient.connect(child.pipe(QMP_FD), {
-      timeoutMs,
-      signal: options.signal,
-      commandLine: child.commandLine,
-    });
+    return await QmpClient.connect(child.pipe(qmpFd), { timeoutMs, signal: options.signal, commandLine });
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
     if (error.code === "QEMU_QMP_TIMEOUT") {
       throw new QemuError("QEMU_START_TIMEOUT", `expected QEMU to answer within ${timeoutMs} ms, got nothing`, {
-        commandLine: child.commandLine,
+        commandLine,
         stderrTail: child.stderrTail(),
         timeoutMs,
         cause: error,
       });
     }
     if (error.code !== "QEMU_QMP_CLOSED") throw error;
-    await killChild(child, KILL_TIMEOUT_MS);
+    // The connection ends a moment before the process does; its last words are wanted.
+    if (!(await endsWithin(child.ended, KILL_TIMEOUT_MS))) await killChild(child, KILL_TIMEOUT_MS);
     throw startError(child, swtpm, error);
   }
 }
 
 function startError(child: Child, swtpm: Child | undefined, cause: QemuError): QemuError {
   const stderrTail = child.stderrTail();
-  const details = { ...child.status, commandLine: child.commandLine, stderrTail, cause };
+  const { commandLine } = child;
+  const details = { ...child.status, commandLine, stderrTail, cause };
   if (/Failed to get .* lock/.test(stderrTail)) {
-    return new QemuError("QEMU_IMAGE_LOCKED", `expected an image no other process uses, got: ${stderrTail}`, {
+    return new QemuError("QEMU_IMAGE_LOCKED", `expected an image that no other process writes, got: ${stderrTail}`, {
       ...details,
-      hint: 'another machine has the file open for writing; use access: "throw-away" in both, or close the other',
+      hint: "another machine has the file open for writing; close it, or give both machines throw-away access",
     });
   }
-  if (swtpm !== undefined && /tpm-emulator|tpm/i.test(stderrTail)) {
-    return new QemuError(
-      "QEMU_TPM_FAILED",
-      `expected a working TPM, got: ${stderrTail}\n${swtpm.stderrTail()}`,
-      details,
-    );
+  if (swtpm !== undefined && /tpm/i.test(stderrTail)) {
+    const message = `expected a working TPM, got: ${[stderrTail, swtpm.stderrTail()].join("\n").trim()}`;
+    return new QemuError("QEMU_TPM_FAILED", message, details);
   }
   return new QemuError("QEMU_START_FAILED", `expected QEMU to start, got: ${stderrTail || "no message"}`, details);
 }

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import { commandLine } from "../argv.ts";
 import { QemuError } from "../errors.ts";
 import { findProgram } from "../qemu.ts";
+import { endsWithin } from "./wait.ts";
 
 /** How a process ended. */
 export interface ExitStatus {
@@ -27,6 +28,8 @@ export interface Child {
   readonly stderrTail: () => string;
   /** sends a signal; nothing happens when the process is gone */
   readonly kill: (signal: NodeJS.Signals) => void;
+  /** kills it and forgets it: this process neither waits for its end nor is kept alive by it */
+  readonly abandon: () => void;
 }
 
 /** What {@link spawnChild} gives a child beside its arguments. */
@@ -114,22 +117,16 @@ async function follow(child: ChildProcess, line: string): Promise<Child> {
     kill(signal) {
       if (child.exitCode === null && child.signalCode === null) child.kill(signal);
     },
+    abandon() {
+      child.kill("SIGKILL");
+      for (const stream of child.stdio) stream?.destroy();
+      child.unref();
+    },
   };
 }
 
 /** Ends `child` by force and waits at most `timeoutMs` for it; false when the kernel would not let go of it. */
 export async function killChild(child: Child, timeoutMs: number): Promise<boolean> {
   child.kill("SIGKILL");
-  return endsWithin(child, timeoutMs);
-}
-
-/** Whether `child` ends within `timeoutMs`. */
-export async function endsWithin(child: Child, timeoutMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), timeoutMs);
-  });
-  const result = await Promise.race([child.ended.then(() => true as const), late]);
-  clearTimeout(timer);
-  return result;
+  return endsWithin(child.ended, timeoutMs);
 }

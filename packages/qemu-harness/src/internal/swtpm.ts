@@ -1,11 +1,9 @@
-import { randomUUID } from "node:crypto";
-import { closeSync, openSync, unlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { closeSync, openSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { QemuError } from "../errors.ts";
 import { findProgram } from "../qemu.ts";
 import { type Child, spawnChild } from "./child.ts";
+import { openUnnamedFile } from "./unnamed-file.ts";
 
 /** A running TPM emulator. */
 export interface Swtpm {
@@ -27,7 +25,8 @@ const STATE_FD = 4;
 /**
  * Starts swtpm as a TPM 2.0 that ends when its control connection does.
  *
- * A blank state needs no set-up: the TPM library manufactures the TPM when it is first powered on.
+ * A blank state needs no set-up: the TPM library manufactures the TPM when it is first powered on, with the PCR banks
+ * SHA-1, SHA-256, SHA-384 and SHA-512. (Fewer banks make OVMF no faster: it computes every hash it knows.)
  */
 export async function startSwtpm(options: SwtpmOptions): Promise<Swtpm> {
   const program = await findProgram("swtpm", options.env);
@@ -42,7 +41,7 @@ export async function startSwtpm(options: SwtpmOptions): Promise<Swtpm> {
       "socket",
       "--tpm2",
       ...["--ctrl", `type=unixio,clientfd=${CONTROL_FD}`],
-      // By descriptor: any path works, also one with a comma, and an unnamed file.
+      // By its descriptor: any path works, also one with a comma, and a file without a name.
       ...["--tpmstate", `backend-uri=file:///dev/fd/${STATE_FD}`],
       "--terminate",
     ];
@@ -53,25 +52,14 @@ export async function startSwtpm(options: SwtpmOptions): Promise<Swtpm> {
   }
 }
 
-/** Opens a new file that has no name any more: it is gone with its last descriptor, however processes end. */
-export function openUnnamedFile(): number {
-  const path = join(tmpdir(), `.qemu-harness-${randomUUID()}`);
-  const descriptor = openSync(path, "wx+", 0o600);
-  unlinkSync(path);
-  return descriptor;
-}
-
 function openState(path: string): number {
   try {
     return openSync(path, "a+", 0o600);
   } catch (cause) {
-    throw new QemuError(
-      "QEMU_TPM_FAILED",
-      `expected a TPM state file that can be written at ${path}, got: ${String(cause)}`,
-      {
-        path,
-        cause,
-      },
-    );
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new QemuError("QEMU_TPM_FAILED", `expected a TPM state file that can be written, got: ${reason}`, {
+      path,
+      cause,
+    });
   }
 }

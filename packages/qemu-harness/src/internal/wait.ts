@@ -1,5 +1,8 @@
 import { QemuError } from "../errors.ts";
 
+/** Longest delay of a Node timer, 24 days; a longer limit is none. */
+const MAX_TIMER_MS = 0x7fff_ffff;
+
 /** How long to wait, and what calls the wait off. */
 export interface WaitOptions {
   /** limit in `milliseconds` */
@@ -43,7 +46,8 @@ export function startWait<T>(options: WaitOptions, onTimeout: () => Error, onEnd
     if (end()) settle.reject(error);
   };
   const abort = (): void => reject(abortError(signal));
-  const timer = timeoutMs === undefined ? undefined : setTimeout(() => reject(onTimeout()), timeoutMs);
+  const timer =
+    timeoutMs === undefined || timeoutMs > MAX_TIMER_MS ? undefined : setTimeout(() => reject(onTimeout()), timeoutMs);
   signal?.addEventListener("abort", abort, { once: true });
   if (signal?.aborted === true) abort();
   return {
@@ -55,7 +59,25 @@ export function startWait<T>(options: WaitOptions, onTimeout: () => Error, onEnd
   };
 }
 
+/** Whether `promise` settles within `timeoutMs` and before `signal`; never rejects. */
+export async function endsWithin(promise: Promise<unknown>, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+  const wait = startWait<void>({ timeoutMs, signal }, () => new Error("late"));
+  promise.then(
+    () => wait.resolve(),
+    () => wait.resolve(),
+  );
+  return wait.promise.then(
+    () => true,
+    () => false,
+  );
+}
+
 /** The error of a wait that was called off. */
-export function abortError(signal: AbortSignal | undefined): QemuError {
+function abortError(signal: AbortSignal | undefined): QemuError {
   return new QemuError("QEMU_ABORTED", "called off by its abort signal", { cause: signal?.reason });
+}
+
+/** Throws when `signal` has already been given. */
+export function assertNotAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw abortError(signal);
 }

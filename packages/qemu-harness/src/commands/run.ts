@@ -1,0 +1,101 @@
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { type CommandIo, UsageError, writeJson } from "@leveret/command";
+import { InvalidArgumentError } from "commander";
+import type { AcceleratorKind } from "../accelerator.ts";
+import type { ConsoleMatch } from "../console.ts";
+import { QemuError } from "../errors.ts";
+import { type MachineDescription, resolveMachine } from "../machine.ts";
+import { planMachine } from "../plan.ts";
+import type { Machine, MachineExit } from "../running-machine.ts";
+import { startMachine } from "../start.ts";
+
+/** Flags of `qemu-harness run`. */
+export interface RunFlags {
+  readonly until?: string;
+  /** limit in `milliseconds` */
+  readonly timeout?: number;
+  readonly accelerator: AcceleratorKind | "auto";
+  readonly plan?: boolean;
+  readonly json?: boolean;
+}
+
+/** Reads a number of seconds as milliseconds. */
+export function parseSeconds(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds > 0 && seconds <= 86_400))
+    throw new InvalidArgumentError("expected seconds, more than 0, at most 86400");
+  return Math.ceil(seconds * 1000);
+}
+
+/** `qemu-harness run` */
+export async function run(path: string, flags: RunFlags, io: CommandIo): Promise<void> {
+  const pattern = flags.until === undefined ? undefined : parsePattern(flags.until);
+  const file = resolve(io.cwd, path);
+  const description = await readDescription(file);
+  const start = { env: io.env, cwd: dirname(file), signal: io.signal, accelerator: flags.accelerator };
+  if (flags.plan === true) {
+    const plan = await planMachine(description, start);
+    if (flags.json === true) writeJson(io, { kind: "qemu-harness.plan", version: 1, ...plan });
+    else io.stdout.write(`${plan.commandLine}\n`);
+    return;
+  }
+  const decoder = new TextDecoder();
+  const first = description.consoles?.[0]?.name ?? "serial0";
+  const show = (name: string, chunk: Uint8Array): void => {
+    if (name === first && flags.json !== true) io.stdout.write(decoder.decode(chunk, { stream: true }));
+  };
+  await using machine = await startMachine(description, { ...start, onConsole: show });
+  const { match, exit } = await follow(machine, pattern, flags.timeout);
+  if (exit.exitCode !== 0) {
+    const how = exit.signal ?? `exit code ${exit.exitCode}`;
+    throw new QemuError("QEMU_EXITED", `expected a machine that powers itself off, got its end with ${how}`, exit);
+  }
+  if (flags.json === true) {
+    const { accelerator, commandLine, serial } = machine;
+    writeJson(io, {
+      kind: "qemu-harness.run",
+      version: 1,
+      accelerator,
+      commandLine,
+      match: match ?? null,
+      exit,
+      console: serial.text,
+    });
+  }
+}
+
+async function follow(
+  machine: Machine,
+  pattern: RegExp | undefined,
+  timeoutMs: number | undefined,
+): Promise<{ match?: ConsoleMatch; exit: MachineExit }> {
+  if (pattern === undefined) return { exit: await machine.waitForExit({ timeoutMs }) };
+  const match = await machine.serial.waitFor(pattern, { timeoutMs: timeoutMs ?? Number.POSITIVE_INFINITY });
+  return { match, exit: await machine.quit() };
+}
+
+function parsePattern(source: string): RegExp {
+  try {
+    return new RegExp(source, "m");
+  } catch (error) {
+    throw new UsageError(
+      `--until: expected a regular expression, got ${error instanceof Error ? error.message : source}`,
+    );
+  }
+}
+
+async function readDescription(path: string): Promise<MachineDescription> {
+  let description: MachineDescription;
+  try {
+    description = JSON.parse(await readFile(path, "utf8"));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new QemuError("QEMU_BAD_OPTIONS", `expected a JSON file with a machine description, got: ${reason}`, {
+      path,
+      cause,
+    });
+  }
+  resolveMachine(description);
+  return description;
+}
