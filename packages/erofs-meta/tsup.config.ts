@@ -1,4 +1,8 @@
 import { defineConfig } from "tsup";
 import { base } from "../../tsup.base.ts";
 
-export default defineConfig(base);
+// The hash worker is a file of its own beside the others, where `new URL("./hash-worker.js", import.meta.url)` finds it.
+export default defineConfig({
+  ...base,
+  entry: { index: "src/index.ts", cli: "src/cli.ts", "hash-worker": "src/internal/hash-worker.js" },
+});

@@ -1,0 +1,31 @@
+import { type CommandIo, runCommand } from "@leveret/command";
+import { Command } from "commander";
+import { addImageCommands } from "./commands/image.ts";
+import { addVerityCommands } from "./commands/verity.ts";
+
+export { processIo } from "@leveret/command";
+
+/**
+ * The `erofs-meta` command.
+ *
+ * @param argv - Arguments after the program's name.
+ * @param io - Streams, environment, working directory and interruption.
+ * @returns 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ */
+export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
+  const program = new Command("erofs-meta")
+    .description("Read EROFS images, and build and verify dm-verity hash trees")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  erofs-meta tree usr.erofs
+  erofs-meta cat usr.erofs /lib/os-release
+  erofs-meta ls --offset 1048576 disk.raw /bin
+  erofs-meta verity build usr.erofs usr.verity
+  erofs-meta verity verify usr.erofs usr.verity ROOTHASH`,
+    );
+  addImageCommands(program, io);
+  addVerityCommands(program, io);
+  return runCommand(program, argv, io);
+}

@@ -1,0 +1,201 @@
+import { once } from "node:events";
+import { type CommandIo, formatBytes, style, table, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import type { ErofsImage } from "../image.ts";
+import type { Inode } from "../inode.ts";
+import { type ImageOptions, parseCount, withImage, withImageOptions } from "./open.ts";
+import { modeText, safeText, sizeText, timeText } from "./text.ts";
+
+/** Adds `ls`, `stat`, `tree`, `dump` and `cat`. */
+export function addImageCommands(program: Command, io: CommandIo): void {
+  withImageOptions(program.command("ls").description("list a directory"))
+    .argument("<image>")
+    .argument("[path]", "path inside the image", "/")
+    .option("-l, --long", "with mode, owner, size and time")
+    .action((image: string, path: string, options: ListOptions) => list(io, image, path, options));
+
+  withImageOptions(program.command("stat").description("show one inode with its xattrs and its place in the image"))
+    .argument("<image>")
+    .argument("<path>")
+    .action((image: string, path: string, options: ImageOptions) => stat(io, image, path, options));
+
+  withImageOptions(program.command("tree").description("draw the tree below a directory"))
+    .argument("<image>")
+    .argument("[path]", "path inside the image", "/")
+    .option("--depth <levels>", "directories to go down", parseCount)
+    .action((image: string, path: string, options: TreeOptions) => tree(io, image, path, options));
+
+  withImageOptions(program.command("dump").description("show the superblock"))
+    .argument("<image>")
+    .action((image: string, options: ImageOptions) => dump(io, image, options));
+
+  program
+    .command("cat")
+    .description("write a file's content to standard output")
+    .argument("<image>")
+    .argument("<path>")
+    .option("--offset <bytes>", "where the image starts in the file", parseCount, 0)
+    .option("--json", "print one JSON document with the content as hexadecimal digits")
+    .action((image: string, path: string, options: ImageOptions) => cat(io, image, path, options));
+}
+
+type ListOptions = ImageOptions & { readonly long?: boolean };
+type TreeOptions = ImageOptions & { readonly depth?: number };
+
+interface Listed {
+  readonly name: string;
+  readonly inode: Inode;
+  readonly target?: string;
+}
+
+async function list(io: CommandIo, file: string, path: string, options: ListOptions): Promise<void> {
+  await withImage(io, file, options, async (image) => {
+    const listed: Listed[] = [];
+    const start = await image.lookup(path);
+    if (start.type === "directory") {
+      for await (const { name, nid } of image.entries(start)) {
+        if (name !== "." && name !== "..") listed.push(await describe(image, name, await image.inode(nid)));
+      }
+    } else listed.push(await describe(image, path, start));
+    if (options.json === true) {
+      writeJson(io, { kind: "erofs-list", version: 1, path, entries: listed.map(entryJson) });
+    } else if (options.long === true) io.stdout.write(`${table(listed.map(longRow))}\n`);
+    else for (const one of listed) io.stdout.write(`${paint(io, one)}\n`);
+  });
+}
+
+async function stat(io: CommandIo, file: string, path: string, options: ImageOptions): Promise<void> {
+  await withImage(io, file, options, async (image) => {
+    const inode = await image.lookup(path, { followLast: false });
+    const { target } = await describe(image, path, inode);
+    const xattrs = await image.xattrs(inode);
+    const extents = [];
+    const isCompressed = inode.layout.startsWith("compressed");
+    const hasContent = inode.device === undefined && inode.type !== "fifo" && inode.type !== "socket";
+    if (hasContent && !isCompressed) for await (const extent of image.extents(inode)) extents.push(extent);
+    if (options.json === true) {
+      writeJson(io, { kind: "erofs-stat", version: 1, path, inode, target, xattrs, extents });
+      return;
+    }
+    const rows = [
+      ["path", safeText(path) + (target === undefined ? "" : ` -> ${safeText(target)}`)],
+      ["type", inode.type],
+      ["mode", `${modeText(inode)} (${inode.mode.toString(8).padStart(4, "0")})`],
+      ["owner", `${inode.uid}:${inode.gid}`],
+      ["links", `${inode.links}`],
+      ["size", inode.device === undefined ? `${inode.sizeBytes} bytes` : `device ${sizeText(inode)}`],
+      ["modified", `${timeText(inode.mtime)} UTC`],
+      ["inode", `node ${inode.nid} at byte ${inode.offset}, ${inode.form}, ${inode.layout}`],
+      ...extents.map(({ start, length, position }) => [
+        "extent",
+        `${start}..${start + length} ${position === undefined ? "is a hole" : `at byte ${position}`}`,
+      ]),
+      ...xattrs.map(({ name, value }) => ["xattr", `${safeText(name)} = ${Buffer.from(value).toString("hex")}`]),
+    ];
+    io.stdout.write(`${table(rows)}\n`);
+  });
+}
+
+async function tree(io: CommandIo, file: string, path: string, options: TreeOptions): Promise<void> {
+  await withImage(io, file, options, async (image) => {
+    const entries: { path: string; depth: number; shown: Listed }[] = [];
+    const { depth = Number.POSITIVE_INFINITY } = options;
+    for await (const entry of image.walk({ from: path, signal: io.signal })) {
+      if (entry.depth > depth) continue;
+      entries.push({ path: entry.path, depth: entry.depth, shown: await describe(image, entry.name, entry.inode) });
+    }
+    if (options.json === true) {
+      const rows = entries.map((entry) => ({ ...entryJson(entry.shown), path: entry.path, depth: entry.depth }));
+      writeJson(io, { kind: "erofs-tree", version: 1, path, entries: rows });
+      return;
+    }
+    // Drawn from the end, because whether a line ends its branch is known from the lines below it.
+    const lines: string[] = [];
+    let open: boolean[] = [];
+    for (const { path: full, depth: level, shown } of entries.toReversed()) {
+      open = open.slice(0, level + 1);
+      const trunk = Array.from({ length: Math.max(0, level - 1) }, (_, i) => (open[i + 1] === true ? "│  " : "   "));
+      const branch = level === 0 ? "" : open[level] === true ? "├─ " : "└─ ";
+      open[level] = true;
+      lines.push(trunk.join("") + branch + (level === 0 ? safeText(full) : paint(io, shown)));
+    }
+    io.stdout.write(`${lines.toReversed().join("\n")}\n`);
+  });
+}
+
+async function dump(io: CommandIo, file: string, options: ImageOptions): Promise<void> {
+  await withImage(io, file, options, async (image) => {
+    const { superblock } = image;
+    if (options.json === true) {
+      writeJson(io, { kind: "erofs-superblock", version: 1, superblock });
+      return;
+    }
+    const names = (list: readonly string[]): string => (list.length === 0 ? "none" : list.join(", "));
+    const rows = [
+      [
+        "size",
+        `${superblock.blocks} blocks of ${superblock.blockSize} bytes (${formatBytes(BigInt(superblock.blocks) * BigInt(superblock.blockSize))})`,
+      ],
+      ["inodes", `${superblock.inodes}, root is node ${superblock.rootNid}`],
+      ["built", `${timeText(superblock.buildTime)} UTC`],
+      ["uuid", superblock.uuid],
+      ["name", superblock.volumeName === "" ? "none" : safeText(superblock.volumeName)],
+      ["metadata", `from block ${superblock.metaBlock}, shared xattrs from block ${superblock.xattrBlock}`],
+      [
+        "checksum",
+        superblock.compatFeatures.includes("sb_chksum")
+          ? `${superblock.checksum.toString(16).padStart(8, "0")}, right`
+          : "none",
+      ],
+      ["compatible features", names(superblock.compatFeatures)],
+      ["incompatible features", names(superblock.incompatFeatures)],
+      ["compression", names(superblock.compressionAlgorithms)],
+      ["extra devices", `${superblock.extraDevices}`],
+    ];
+    io.stdout.write(`${table(rows)}\n`);
+  });
+}
+
+async function cat(io: CommandIo, file: string, path: string, options: ImageOptions): Promise<void> {
+  await withImage(io, file, options, async (image) => {
+    const inode = await image.lookup(path);
+    if (options.json === true) {
+      writeJson(io, { kind: "erofs-content", version: 1, path, content: await image.readFile(inode) });
+      return;
+    }
+    for await (const piece of image.content(inode)) {
+      io.signal.throwIfAborted();
+      await writeBytes(io, piece);
+    }
+  });
+}
+
+/** Writes bytes as they are; the stream of a real process takes them and tells when it is full. */
+async function writeBytes(io: CommandIo, bytes: Uint8Array): Promise<void> {
+  const stream: { write(piece: Uint8Array): unknown } = io.stdout as never;
+  if (stream.write(bytes) === false) await once(io.stdout as never, "drain", { signal: io.signal });
+}
+
+async function describe(image: ErofsImage, name: string, inode: Inode): Promise<Listed> {
+  return inode.type === "symlink" && !inode.layout.startsWith("compressed")
+    ? { name, inode, target: await image.readLink(inode) }
+    : { name, inode };
+}
+
+function paint(io: CommandIo, { name, inode, target }: Listed): string {
+  const text = safeText(name);
+  if (inode.type === "directory") return style(io.stdout, io.env, "blue", `${text}/`);
+  if (target !== undefined) return `${style(io.stdout, io.env, "cyan", text)} -> ${safeText(target)}`;
+  return inode.type === "file" && (inode.mode & 0o111) !== 0 ? style(io.stdout, io.env, "green", text) : text;
+}
+
+function longRow({ name, inode, target }: Listed): string[] {
+  const link = target === undefined ? "" : ` -> ${safeText(target)}`;
+  const owner = `${inode.uid}:${inode.gid}`;
+  return [modeText(inode), `${inode.links}`, owner, sizeText(inode), timeText(inode.mtime), safeText(name) + link];
+}
+
+function entryJson({ name, inode, target }: Listed): Record<string, unknown> {
+  const { nid, type, mode, uid, gid, sizeBytes, mtime, links, device, layout } = inode;
+  return { name, nid, type, mode, uid, gid, sizeBytes, mtime, links, layout, device, target };
+}

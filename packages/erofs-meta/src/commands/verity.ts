@@ -1,0 +1,148 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { resolve } from "node:path";
+import { type CommandIo, formatBytes, startProgress, table, writeJson } from "@leveret/command";
+import { type Command, Option } from "commander";
+import { fileSource } from "../block-source.ts";
+import { ErofsError } from "../errors.ts";
+import { VERITY_DIGEST_SIZES } from "../format/verity.ts";
+import { toHex } from "../internal/bytes.ts";
+import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
+import { buildVerityTree } from "../verity/build.ts";
+import { type BlockRange, type VerityReport, verifyVerityTree } from "../verity/verify.ts";
+import { parseCount, parseHex } from "./open.ts";
+
+interface BuildOptions {
+  readonly salt?: Uint8Array;
+  readonly uuid?: string;
+  readonly dataBlockSize: number;
+  readonly hashBlockSize: number;
+  readonly algorithm: VerityAlgorithm;
+  readonly workers?: number;
+  readonly json?: boolean;
+}
+
+interface VerifyOptions {
+  readonly workers?: number;
+  readonly json?: boolean;
+}
+
+const SALT_BYTES = 32;
+
+/** Adds `verity build` and `verity verify`. */
+export function addVerityCommands(program: Command, io: CommandIo): void {
+  const verity = program.command("verity").description("build and verify dm-verity hash trees");
+  verity
+    .command("build")
+    .description("write the hash tree of a file, as `veritysetup format` does, and print its root hash")
+    .argument("<data>")
+    .argument("<tree>", "file to write")
+    .option("--salt <hex>", "salt; random unless given", parseHex)
+    .option("--uuid <uuid>", "UUID; random unless given")
+    .option("--data-block-size <bytes>", "block size of the data", parseCount, DEFAULT_VERITY_BLOCK_SIZE)
+    .option("--hash-block-size <bytes>", "block size of the tree", parseCount, DEFAULT_VERITY_BLOCK_SIZE)
+    .addOption(
+      new Option("--algorithm <name>", "hash function").choices(Object.keys(VERITY_DIGEST_SIZES)).default("sha256"),
+    )
+    .option("--workers <count>", "threads; 0 uses none besides the program's own", parseCount)
+    .option("--json", "print one JSON document")
+    .action((data: string, tree: string, options: BuildOptions) => build(io, data, tree, options));
+  verity
+    .command("verify")
+    .description("check a file against its hash tree and say which blocks are damaged")
+    .argument("<data>")
+    .argument("<tree>")
+    .argument("<root-hash>", "trusted root hash", parseHex)
+    .option("--workers <count>", "threads; 0 uses none besides the program's own", parseCount)
+    .option("--json", "print one JSON document")
+    .action((data: string, tree: string, root: Uint8Array, options: VerifyOptions) =>
+      verify(io, data, tree, root, options),
+    );
+}
+
+async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
+  const { json, salt = randomBytes(SALT_BYTES), uuid = randomUUID(), workers, ...sizes } = options;
+  await using source = await fileSource(resolve(io.cwd, data));
+  const built = await withProgress(io, "hashing", (onProgress) =>
+    buildVerityTree(source, {
+      ...sizes,
+      salt,
+      uuid,
+      output: resolve(io.cwd, tree),
+      workers,
+      signal: io.signal,
+      onProgress,
+    }),
+  );
+  if (json === true) {
+    writeJson(io, { kind: "verity-tree", version: 1, ...built });
+    return;
+  }
+  const { superblock } = built;
+  const rows = [
+    ["root hash", toHex(built.rootHash)],
+    ["salt", toHex(superblock.salt)],
+    ["uuid", superblock.uuid],
+    ["algorithm", superblock.algorithm],
+    [
+      "data",
+      `${superblock.dataBlocks} blocks of ${superblock.dataBlockSize} bytes (${formatBytes(built.dataSizeBytes)})`,
+    ],
+    ["tree", `${formatBytes(built.treeSizeBytes)} in ${tree}`],
+  ];
+  io.stdout.write(`${table(rows)}\n`);
+}
+
+async function verify(
+  io: CommandIo,
+  data: string,
+  tree: string,
+  rootHash: Uint8Array,
+  options: VerifyOptions,
+): Promise<void> {
+  await using dataSource = await fileSource(resolve(io.cwd, data));
+  await using treeSource = await fileSource(resolve(io.cwd, tree));
+  const report = await withProgress(io, "verifying", (onProgress) =>
+    verifyVerityTree(dataSource, treeSource, { rootHash, workers: options.workers, signal: io.signal, onProgress }),
+  );
+  if (!report.ok) {
+    throw new ErofsError("EROFS_VERITY_DAMAGED", `expected data that matches its root hash, got damage in ${data}`, {
+      path: data,
+      hint: damageText(report),
+      report,
+    });
+  }
+  if (options.json === true) writeJson(io, { kind: "verity-report", version: 1, ...report });
+  else io.stdout.write(`all ${report.superblock.dataBlocks} blocks match the root hash\n`);
+}
+
+function damageText(report: VerityReport): string {
+  const lines: string[] = [];
+  if (!report.rootHashMatches) lines.push("the tree does not lead to this root hash");
+  for (const { level, index, offset } of report.damagedHashBlocks) {
+    lines.push(`damaged hash block ${index} of level ${level}, at byte ${offset} of the tree`);
+  }
+  const size = report.superblock.dataBlockSize;
+  for (const range of report.damagedDataBlocks) lines.push(`damaged ${rangeText(range, size)}`);
+  for (const range of report.unverifiableDataBlocks) lines.push(`cannot be verified: ${rangeText(range, size)}`);
+  if (report.isIncomplete) lines.push("and more");
+  return lines.join("\n");
+}
+
+function rangeText({ first, count }: BlockRange, size: number): string {
+  const blocks = count === 1 ? `data block ${first}` : `data blocks ${first}..${first + count - 1}`;
+  return `${blocks}, from byte ${first * size}`;
+}
+
+async function withProgress<T>(
+  io: CommandIo,
+  step: string,
+  run: (onProgress: (event: { doneBytes: number; totalBytes: number }) => void) => Promise<T>,
+): Promise<T> {
+  if (io.stderr.isTTY !== true) return run(() => {});
+  const progress = startProgress(io);
+  try {
+    return await run((event) => progress.update({ step, ...event }));
+  } finally {
+    progress.finish();
+  }
+}

@@ -1,0 +1,157 @@
+import type { BlockSource } from "./block-source.ts";
+import { ErofsError } from "./errors.ts";
+import {
+  CHUNK_BLOCK_BITS_MASK,
+  CHUNK_HAS_INDEXES,
+  CHUNK_INDEX,
+  CHUNK_INDEX_SIZE,
+  CHUNK_KNOWN,
+  CHUNK_MAP_ENTRY_SIZE,
+  NULL_BLOCK,
+} from "./format/inode.ts";
+import { type Inode, inodeTail } from "./inode.ts";
+import { safeNumber, viewOf } from "./internal/bytes.ts";
+import type { MetadataCache } from "./internal/metadata-cache.ts";
+import type { Superblock } from "./superblock.ts";
+
+/** What content and directory readers need of an open image. */
+export interface ImageParts {
+  readonly source: BlockSource;
+  readonly metadata: MetadataCache;
+  readonly superblock: Superblock;
+}
+
+/** A run of an inode's content that is contiguous in the image, or a hole. */
+export interface Extent {
+  /** position in the content in `bytes` */
+  readonly start: number;
+  /** length in `bytes` */
+  readonly length: number;
+  /** position in the image in `bytes`; absent for a hole, which reads as zeros */
+  readonly position?: number;
+}
+
+const READ_SIZE = 1024 * 1024;
+/** chunk map entries decoded per read */
+const MAP_BATCH = 4096;
+
+/**
+ * Lists where an inode's content lies, in order, covering all of it.
+ *
+ * @throws {ErofsError} `EROFS_UNSUPPORTED` for compressed data and data on another device.
+ */
+export async function* extentsOf(image: ImageParts, inode: Inode): AsyncGenerator<Extent> {
+  const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
+  switch (inode.layout) {
+    case "plain":
+      if (size > 0) yield checked(image, inode, { start: 0, length: size, position: firstBlock(image, inode) });
+      return;
+    case "inline":
+      yield* inlineExtents(image, inode, size);
+      return;
+    case "chunk":
+      yield* chunkExtents(image, inode, size);
+      return;
+    case "compressed-full":
+    case "compressed-compact":
+      throw new ErofsError("EROFS_UNSUPPORTED", "cannot read compressed content yet", { offset: inode.offset });
+  }
+}
+
+/** Streams an inode's content in pieces of at most 1 MiB, holes as zeros. */
+export async function* contentOf(
+  image: ImageParts,
+  inode: Inode,
+  range: { readonly start: number; readonly end: number },
+): AsyncGenerator<Uint8Array> {
+  for await (const extent of extentsOf(image, inode)) {
+    const end = Math.min(extent.start + extent.length, range.end);
+    let at = Math.max(extent.start, range.start);
+    if (extent.start >= range.end) return;
+    while (at < end) {
+      const length = Math.min(READ_SIZE, end - at);
+      if (extent.position === undefined) yield new Uint8Array(length);
+      else yield await image.source.read(extent.position + at - extent.start, length);
+      at += length;
+    }
+  }
+}
+
+function firstBlock(image: ImageParts, inode: Inode): number {
+  return inode.rawData * image.superblock.blockSize;
+}
+
+function* inlineExtents(image: ImageParts, inode: Inode, size: number): Generator<Extent> {
+  const { blockSize } = image.superblock;
+  const tailStart = Math.floor(size / blockSize) * blockSize;
+  const tailLength = size - tailStart;
+  if (tailStart > 0) yield checked(image, inode, { start: 0, length: tailStart, position: firstBlock(image, inode) });
+  if (tailLength === 0) return;
+  const position = inodeTail(inode);
+  if ((position % blockSize) + tailLength > blockSize) {
+    throw new ErofsError("EROFS_CORRUPT", `expected ${tailLength} inline bytes inside one block, got more`, {
+      offset: position,
+    });
+  }
+  yield checked(image, inode, { start: tailStart, length: tailLength, position });
+}
+
+async function* chunkExtents(image: ImageParts, inode: Inode, size: number): AsyncGenerator<Extent> {
+  const format = inode.rawData & 0xffff;
+  if ((format & ~CHUNK_KNOWN) !== 0) {
+    throw new ErofsError("EROFS_UNSUPPORTED", `expected a chunk format below 0x40, got 0x${format.toString(16)}`, {
+      offset: inode.offset,
+    });
+  }
+  const { blockSize } = image.superblock;
+  const chunkSize = blockSize * 2 ** (format & CHUNK_BLOCK_BITS_MASK);
+  const chunks = Math.ceil(size / chunkSize);
+  const entrySize = (format & CHUNK_HAS_INDEXES) === 0 ? CHUNK_MAP_ENTRY_SIZE : CHUNK_INDEX_SIZE;
+  const map = Math.ceil(inodeTail(inode) / entrySize) * entrySize;
+  // Neighbouring chunks are joined, so that a file stored in one piece is read in one piece.
+  let pending: Extent | undefined;
+  for (let first = 0; first < chunks; first += MAP_BATCH) {
+    const count = Math.min(MAP_BATCH, chunks - first);
+    const entries = viewOf(await image.metadata.read(map + first * entrySize, count * entrySize));
+    for (let index = 0; index < count; index += 1) {
+      const start = (first + index) * chunkSize;
+      const block = chunkBlock(entries, index, entrySize, inode);
+      const extent = {
+        start,
+        length: Math.min(chunkSize, size - start),
+        ...(block !== NULL_BLOCK && { position: block * blockSize }),
+      };
+      if (pending !== undefined && !isFollowedBy(pending, extent)) {
+        yield checked(image, inode, pending);
+        pending = undefined;
+      }
+      pending = pending === undefined ? extent : { ...pending, length: pending.length + extent.length };
+    }
+  }
+  if (pending !== undefined) yield checked(image, inode, pending);
+}
+
+function chunkBlock(entries: DataView, index: number, entrySize: number, inode: Inode): number {
+  if (entrySize === CHUNK_MAP_ENTRY_SIZE) return entries.getUint32(index * entrySize, true);
+  const device = entries.getUint16(index * entrySize + CHUNK_INDEX.deviceId, true);
+  const block = entries.getUint32(index * entrySize + CHUNK_INDEX.block, true);
+  if (device !== 0 && block !== NULL_BLOCK) {
+    throw new ErofsError("EROFS_UNSUPPORTED", `cannot read content on extra device ${device} yet`, {
+      offset: inode.offset,
+    });
+  }
+  return block;
+}
+
+function isFollowedBy(extent: Extent, next: Extent): boolean {
+  if (extent.position === undefined) return next.position === undefined;
+  return next.position === extent.position + extent.length;
+}
+
+function checked(image: ImageParts, inode: Inode, extent: Extent): Extent {
+  if (extent.position !== undefined && extent.position + extent.length > image.source.sizeBytes) {
+    const message = `expected content up to byte ${extent.position + extent.length}, got an image of ${image.source.sizeBytes} bytes`;
+    throw new ErofsError("EROFS_TRUNCATED", message, { offset: inode.offset });
+  }
+  return extent;
+}

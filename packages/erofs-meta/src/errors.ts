@@ -1,0 +1,70 @@
+import type { VerityReport } from "./verity/verify.ts";
+
+/** Why an operation of this package failed; a closed set, so a `switch` over it can be exhaustive. */
+export type ErofsErrorCode =
+  | "EROFS_BAD_CHECKSUM"
+  | "EROFS_BAD_MAGIC"
+  | "EROFS_BAD_OPTIONS"
+  | "EROFS_CORRUPT"
+  | "EROFS_DISK_FULL"
+  | "EROFS_IO"
+  | "EROFS_LIMIT"
+  | "EROFS_NOT_FOUND"
+  | "EROFS_TRUNCATED"
+  | "EROFS_UNSUPPORTED"
+  | "EROFS_VERITY_DAMAGED"
+  | "EROFS_WRONG_TYPE";
+
+/** Facts that go with an {@link ErofsError}; absent where they do not apply. */
+export interface ErofsErrorDetails {
+  /** absolute position at which decoding stopped, in `bytes` */
+  readonly offset?: number;
+  /** file on this machine, or path inside the image */
+  readonly path?: string;
+  /** what a person can do about it */
+  readonly hint?: string;
+  /** what verification found */
+  readonly report?: VerityReport;
+  readonly cause?: unknown;
+}
+
+/**
+ * The only error this package throws for bad images, bad options and failing files. Wrong argument types are
+ * `TypeError`s, and an aborted operation throws its signal's reason.
+ *
+ * @example
+ * try {
+ *   await openErofs(source);
+ * } catch (error) {
+ *   if (error instanceof ErofsError && error.code === "EROFS_BAD_MAGIC") console.log("not EROFS");
+ * }
+ */
+export class ErofsError extends Error {
+  /** Reason, for programs; `message` is for people and may change in any release. */
+  readonly code: ErofsErrorCode;
+  /** Absolute position at which decoding stopped, in `bytes`. */
+  declare readonly offset?: number;
+  /** File on this machine, or path inside the image. */
+  declare readonly path?: string;
+  /** What a person can do about it. */
+  declare readonly hint?: string;
+  /** What verification found, with `EROFS_VERITY_DAMAGED`. */
+  declare readonly report?: VerityReport;
+
+  static {
+    this.prototype.name = "ErofsError";
+  }
+
+  /**
+   * @param code - Reason.
+   * @param message - Sentence without a full stop: `<expected>, got <actual>`.
+   * @param details - Facts for programs.
+   */
+  constructor(code: ErofsErrorCode, message: string, details: ErofsErrorDetails = {}) {
+    const { cause, ...facts } = details;
+    const where = facts.offset === undefined ? "" : ` (at byte ${facts.offset})`;
+    super(message + where, cause === undefined ? undefined : { cause });
+    this.code = code;
+    Object.assign(this, facts);
+  }
+}

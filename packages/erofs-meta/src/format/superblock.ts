@@ -1,0 +1,72 @@
+/**
+ * `struct erofs_super_block`, little endian, 128 bytes at byte 1024.
+ *
+ * @see Linux v6.12 `fs/erofs/erofs_fs.h`
+ */
+export const SUPERBLOCK_OFFSET = 1024;
+export const SUPERBLOCK_SIZE = 128;
+export const SUPERBLOCK_MAGIC = 0xe0f5e1e2;
+
+export const SUPERBLOCK = {
+  magic: 0,
+  checksum: 4,
+  featureCompat: 8,
+  blockSizeBits: 12,
+  extensionSlots: 13,
+  rootNid: 14,
+  inodes: 16,
+  buildTime: 24,
+  buildTimeNsec: 32,
+  blocks: 36,
+  metaBlock: 40,
+  xattrBlock: 44,
+  uuid: 48,
+  volumeName: 64,
+  featureIncompat: 80,
+  compressionAlgorithms: 84,
+  extraDevices: 86,
+  deviceTableSlot: 88,
+  directoryBlockBits: 90,
+  xattrPrefixCount: 91,
+  xattrPrefixStart: 92,
+  packedNid: 96,
+  xattrFilterReserved: 104,
+} as const;
+
+/** bytes per superblock extension slot */
+export const EXTENSION_SLOT_SIZE = 16;
+
+export const MIN_BLOCK_SIZE_BITS = 9;
+export const MAX_BLOCK_SIZE_BITS = 16;
+
+export const COMPAT_SB_CHKSUM = 0x1;
+export const COMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
+  [COMPAT_SB_CHKSUM, "sb_chksum"],
+  [0x2, "mtime"],
+  [0x4, "xattr_filter"],
+  [0x8, "shared_ea_in_metabox"],
+  [0x10, "plain_xattr_pfx"],
+]);
+
+/** compat bit: long xattr name prefixes are stored outside the packed inode */
+export const COMPAT_PLAIN_XATTR_PREFIXES = 0x10;
+
+/** incompat bits this package understands well enough to read metadata; two pairs of features share a bit on disk */
+export const INCOMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
+  [0x1, "zero_padding"],
+  [0x2, "compr_cfgs/big_pcluster"],
+  [0x4, "chunked_file"],
+  [0x8, "device_table/compr_head2"],
+  [0x10, "ztailpacking"],
+  [0x20, "fragments/dedupe"],
+  [0x40, "xattr_prefixes"],
+]);
+
+/** incompat bits that exist and are not read yet, so that the refusal can name them */
+export const INCOMPAT_UNREAD: ReadonlyMap<number, string> = new Map([
+  [0x80, "48bit"],
+  [0x100, "metabox"],
+]);
+
+/** compression algorithms by bit of the algorithm mask */
+export const COMPRESSION_ALGORITHMS = ["lz4", "lzma", "deflate", "zstd"] as const;

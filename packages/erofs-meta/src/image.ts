@@ -1,0 +1,204 @@
+import type { BlockSource } from "./block-source.ts";
+import { contentOf, type Extent, extentsOf, type ImageParts } from "./content.ts";
+import type { DirectoryEntry } from "./directory.ts";
+import { ErofsError } from "./errors.ts";
+import { EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "./format/inode.ts";
+import { MAX_BLOCK_SIZE_BITS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE } from "./format/superblock.ts";
+import { decodeInode, type Inode } from "./inode.ts";
+import { safeNumber } from "./internal/bytes.ts";
+import { MetadataCache } from "./internal/metadata-cache.ts";
+import { DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_SYMLINKS, type WalkOptions } from "./options.ts";
+import { decodeSuperblock, type Superblock } from "./superblock.ts";
+import { assertDirectory, entriesOf, type WalkEntry, walkFrom } from "./walk.ts";
+import { readLongPrefixes, type Xattr, xattrsOf } from "./xattr.ts";
+
+/** Longest symbolic link target, as Linux has it. */
+const MAX_LINK_BYTES = 4096;
+
+/**
+ * An EROFS image opened for reading. Every method reads through the source it was opened on; nothing is held besides a
+ * bounded cache of metadata.
+ *
+ * @throws {ErofsError} All methods: `EROFS_TRUNCATED`, `EROFS_CORRUPT` and `EROFS_UNSUPPORTED` for what the image says,
+ *   and whatever the source throws.
+ */
+export class ErofsImage {
+  readonly superblock: Superblock;
+  readonly #parts: ImageParts;
+  #longPrefixes: Promise<string[]> | undefined;
+
+  /** Use {@link openErofs}. */
+  constructor(source: BlockSource, superblock: Superblock) {
+    this.superblock = superblock;
+    this.#parts = { source, superblock, metadata: new MetadataCache(source) };
+  }
+
+  /** Reads the inode with the node number `nid`. */
+  async inode(nid: bigint): Promise<Inode> {
+    const start = BigInt(this.superblock.metaBlock) * BigInt(this.superblock.blockSize);
+    const offset = safeNumber(start + nid * BigInt(INODE_SLOT_SIZE), "a node's position", 0);
+    const left = Math.max(0, this.#parts.source.sizeBytes - offset);
+    const bytes = await this.#parts.metadata.read(
+      offset,
+      Math.max(INODE_SLOT_SIZE, Math.min(EXTENDED_INODE_SIZE, left)),
+    );
+    return decodeInode(bytes, nid, offset, this.superblock);
+  }
+
+  /** Reads the root directory's inode. */
+  async root(): Promise<Inode> {
+    const root = await this.inode(this.superblock.rootNid);
+    assertDirectory(root);
+    return root;
+  }
+
+  /** Streams a directory's entries in stored order, `.` and `..` included. */
+  entries(directory: Inode): AsyncGenerator<DirectoryEntry> {
+    return entriesOf(this.#parts, directory);
+  }
+
+  /**
+   * Finds a path. Links in the middle of it are followed, as is one at its end unless `followLast` is false; links are
+   * resolved inside the image and cannot leave it.
+   *
+   * @throws {ErofsError} `EROFS_NOT_FOUND`, `EROFS_WRONG_TYPE` when a component is not a directory, `EROFS_LIMIT` for
+   *   more than 40 links.
+   */
+  async lookup(path: string, options: { readonly followLast?: boolean } = {}): Promise<Inode> {
+    const { followLast = true } = options;
+    const todo = path.split("/").reverse();
+    const above: Inode[] = [await this.root()];
+    let links = 0;
+    for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+      const here = above.at(-1);
+      if (here === undefined) throw new Error("bug: lookup lost the root directory");
+      if (name === "" || name === ".") continue;
+      if (here.type !== "directory")
+        throw new ErofsError("EROFS_WRONG_TYPE", `expected a directory above ${name}`, { path });
+      if (name === "..") {
+        if (above.length > 1) above.pop();
+        continue;
+      }
+      const found = await this.#child(here, name, path);
+      const isLast = todo.every((rest) => rest === "" || rest === ".");
+      if (found.type !== "symlink" || (isLast && !followLast)) {
+        above.push(found);
+        continue;
+      }
+      links += 1;
+      if (links > DEFAULT_MAX_SYMLINKS) {
+        throw new ErofsError("EROFS_LIMIT", `expected at most ${DEFAULT_MAX_SYMLINKS} symbolic links`, { path });
+      }
+      const target = await this.readLink(found);
+      if (target.startsWith("/")) above.length = 1;
+      todo.push(...target.split("/").reverse());
+    }
+    const result = above.at(-1);
+    if (result === undefined) throw new Error("bug: lookup lost the root directory");
+    return result;
+  }
+
+  /** Reads a symbolic link's target. */
+  async readLink(inode: Inode): Promise<string> {
+    if (inode.type !== "symlink") {
+      throw new ErofsError("EROFS_WRONG_TYPE", `expected a symlink, got a ${inode.type}`, { offset: inode.offset });
+    }
+    return new TextDecoder().decode(await this.readFile(inode, { maxBytes: MAX_LINK_BYTES }));
+  }
+
+  /**
+   * Streams content in pieces of at most 1 MiB; holes come as zeros.
+   *
+   * @param inode - Any inode; directories give their raw blocks.
+   * @param range - Part of the content in bytes; all of it when left out.
+   */
+  content(inode: Inode, range: { readonly start?: number; readonly end?: number } = {}): AsyncGenerator<Uint8Array> {
+    const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
+    const end = Math.min(range.end ?? size, size);
+    return contentOf(this.#parts, inode, { start: range.start ?? 0, end });
+  }
+
+  /** Streams where content lies in the image, in order, holes included. */
+  extents(inode: Inode): AsyncGenerator<Extent> {
+    return extentsOf(this.#parts, inode);
+  }
+
+  /**
+   * Reads content into memory.
+   *
+   * @throws {ErofsError} `EROFS_LIMIT` when it is longer than `maxBytes`, 1 GiB unless given.
+   */
+  async readFile(inode: Inode, options: { readonly maxBytes?: number } = {}): Promise<Uint8Array> {
+    const { maxBytes = DEFAULT_MAX_FILE_BYTES } = options;
+    if (inode.sizeBytes > BigInt(maxBytes)) {
+      throw new ErofsError("EROFS_LIMIT", `expected at most ${maxBytes} bytes, got ${inode.sizeBytes}`, {
+        offset: inode.offset,
+      });
+    }
+    const bytes = new Uint8Array(Number(inode.sizeBytes));
+    let at = 0;
+    for await (const piece of this.content(inode)) {
+      bytes.set(piece, at);
+      at += piece.byteLength;
+    }
+    return bytes;
+  }
+
+  /** Lists extended attributes, inline ones first. */
+  async xattrs(inode: Inode): Promise<Xattr[]> {
+    return xattrsOf(this.#parts, inode, () => {
+      this.#longPrefixes ??= this.#readLongPrefixes();
+      return this.#longPrefixes;
+    });
+  }
+
+  /**
+   * Walks the tree depth first, parents before children, in stored order.
+   *
+   * @param options - Limits, and `from`: the directory to start at, `/` unless given.
+   * @throws {ErofsError} Also `EROFS_LIMIT`, and `EROFS_CORRUPT` for a directory that appears twice.
+   * @example
+   * for await (const { path, inode } of image.walk()) console.log(path, inode.sizeBytes);
+   */
+  async *walk(options: WalkOptions & { readonly from?: string | undefined } = {}): AsyncGenerator<WalkEntry> {
+    const { from = "/", ...limits } = options;
+    const inode = await this.lookup(from);
+    const path = `/${from.split("/").filter(Boolean).join("/")}`;
+    yield* walkFrom(this.#parts, { path, inode }, (nid) => this.inode(nid), limits);
+  }
+
+  /** Closes the source the image was opened on. */
+  async close(): Promise<void> {
+    await this.#parts.source.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #child(directory: Inode, name: string, path: string): Promise<Inode> {
+    for await (const entry of this.entries(directory)) if (entry.name === name) return this.inode(entry.nid);
+    throw new ErofsError("EROFS_NOT_FOUND", `expected ${name} in the image, got no such name`, { path });
+  }
+
+  async #readLongPrefixes(): Promise<string[]> {
+    const { packedNid } = this.superblock;
+    return readLongPrefixes(this.#parts, packedNid === 0n ? undefined : await this.inode(packedNid));
+  }
+}
+
+/**
+ * Opens an EROFS image.
+ *
+ * @param source - Where the image is; closed with the image.
+ * @returns The image, its superblock decoded and its checksum verified.
+ * @throws {ErofsError} As {@link decodeSuperblock}; the source is left open then.
+ * @example
+ * await using image = await openErofs(await fileSource("usr.erofs"));
+ * const release = await image.readFile(await image.lookup("/lib/os-release"));
+ */
+export async function openErofs(source: BlockSource): Promise<ErofsImage> {
+  const most = Math.max(2 ** MAX_BLOCK_SIZE_BITS, SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE);
+  const head = await source.read(0, Math.min(most, source.sizeBytes));
+  return new ErofsImage(source, decodeSuperblock(head));
+}

@@ -1,0 +1,41 @@
+// Errors and limits
+
+// Where bytes come from and go to
+export {
+  type BlockSource,
+  type DisposableBlockSource,
+  fileSource,
+  memorySource,
+  windowSource,
+} from "./block-source.ts";
+export type { Extent } from "./content.ts";
+export { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
+export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
+
+// Images
+export { ErofsImage, openErofs } from "./image.ts";
+// On-disk structures
+export { type DataLayout, decodeInode, type FileType, type Inode } from "./inode.ts";
+export type { ByteSink, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
+export {
+  DEFAULT_MAX_DAMAGE,
+  DEFAULT_MAX_DEPTH,
+  DEFAULT_MAX_ENTRIES,
+  DEFAULT_MAX_FILE_BYTES,
+  DEFAULT_MAX_SYMLINKS,
+  DEFAULT_VERITY_BLOCK_SIZE,
+} from "./options.ts";
+export { decodeSuperblock, type Superblock } from "./superblock.ts";
+// dm-verity
+export { type BuildVerityOptions, buildVerityTree, type VerityTree } from "./verity/build.ts";
+export { type VerityGeometry, verityGeometry } from "./verity/geometry.ts";
+export { decodeVeritySuperblock, encodeVeritySuperblock, type VeritySuperblock } from "./verity/superblock.ts";
+export {
+  type BlockRange,
+  type DamagedHashBlock,
+  type VerifyVerityOptions,
+  type VerityReport,
+  verifyVerityTree,
+} from "./verity/verify.ts";
+export type { WalkEntry } from "./walk.ts";
+export type { Xattr } from "./xattr.ts";

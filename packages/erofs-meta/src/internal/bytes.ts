@@ -1,0 +1,43 @@
+import { ErofsError } from "../errors.ts";
+
+/** A `DataView` over exactly the bytes of `bytes`. */
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Refuses input that is too short to hold `what`. */
+export function assertLength(bytes: Uint8Array, needed: number, what: string, offset: number): void {
+  if (bytes.byteLength < needed) {
+    throw new ErofsError("EROFS_TRUNCATED", `expected ${needed} bytes of ${what}, got ${bytes.byteLength}`, { offset });
+  }
+}
+
+/** Narrows an on-disk 64-bit value that is about to be used as a position. */
+export function safeNumber(value: bigint, what: string, offset: number): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new ErofsError("EROFS_CORRUPT", `expected ${what} below 2^53, got ${value}`, { offset });
+  }
+  return Number(value);
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  for (const byte of bytes) if (byte !== 0) return false;
+  return true;
+}
+
+export function formatUuid(bytes: Uint8Array): string {
+  const hex = toHex(bytes);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}
+
+export function parseUuid(text: string): Uint8Array {
+  return fromHex(text.replaceAll("-", ""));
+}
+
+export function toHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
+
+export function fromHex(text: string): Uint8Array {
+  return new Uint8Array(Buffer.from(text, "hex"));
+}

@@ -1,0 +1,98 @@
+import { z } from "zod";
+import { ErofsError } from "./errors.ts";
+import {
+  VERITY_DIGEST_SIZES,
+  VERITY_MAX_BLOCK_SIZE,
+  VERITY_MAX_SALT_BYTES,
+  VERITY_MIN_BLOCK_SIZE,
+} from "./format/verity.ts";
+
+/** Most names a walk yields before it gives up. */
+export const DEFAULT_MAX_ENTRIES = 10_000_000;
+/** Most directories inside one another. */
+export const DEFAULT_MAX_DEPTH = 2048;
+/** Most bytes `readFile` puts into memory. */
+export const DEFAULT_MAX_FILE_BYTES = 1024 * 1024 * 1024;
+/** Most symbolic links one lookup follows, as Linux has it. */
+export const DEFAULT_MAX_SYMLINKS = 40;
+/** Most damaged places a verity report lists. */
+export const DEFAULT_MAX_DAMAGE = 1024;
+/** Data and hash block size that every tool defaults to. */
+export const DEFAULT_VERITY_BLOCK_SIZE = 4096;
+
+const isSignal = z.instanceof(AbortSignal);
+const count = z.int().positive();
+
+export const walkOptions = z.strictObject({
+  maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  maxDepth: count.default(DEFAULT_MAX_DEPTH),
+  signal: isSignal.optional(),
+});
+
+/** What a walk may not exceed. */
+export interface WalkOptions {
+  /** names to yield before failing with `EROFS_LIMIT`, {@link DEFAULT_MAX_ENTRIES} */
+  readonly maxEntries?: number | undefined;
+  /** directories inside one another, {@link DEFAULT_MAX_DEPTH} */
+  readonly maxDepth?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const blockSize = z
+  .int()
+  .min(VERITY_MIN_BLOCK_SIZE)
+  .max(VERITY_MAX_BLOCK_SIZE)
+  .refine((size) => Number.isInteger(Math.log2(size)), "expected a power of two")
+  .default(DEFAULT_VERITY_BLOCK_SIZE);
+
+const algorithm = z.enum(Object.keys(VERITY_DIGEST_SIZES) as [VerityAlgorithm, ...VerityAlgorithm[]]);
+
+/** Hash functions a verity tree can use, named as the kernel's crypto API names them. */
+export type VerityAlgorithm = keyof typeof VERITY_DIGEST_SIZES;
+
+/** Progress of a long operation over data. */
+export interface VerityProgress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+const progress = z.custom<(event: VerityProgress) => void>((value) => typeof value === "function").optional();
+const workers = z.int().min(0).max(256).optional();
+
+export const buildVerityOptions = z.strictObject({
+  output: z.union([
+    z.string().min(1),
+    z.custom<ByteSink>((value) => typeof (value as ByteSink | null)?.write === "function", "expected a path or a sink"),
+  ]),
+  salt: z
+    .instanceof(Uint8Array)
+    .refine((salt) => salt.byteLength <= VERITY_MAX_SALT_BYTES, "expected at most 256 bytes"),
+  uuid: z.guid(),
+  dataBlockSize: blockSize,
+  hashBlockSize: blockSize,
+  algorithm: algorithm.default("sha256"),
+  workers,
+  signal: isSignal.optional(),
+  onProgress: progress,
+});
+
+export const verifyVerityOptions = z.strictObject({
+  rootHash: z.instanceof(Uint8Array),
+  workers,
+  maxDamage: count.default(DEFAULT_MAX_DAMAGE),
+  signal: isSignal.optional(),
+  onProgress: progress,
+});
+
+/** Somewhere bytes can be written at any position; unwritten bytes read as zeros. */
+export interface ByteSink {
+  /** Writes all of `bytes`; the caller may reuse them once the promise resolves. */
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+}
+
+/** Checks options at the public boundary; all problems are reported at once. */
+export function parseOptions<T extends z.ZodType>(schema: T, options: unknown): z.output<T> {
+  const result = schema.safeParse(options);
+  if (result.success) return result.data;
+  throw new ErofsError("EROFS_BAD_OPTIONS", z.prettifyError(result.error), { cause: result.error });
+}

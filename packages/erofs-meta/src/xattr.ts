@@ -1,0 +1,129 @@
+import { contentOf, type ImageParts } from "./content.ts";
+import { ErofsError } from "./errors.ts";
+import { COMPAT_PLAIN_XATTR_PREFIXES } from "./format/superblock.ts";
+import {
+  XATTR_ALIGNMENT,
+  XATTR_ENTRY,
+  XATTR_ENTRY_SIZE,
+  XATTR_HEADER,
+  XATTR_HEADER_SIZE,
+  XATTR_LONG_PREFIX,
+  XATTR_PREFIXES,
+  XATTR_UNIT,
+} from "./format/xattr.ts";
+import { type Inode, inodeTail } from "./inode.ts";
+import { viewOf } from "./internal/bytes.ts";
+
+/** One extended attribute. */
+export interface Xattr {
+  /** full name, such as `security.capability` */
+  readonly name: string;
+  /** value; may alias the image's cache */
+  readonly value: Uint8Array;
+}
+
+/** Reads the long name prefixes an image defines, `trusted.overlay.` and such. */
+export type LongPrefixes = () => Promise<readonly string[]>;
+
+const decoder = new TextDecoder();
+
+/** Lists an inode's xattrs, inline ones first, then the shared ones, each in stored order. */
+export async function xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPrefixes): Promise<Xattr[]> {
+  if (inode.xattrSizeBytes === 0) return [];
+  const start = inodeTail(inode) - inode.xattrSizeBytes;
+  const area = await image.metadata.read(start, inode.xattrSizeBytes);
+  const view = viewOf(area);
+  const sharedCount = view.getUint8(XATTR_HEADER.sharedCount);
+  const inlineStart = XATTR_HEADER_SIZE + sharedCount * XATTR_UNIT;
+  if (inlineStart > area.byteLength) {
+    const message = `expected shared xattr ids inside ${area.byteLength} bytes, got ${sharedCount} of them`;
+    throw new ErofsError("EROFS_CORRUPT", message, { offset: start + XATTR_HEADER.sharedCount });
+  }
+  const found: Xattr[] = [];
+  for (let at = inlineStart; at + XATTR_ENTRY_SIZE <= area.byteLength; ) {
+    const { nameLength, valueSize, next } = entrySizes(area, at);
+    // Unused room behind the last entry is zero.
+    if (nameLength === 0 && valueSize === 0 && view.getUint8(at + XATTR_ENTRY.nameIndex) === 0) break;
+    if (at + XATTR_ENTRY_SIZE + nameLength + valueSize > area.byteLength) {
+      throw new ErofsError("EROFS_CORRUPT", "expected an inline xattr inside its area, got one that leaves it", {
+        offset: start + at,
+      });
+    }
+    found.push(await decodeEntry(area.subarray(at), start + at, longPrefixes));
+    at = next;
+  }
+  for (let index = 0; index < sharedCount; index += 1) {
+    const id = view.getUint32(XATTR_HEADER_SIZE + index * XATTR_UNIT, true);
+    found.push(await readShared(image, id, longPrefixes));
+  }
+  return found;
+}
+
+/** Reads the table of long name prefixes: length, base prefix, rest; each aligned to 4 bytes. */
+export async function readLongPrefixes(image: ImageParts, packed: Inode | undefined): Promise<string[]> {
+  const { xattrPrefixCount, xattrPrefixStart, rawFeatures } = image.superblock;
+  const isPlain = packed === undefined || (rawFeatures.compat & COMPAT_PLAIN_XATTR_PREFIXES) !== 0;
+  const prefixes: string[] = [];
+  let at = xattrPrefixStart * XATTR_UNIT;
+  const read = async (length: number): Promise<Uint8Array> => {
+    if (isPlain) return image.metadata.read(at, length);
+    return join(contentOf(image, packed, { start: at, end: at + length }), length, packed.offset);
+  };
+  for (let index = 0; index < xattrPrefixCount; index += 1) {
+    const length = viewOf(await read(2)).getUint16(0, true);
+    at += 2;
+    if (length === 0) throw new ErofsError("EROFS_CORRUPT", "expected a long xattr prefix, got none", { offset: at });
+    const record = await read(length);
+    const base = XATTR_PREFIXES.get(record[0] ?? 0) ?? "";
+    prefixes.push(base + decoder.decode(record.subarray(1)));
+    at = Math.ceil((at + length) / XATTR_ALIGNMENT) * XATTR_ALIGNMENT;
+  }
+  return prefixes;
+}
+
+async function readShared(image: ImageParts, id: number, longPrefixes: LongPrefixes): Promise<Xattr> {
+  const offset = image.superblock.xattrBlock * image.superblock.blockSize + id * XATTR_UNIT;
+  const { nameLength, valueSize } = entrySizes(await image.metadata.read(offset, XATTR_ENTRY_SIZE), 0);
+  const bytes = await image.metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize);
+  return decodeEntry(bytes, offset, longPrefixes);
+}
+
+function entrySizes(bytes: Uint8Array, at: number): { nameLength: number; valueSize: number; next: number } {
+  const view = viewOf(bytes);
+  const nameLength = view.getUint8(at + XATTR_ENTRY.nameLength);
+  const valueSize = view.getUint16(at + XATTR_ENTRY.valueSize, true);
+  const end = at + XATTR_ENTRY_SIZE + nameLength + valueSize;
+  return { nameLength, valueSize, next: Math.ceil(end / XATTR_ALIGNMENT) * XATTR_ALIGNMENT };
+}
+
+async function decodeEntry(bytes: Uint8Array, offset: number, longPrefixes: LongPrefixes): Promise<Xattr> {
+  const { nameLength, valueSize } = entrySizes(bytes, 0);
+  const nameIndex = bytes[XATTR_ENTRY.nameIndex] ?? 0;
+  const prefix =
+    (nameIndex & XATTR_LONG_PREFIX) === 0
+      ? XATTR_PREFIXES.get(nameIndex)
+      : (await longPrefixes())[nameIndex & ~XATTR_LONG_PREFIX];
+  if (prefix === undefined) {
+    throw new ErofsError("EROFS_CORRUPT", `expected a known xattr prefix, got number ${nameIndex}`, {
+      offset: offset + XATTR_ENTRY.nameIndex,
+    });
+  }
+  const valueStart = XATTR_ENTRY_SIZE + nameLength;
+  return {
+    name: prefix + decoder.decode(bytes.subarray(XATTR_ENTRY_SIZE, valueStart)),
+    value: bytes.subarray(valueStart, valueStart + valueSize),
+  };
+}
+
+async function join(pieces: AsyncIterable<Uint8Array>, length: number, offset: number): Promise<Uint8Array> {
+  const joined = new Uint8Array(length);
+  let at = 0;
+  for await (const piece of pieces) {
+    joined.set(piece, at);
+    at += piece.byteLength;
+  }
+  if (at < length) {
+    throw new ErofsError("EROFS_TRUNCATED", `expected ${length} bytes of content, got ${at}`, { offset });
+  }
+  return joined;
+}

@@ -1,0 +1,71 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { open, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { scratch } from "./support.ts";
+
+const BIN = fileURLToPath(new URL("../bin/erofs-meta.js", import.meta.url));
+
+function erofsMeta(cwd: string, ...argv: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [BIN, ...argv], {
+    cwd,
+    encoding: "utf8",
+    env: { ...process.env, COLUMNS: "100" },
+  });
+}
+
+/** A file of zeros that takes no room. */
+async function sparseFile(path: string, sizeBytes: number): Promise<void> {
+  const handle = await open(path, "w");
+  await handle.truncate(sizeBytes);
+  await handle.close();
+}
+
+describe("the built command", () => {
+  test("explains itself", () => {
+    const { status, stdout } = erofsMeta("/", "--help");
+    expect(status).toBe(0);
+    expect(stdout).toMatchSnapshot();
+  });
+
+  test.each([[["ls"]], [["ls", "x", "--offset", "-1"]], [["verity", "verify", "a", "b", "xyz"]], [["nonsense"]]])(
+    "returns 2 for the wrong usage %j",
+    (argv) => {
+      expect(erofsMeta("/", ...argv).status).toBe(2);
+    },
+  );
+
+  test("hashes in worker threads as it does without", async () => {
+    const folder = await scratch();
+    await sparseFile(join(folder, "data"), 40 * 1024 * 1024);
+    const hashes = ["0", "2"].map((workers) => {
+      const options = [
+        "--salt",
+        "00",
+        "--uuid",
+        "00112233-4455-6677-8899-aabbccddeeff",
+        "--workers",
+        workers,
+        "--json",
+      ];
+      const { stdout } = erofsMeta(folder, "verity", "build", "data", "tree", ...options);
+      return (JSON.parse(stdout) as { rootHash: string }).rootHash;
+    });
+    expect(hashes[1]).toBe(hashes[0]);
+  });
+
+  test("ends on SIGINT with 130, no thread left and nothing written", async () => {
+    const folder = await scratch();
+    await sparseFile(join(folder, "data"), 8 * 1024 * 1024 * 1024);
+    const child = spawn(process.execPath, [BIN, "verity", "build", "data", "tree", "--workers", "2"], { cwd: folder });
+    const exit = once(child, "exit");
+    // The file beside the tree is there once hashing has begun.
+    while (child.exitCode === null && (await readdir(folder)).length < 2) await sleep(20);
+    child.kill("SIGINT");
+    expect(await exit).toEqual([130, null]);
+    expect(await readdir(folder)).toEqual(["data"]);
+  });
+});

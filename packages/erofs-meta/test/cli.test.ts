@@ -1,0 +1,87 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { main } from "../src/cli.ts";
+import { capture, noise, scratch } from "./support.ts";
+import { tinyImage } from "./tiny-image.ts";
+
+async function image(): Promise<string> {
+  const folder = await scratch();
+  await writeFile(join(folder, "tiny.erofs"), tinyImage());
+  return folder;
+}
+
+describe("erofs-meta", () => {
+  test("lists a directory", async () => {
+    const { io, out } = capture(await image());
+    expect(await main(["ls", "tiny.erofs"], io)).toBe(0);
+    expect(out()).toBe("chunked\ncompressed\ndev\nhello\nlink -> sub/../hello\nplain\nsub/\n");
+  });
+
+  test("lists with details", async () => {
+    const { io, out } = capture(await image());
+    expect(await main(["ls", "--long", "tiny.erofs", "/hello"], io)).toBe(0);
+    expect(out()).toBe("-rw-r--r--  2  70000:70001  6  2020-09-13 12:26:40  /hello\n");
+  });
+
+  test("draws a tree", async () => {
+    const { io, out } = capture(await image());
+    expect(await main(["tree", "tiny.erofs"], io)).toBe(0);
+    expect(out().split("\n").slice(-5, -1)).toEqual(["├─ link -> sub/../hello", "├─ plain", "└─ sub/", "   └─ hello"]);
+  });
+
+  test("writes content, following links", async () => {
+    const { io, out } = capture(await image());
+    expect(await main(["cat", "tiny.erofs", "link"], io)).toBe(0);
+    expect(out()).toBe("hello\n");
+  });
+
+  test.each([
+    [["dump", "tiny.erofs"], "erofs-superblock"],
+    [["ls", "tiny.erofs"], "erofs-list"],
+    [["stat", "tiny.erofs", "/chunked"], "erofs-stat"],
+    [["tree", "tiny.erofs"], "erofs-tree"],
+    [["cat", "tiny.erofs", "/hello"], "erofs-content"],
+  ])("%j --json prints one document", async (argv, kind) => {
+    const { io, out } = capture(await image());
+    expect(await main([...argv, "--json"], io)).toBe(0);
+    expect(JSON.parse(out())).toMatchObject({ kind, version: 1 });
+  });
+
+  test("shows where content lies, holes included", async () => {
+    const { io, out } = capture(await image());
+    await main(["stat", "tiny.erofs", "/chunked"], io);
+    expect(out()).toContain("0..512 at byte 4096");
+    expect(out()).toContain("512..900 is a hole");
+  });
+
+  test("reports a missing path with its code and returns 1", async () => {
+    const { io, err } = capture(await image());
+    expect(await main(["cat", "tiny.erofs", "/nope"], io)).toBe(1);
+    expect(err()).toContain("EROFS_NOT_FOUND");
+  });
+
+  test("builds a tree, verifies it, and names the damaged block", async () => {
+    const folder = await scratch();
+    const data = noise(4096 * 10);
+    await writeFile(join(folder, "data"), data);
+    const build = capture(folder);
+    expect(await main(["verity", "build", "data", "tree", "--salt", "00ff", "--json"], build.io)).toBe(0);
+    const { rootHash } = JSON.parse(build.out()) as { rootHash: string };
+    const verify = capture(folder);
+    expect(await main(["verity", "verify", "data", "tree", rootHash], verify.io)).toBe(0);
+    expect(verify.out()).toBe("all 10 blocks match the root hash\n");
+
+    data[4096 * 7] = (data[4096 * 7] ?? 0) ^ 1;
+    await writeFile(join(folder, "data"), data);
+    const damaged = capture(folder);
+    expect(await main(["verity", "verify", "data", "tree", rootHash], damaged.io)).toBe(1);
+    expect(damaged.err()).toContain("damaged data block 7, from byte 28672");
+    const json = capture(folder);
+    expect(await main(["verity", "verify", "--json", "data", "tree", rootHash], json.io)).toBe(1);
+    expect(JSON.parse(json.out())).toMatchObject({
+      kind: "error",
+      report: { damagedDataBlocks: [{ first: 7, count: 1 }] },
+    });
+  });
+});
