@@ -1,12 +1,23 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
+import { addBuildCommand } from "./commands/build.ts";
+import { addInspectCommand } from "./commands/inspect.ts";
+import { addMeasureCommand } from "./commands/measure.ts";
+import { addSignCommand } from "./commands/sign.ts";
+import { addVerifyCommand } from "./commands/verify.ts";
 
 export { processIo } from "@leveret/command";
 
 /** Adds one subcommand to the program. */
 type AddCommand = (program: Command, io: CommandIo) => void;
 
-const COMMANDS: readonly AddCommand[] = [];
+const COMMANDS: readonly AddCommand[] = [
+  addBuildCommand,
+  addSignCommand,
+  addVerifyCommand,
+  addInspectCommand,
+  addMeasureCommand,
+];
 
 /**
  * The `uki-sign` command line.

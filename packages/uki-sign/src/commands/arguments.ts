@@ -1,0 +1,30 @@
+import { type CommandIo, UsageError } from "@leveret/command";
+import { readInput } from "../internal/files.ts";
+
+/** Collects a flag that may be given several times. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value];
+}
+
+/** A whole number from a flag. */
+export function parseInteger(value: string): number {
+  if (/^(0|[1-9]\d{0,9})$/.test(value)) return Number(value);
+  throw new UsageError(`expected a whole number, got ${JSON.stringify(value)}`);
+}
+
+/** Text given as it is, or as `@FILE`. */
+export async function readText(io: CommandIo, value: string): Promise<string> {
+  if (!value.startsWith("@")) return value;
+  return Buffer.from(await readInput(io.cwd, value.slice(1))).toString("utf8");
+}
+
+/** A digest from a flag, hexadecimal. */
+export function parseDigest(value: string): Uint8Array {
+  if (/^([0-9a-f]{2})+$/i.test(value)) return new Uint8Array(Buffer.from(value, "hex"));
+  throw new UsageError(`expected a hexadecimal digest, got ${JSON.stringify(value)}`);
+}
+
+/** Text from a file, safe to print: control characters other than newline and tab are escaped. */
+export function printable(text: string): string {
+  return text.replaceAll(/[^\P{C}\n\t]/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
+}

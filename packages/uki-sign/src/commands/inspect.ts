@@ -1,0 +1,48 @@
+import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { examineSignatures } from "../authenticode/verify.ts";
+import { readInput } from "../internal/files.ts";
+import { inspectUki } from "../uki/inspect.ts";
+import { printable } from "./arguments.ts";
+
+/** `uki-sign inspect` */
+export function addInspectCommand(program: Command, io: CommandIo): void {
+  program
+    .command("inspect")
+    .description("Show the sections of a unified kernel image and who signed it; decides nothing, see verify.")
+    .argument("<image>", "unified kernel image")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", "\nExample:\n  uki-sign inspect linux.efi")
+    .action(async (path: string, flags: { readonly json?: boolean }) => {
+      const image = await readInput(io.cwd, path);
+      const { sections, ...rest } = inspectUki(image);
+      const signatures = examineSignatures(image).map(({ signer, problem }) => ({
+        signer: signer?.certificate.subject,
+        fingerprint: signer?.certificate.fingerprint,
+        hash: signer?.hash,
+        signingTime: signer?.signingTime?.toISOString(),
+        problem: problem && { code: problem.code, message: problem.message },
+      }));
+      if (flags.json) {
+        writeJson(io, { kind: "uki-inspect", version: 1, ...rest, signatures, sections });
+        return;
+      }
+      io.stdout.write(`${path}: ${formatBytes(rest.sizeBytes)}, machine 0x${rest.machine.toString(16)}\n\n`);
+      const rows = sections.map(({ name, sizeBytes, sha256 }) => [printable(name), formatBytes(sizeBytes), sha256]);
+      io.stdout.write(`${table([["section", "size", "sha256"], ...rows])}\n`);
+      for (const { name, text } of sections) {
+        if (text === undefined || name === ".sdmagic") continue;
+        const lines = printable(text.replace(/\n+$/, "")).replaceAll("\n", "\n  ");
+        io.stdout.write(`\n${printable(name)}\n  ${lines}\n`);
+      }
+      io.stdout.write(signatures.length === 0 ? "\nunsigned\n" : "\n");
+      for (const { signer, fingerprint, signingTime, problem } of signatures) {
+        const time = signingTime === undefined ? "" : `, ${signingTime}`;
+        const line =
+          problem === undefined
+            ? `signed by ${signer} (${fingerprint?.slice(0, 16)}…${time}), trust not checked`
+            : `broken signature: ${problem.message} [${problem.code}]`;
+        io.stdout.write(`${printable(line)}\n`);
+      }
+    });
+}

@@ -1,0 +1,38 @@
+import { type CommandIo, UsageError, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { listSignatures } from "../authenticode/certificate-table.ts";
+import { authenticodeDigest } from "../authenticode/digest.ts";
+import { signPe } from "../authenticode/sign.ts";
+import { readInput, writeOutput } from "../internal/files.ts";
+import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
+
+interface SignFlags extends SigningFlags {
+  readonly output: string;
+  readonly json?: boolean;
+}
+
+/** `uki-sign sign` */
+export function addSignCommand(program: Command, io: CommandIo): void {
+  const command = program
+    .command("sign")
+    .description("Sign an EFI program for Secure Boot; earlier signatures stay.")
+    .argument("<image>", "PE image")
+    .requiredOption("-o, --output <file>", "signed image to write; may be the same file")
+    .option("--json", "print one JSON document");
+  addSigningOptions(command)
+    .addHelpText("after", "\nExample:\n  uki-sign sign --key db.key --certificate db.pem linux.efi -o linux.signed.efi")
+    .action(async (path: string, flags: SignFlags) => {
+      const signing = await loadSigning(io, flags);
+      if (signing === undefined) throw new UsageError("expected --key and --certificate, got neither");
+      const signed = await signPe(await readInput(io.cwd, path), signing);
+      await writeOutput(io.cwd, flags.output, signed);
+      const signatures = listSignatures(signed).length;
+      const { subject } = signing.certificate;
+      if (flags.json) {
+        const digest = authenticodeDigest(signed, "sha256");
+        writeJson(io, { kind: "uki-sign", version: 1, path: flags.output, signer: subject, signatures, digest });
+      } else {
+        io.stdout.write(`${flags.output}: signed by ${subject}, ${signatures} signatures in all\n`);
+      }
+    });
+}

@@ -1,0 +1,61 @@
+import { type CommandIo, style, UsageError, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { verifyPe } from "../authenticode/verify.ts";
+import { type Certificate, decodeCertificate } from "../certificate.ts";
+import { readInput } from "../internal/files.ts";
+import { collect, parseDigest, printable } from "./arguments.ts";
+
+interface VerifyFlags {
+  readonly certificate?: readonly string[];
+  readonly digest?: readonly string[];
+  readonly forbidCertificate?: readonly string[];
+  readonly forbidDigest?: readonly string[];
+  readonly json?: boolean;
+}
+
+/** `uki-sign verify` */
+export function addVerifyCommand(program: Command, io: CommandIo): void {
+  program
+    .command("verify")
+    .description("Decide about an EFI program as firmware does under Secure Boot; exit code 1 means refused.")
+    .argument("<image>", "PE image")
+    .option("--certificate <file>", "certificate in db, PEM or DER; several allowed", collect)
+    .option("--digest <hex>", "image digest in db; several allowed", collect)
+    .option("--forbid-certificate <file>", "certificate in dbx; several allowed", collect)
+    .option("--forbid-digest <hex>", "image digest in dbx; several allowed", collect)
+    .option("--json", "print one JSON document")
+    .addHelpText("after", "\nExample:\n  uki-sign verify --certificate db.pem linux.efi")
+    .action(async (path: string, flags: VerifyFlags) => {
+      const { certificate = [], digest = [], forbidCertificate = [], forbidDigest = [] } = flags;
+      if (certificate.length + digest.length === 0) {
+        throw new UsageError("expected --certificate or --digest to say what is trusted, got neither");
+      }
+      const db = { certificates: await readAll(io, certificate), digests: digest.map(parseDigest) };
+      const dbx = { certificates: await readAll(io, forbidCertificate), digests: forbidDigest.map(parseDigest) };
+      const verified = verifyPe(await readInput(io.cwd, path), { db, dbx });
+      const { signer, signature } = verified;
+      if (flags.json) {
+        writeJson(io, {
+          kind: "uki-verify",
+          version: 1,
+          accepted: true,
+          digest: verified.digest,
+          signature,
+          signer: signer?.certificate.subject,
+          chain: signer?.chain.map(({ subject }) => subject),
+          hash: signer?.hash,
+          signingTime: signer?.signingTime?.toISOString(),
+        });
+        return;
+      }
+      const reason =
+        signer === undefined
+          ? `db names its digest ${Buffer.from(verified.digest).toString("hex")}`
+          : `signature ${signature} by ${printable(signer.chain.map(({ subject }) => subject).join(" ← "))}`;
+      io.stdout.write(`${style(io.stdout, io.env, "green", "accepted")}: ${path}, ${reason}\n`);
+    });
+}
+
+async function readAll(io: CommandIo, paths: readonly string[]): Promise<Certificate[]> {
+  return await Promise.all(paths.map(async (path) => decodeCertificate(await readInput(io.cwd, path))));
+}

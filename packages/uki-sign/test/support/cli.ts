@@ -1,0 +1,40 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { main } from "../../src/cli.ts";
+
+/** What a run of the command line did. */
+export interface CliResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A temporary directory with files, and the command line run in it. */
+export interface CliWorkspace {
+  readonly folder: string;
+  readonly run: (...argv: string[]) => Promise<CliResult>;
+}
+
+/** Makes a {@link CliWorkspace}; it is removed when the test ends. */
+export function cliWorkspace(files: Readonly<Record<string, string | Uint8Array>>): CliWorkspace {
+  const folder = mkdtempSync(join(tmpdir(), "uki-sign-cli-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
+  return {
+    folder,
+    async run(...argv) {
+      let stdout = "";
+      let stderr = "";
+      const exitCode = await main(argv, {
+        stdout: { write: (text) => (stdout += text) },
+        stderr: { write: (text) => (stderr += text) },
+        env: {},
+        cwd: folder,
+        signal: new AbortController().signal,
+      });
+      return { exitCode, stdout, stderr };
+    },
+  };
+}
