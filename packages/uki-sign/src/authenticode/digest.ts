@@ -1,8 +1,13 @@
 import { createHash } from "node:crypto";
+import { z } from "zod";
 import { CERTIFICATE_ALIGNMENT, DIRECTORY_SIZE } from "../format/pe.ts";
+import { parseOptions } from "../internal/options.ts";
 import { contiguousEnd } from "../internal/pe-layout.ts";
 import { decodePe, type PeImage } from "../pe.ts";
 import type { HashName } from "../signer.ts";
+
+const hashSchema = z.enum(["sha256", "sha384", "sha512"]);
+const optionsSchema = z.strictObject({ padding: z.enum(["signature", "none"]).default("signature") });
 
 /** Options of {@link authenticodeDigest}. */
 export interface AuthenticodeDigestOptions {
@@ -24,7 +29,8 @@ export interface AuthenticodeDigestOptions {
  * @param hash - Hash algorithm.
  * @param options - How to pad an unsigned image.
  * @returns The digest.
- * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when sections overlap or leave gaps.
+ * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when sections overlap or leave gaps;
+ *   `UKI_SIGN_BAD_OPTIONS` for another hash or padding.
  * @see Microsoft "Windows Authenticode Portable Executable Signature Format" (2008), "Calculating the PE Image Hash"
  * @example
  * const digest = authenticodeDigest(await readFile("linux.efi"), "sha256");
@@ -34,7 +40,8 @@ export function authenticodeDigest(
   hash: HashName,
   options: AuthenticodeDigestOptions = {},
 ): Uint8Array {
-  return digestDecoded(image, decodePe(image), hash, options.padding ?? "signature");
+  const { padding } = parseOptions(optionsSchema, options);
+  return digestDecoded(image, decodePe(image), parseOptions(hashSchema, hash), padding);
 }
 
 /** {@link authenticodeDigest} of an image that is already decoded. */

@@ -1,10 +1,19 @@
+import { z } from "zod";
 import type { Certificate } from "../certificate.ts";
 import { signCms } from "../cms.ts";
 import { OID } from "../format/oids.ts";
+import { parseOptions } from "../internal/options.ts";
 import type { HashName, Signer } from "../signer.ts";
 import { attachSignature } from "./certificate-table.ts";
 import { authenticodeDigest } from "./digest.ts";
 import { encodeIndirectData } from "./indirect-data.ts";
+
+const optionsSchema = z.strictObject({
+  signer: z.custom<Signer>((value) => typeof value === "object" && value !== null && "signDigest" in value),
+  certificate: z.custom<Certificate>((value) => typeof value === "object" && value !== null && "issuerDer" in value),
+  signingTime: z.date().optional(),
+  hash: z.enum(["sha256", "sha384", "sha512"]).default("sha256"),
+});
 
 /** Options of {@link signPe}. */
 export interface SignPeOptions {
@@ -25,13 +34,13 @@ export interface SignPeOptions {
  * @param options - Who signs, and what the signature states.
  * @returns The signed file, a new array.
  * @throws {UkiSignError} Any code of {@link authenticodeDigest} and `attachSignature`; `UKI_SIGN_KEY_MISMATCH` when key and
- *   certificate do not belong together.
+ *   certificate do not belong together; `UKI_SIGN_BAD_OPTIONS` for unknown or missing options.
  * @see Microsoft "Windows Authenticode Portable Executable Signature Format" (2008); UEFI 2.10 section 32.2.4
  * @example
  * const signed = await signPe(image, { signer: pemSigner(key), certificate: decodeCertificate(pem) });
  */
 export async function signPe(image: Uint8Array, options: SignPeOptions): Promise<Uint8Array> {
-  const { signer, certificate, signingTime, hash = "sha256" } = options;
+  const { signer, certificate, signingTime, hash } = parseOptions(optionsSchema, options);
   const content = encodeIndirectData({ hash, digest: authenticodeDigest(image, hash) });
   const cms = await signCms({ contentType: OID.spcIndirectData, content, signer, certificate, signingTime, hash });
   return attachSignature(image, cms);

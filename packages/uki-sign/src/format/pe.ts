@@ -5,8 +5,6 @@
 
 /** `MZ`, first two bytes of the file */
 export const DOS_MAGIC = 0x5a4d;
-/** size of the MS-DOS header */
-export const DOS_HEADER_SIZE = 64;
 /** `e_lfanew`, u32: file offset of the PE signature */
 export const DOS_PE_OFFSET = 0x3c;
 
@@ -21,20 +19,16 @@ export const COFF_MACHINE = 0;
 export const COFF_NUMBER_OF_SECTIONS = 2;
 export const COFF_TIME_DATE_STAMP = 4;
 export const COFF_POINTER_TO_SYMBOL_TABLE = 8;
-export const COFF_NUMBER_OF_SYMBOLS = 12;
 export const COFF_SIZE_OF_OPTIONAL_HEADER = 16;
 export const COFF_CHARACTERISTICS = 18;
 
 /** `Machine` of x86-64 */
 export const MACHINE_AMD64 = 0x8664;
-/** `Machine` of 64-bit Arm */
-export const MACHINE_ARM64 = 0xaa64;
 
 /** optional header magic of PE32+ (64-bit) */
 export const PE32_PLUS_MAGIC = 0x20b;
 /** size of the PE32+ optional header without data directories */
 export const OPTIONAL_HEADER_SIZE = 112;
-export const OPTIONAL_MAGIC = 0;
 export const OPTIONAL_SIZE_OF_INITIALIZED_DATA = 8;
 export const OPTIONAL_ENTRY_POINT = 16;
 export const OPTIONAL_IMAGE_BASE = 24;

@@ -20,9 +20,6 @@ export const MEASURED_SECTION_NAMES = [
   ".efifw",
 ] as const;
 
-/** measured sections of which the stub takes the one that fits the machine, if any */
-export const SELECTED_SECTION_NAMES: readonly string[] = [".dtbauto", ".efifw"];
-
 /** sections that hold UTF-8 text */
 export const TEXT_SECTION_NAMES: readonly string[] = [
   ".cmdline",

@@ -1,12 +1,9 @@
 import { createHash } from "node:crypto";
+import { z } from "zod";
 import { signaturesOf } from "../authenticode/certificate-table.ts";
 import { UkiSignError } from "../errors.ts";
-import {
-  MEASURED_SECTION_NAMES,
-  SELECTED_SECTION_NAMES,
-  STUB_SECTION_NAMES,
-  TEXT_SECTION_NAMES,
-} from "../format/uki.ts";
+import { MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
+import { parseOptions } from "../internal/options.ts";
 import { decodePe, findPeSection, type PeSection, readPeSection } from "../pe.ts";
 
 /** Most bytes of a section that {@link inspectUki} decodes as text. */
@@ -98,6 +95,8 @@ export interface MeasuredSection {
   readonly data: Uint8Array;
 }
 
+const pickSchema = z.strictObject({ dtbauto: z.int().min(0).optional(), efifw: z.int().min(0).optional() });
+
 /** Options of {@link measuredSections}. */
 export interface MeasuredSectionsOptions {
   /** which `.dtbauto` section the machine picks, counted from 0; none when absent */
@@ -113,10 +112,13 @@ export interface MeasuredSectionsOptions {
  * @param options - What the machine picks among sections that depend on it.
  * @returns Input for `predictPcr11`; `data` aliases `image`.
  * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when a measured section is longer in memory
- *   than in the file; `UKI_SIGN_SECTION_MISSING` when a picked section does not exist.
+ *   than in the file; `UKI_SIGN_SECTION_MISSING` when a picked section does not exist;
+ *   `UKI_SIGN_BAD_OPTIONS` when a pick is no index.
  * @see UAPI Group "Unified Kernel Image (UKI)" 1.0, "Multi-Profile UKIs"
  */
 export function measuredSections(image: Uint8Array, options: MeasuredSectionsOptions = {}): MeasuredSection[] {
+  const { dtbauto, efifw } = parseOptions(pickSchema, options);
+  const picked: Readonly<Record<string, number | undefined>> = { ".dtbauto": dtbauto, ".efifw": efifw };
   const { sections } = decodePe(image);
   const profiles = sections.flatMap(({ name }, index) => (name === ".profile" ? [index] : []));
   const [first = sections.length, second = sections.length] = profiles;
@@ -126,10 +128,10 @@ export function measuredSections(image: Uint8Array, options: MeasuredSectionsOpt
     // A profile's own section hides that of the base; of equal names the first counts.
     const own = profile.filter((section) => section.name === name);
     const candidates = own.length > 0 ? own : base.filter((section) => section.name === name);
-    const wanted = SELECTED_SECTION_NAMES.includes(name) ? options[name === ".efifw" ? "efifw" : "dtbauto"] : 0;
+    const wanted = name in picked ? picked[name] : 0;
     const section = wanted === undefined ? undefined : candidates[wanted];
     if (section !== undefined) return [{ name, data: wholeSection(image, section) }];
-    if (wanted === undefined || (wanted === 0 && !SELECTED_SECTION_NAMES.includes(name))) return [];
+    if (picked[name] === undefined) return [];
     throw new UkiSignError(
       "UKI_SIGN_SECTION_MISSING",
       `expected a section ${name} with index ${wanted}, got ${candidates.length} of them`,

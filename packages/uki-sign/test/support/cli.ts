@@ -5,7 +5,7 @@ import { onTestFinished } from "vitest";
 import { main } from "../../src/cli.ts";
 
 /** What a run of the command line did. */
-export interface CliResult {
+interface CliResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
