@@ -32,6 +32,13 @@ export function describeWith(
   else describe.skip(`${title} (skipped: ${missing.join(", ")} not found)`, body);
 }
 
+/** The same for a program that the oldest supported system does not have: always skipped, never failing, without it. */
+export function describeOptional(title: string, programs: readonly string[], body: () => void): void {
+  const missing = programs.filter((name) => !hasProgram(name));
+  if (missing.length === 0) describe(title, body);
+  else describe.skip(`${title} (skipped: ${missing.join(", ")} not found)`, body);
+}
+
 /** Runs a program and returns its standard output; a failure shows its standard error. */
 export function run(program: string, argv: readonly string[], cwd?: string): string {
   return execFileSync(program, argv, { encoding: "utf8", cwd, stdio: ["ignore", "pipe", "pipe"] });
