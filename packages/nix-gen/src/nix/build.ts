@@ -8,11 +8,11 @@ import type { Nix } from "./open.ts";
 export interface BuildFlakeOptions {
   /** directory with `flake.nix` */
   readonly directory: string;
-  /** names below `packages.<system>` of the flake */
-  readonly attributes: readonly string[];
+  /** name below `packages.<system>` of the flake */
+  readonly attribute: string;
   /** bytes of downloads by store name, so that progress can count them; see {@link debStoreName} */
   readonly downloadSizes?: ReadonlyMap<string, number>;
-  /** link that keeps what was built from being collected; the second and later attributes get `-1`, `-2` … */
+  /** link that keeps what was built from being collected */
   readonly outLink?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: Progress;
@@ -21,15 +21,15 @@ export interface BuildFlakeOptions {
 const MAX_TAIL_LINES = 40;
 
 /**
- * Builds attributes of a flake with `nix build`.
+ * Builds one attribute of a flake with `nix build`.
  *
- * @returns Store path of each attribute's first output, in their order.
+ * @returns Store path of its first output.
  * @throws {NixGenError} `NIX_GEN_HASH_MISMATCH` for a download that is not what the lock says,
  *   `NIX_GEN_MIRROR_UNREACHABLE` for one that failed, `NIX_GEN_DISK_FULL`, `NIX_GEN_NO_SANDBOX` where the kernel allows
  *   no user namespaces, `NIX_GEN_BUILD_FAILED` with the end of the log. The signal's reason when it aborts.
  */
-export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<string[]> {
-  const { directory, attributes, outLink, signal, onProgress } = options;
+export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<string> {
+  const { directory, attribute, outLink, signal, onProgress } = options;
   const args = [
     "build",
     "--log-format",
@@ -38,7 +38,7 @@ export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<
     "--json",
     "--no-write-lock-file",
     ...(outLink === undefined ? ["--no-link"] : ["--out-link", outLink]),
-    ...attributes.map((name) => `path:${directory}#${name}`),
+    `path:${directory}#${attribute}`,
   ];
   const progress = new BuildProgress(options.downloadSizes ?? new Map(), onProgress);
   const child = execa(nix.program, args, {
@@ -58,11 +58,9 @@ export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<
   signal?.throwIfAborted();
   if (result.exitCode !== 0) throw buildError(progress.tail, result.exitCode);
   const built = JSON.parse(result.stdout) as { readonly outputs: Record<string, string> }[];
-  return built.map(({ outputs }) => {
-    const [path] = Object.values(outputs);
-    if (path === undefined) throw new Error("bug: nix build reported a derivation without outputs");
-    return path;
-  });
+  const [path] = Object.values(built[0]?.outputs ?? {});
+  if (path === undefined) throw new Error("bug: nix build reported a derivation without outputs");
+  return path;
 }
 
 class BuildProgress {

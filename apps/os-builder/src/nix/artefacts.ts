@@ -1,0 +1,118 @@
+import { chmod, copyFile, cp, mkdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import {
+  buildFlake,
+  type DebianLock,
+  type DebianMirror,
+  debianPackage,
+  debStoreName,
+  flake,
+  type Nix,
+  type Progress,
+  readDebFile,
+  renderFlake,
+} from "@leveret/nix-gen";
+import { BUILDERS_DIRECTORY } from "../builders.ts";
+import type { Project } from "../config/load.ts";
+import { OsBuilderError } from "../errors.ts";
+import { SETS } from "../plan.ts";
+import { FLAKE_LAYOUT, renderOsFlake } from "./flake.ts";
+
+/** What Nix has built: files in the store, unsigned, the same for everybody who builds from this lock. */
+export interface Artefacts {
+  /** directory with `usr.erofs` */
+  readonly usr: string;
+  /** directory with `initrd` */
+  readonly initrd: string;
+  /** directory with `linux`, `uname`, `os-release`, `linuxx64.efi.stub` and `systemd-bootx64.efi` */
+  readonly bootFiles: string;
+}
+
+/** How {@link buildArtefacts} works. */
+export interface BuildArtefactsOptions {
+  readonly nix: Nix;
+  readonly lock: DebianLock;
+  readonly mirror: DebianMirror;
+  /** directory for the generated flakes, absolute */
+  readonly stateDirectory: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: Progress | undefined;
+}
+
+/**
+ * Builds the unsigned artefacts of a description with Nix.
+ *
+ * @returns Real paths of what was built.
+ * @throws {NixGenError} As `buildFlake`. {OsBuilderError} `OS_BAD_CONFIG` when the description's tree is missing.
+ */
+export async function buildArtefacts(project: Project, options: BuildArtefactsOptions): Promise<Artefacts> {
+  const { nix, lock, mirror, stateDirectory } = options;
+  const directory = join(stateDirectory, "flake");
+  const { busybox, builders, tree } = FLAKE_LAYOUT;
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(join(directory, busybox), { recursive: true });
+  await copyFile(await fetchBusybox(options), join(directory, busybox, "busybox"));
+  await chmod(join(directory, busybox, "busybox"), 0o755);
+  await cp(BUILDERS_DIRECTORY, join(directory, builders), { recursive: true });
+  if (project.config.tree !== undefined) await copyTree(project, join(directory, tree));
+  const text = renderOsFlake(project.config, lock, mirror, project.config.tree !== undefined);
+  await writeFile(join(directory, "flake.nix"), text);
+
+  const sizes = Object.entries(lock.packages).map(([name, { version, sizeBytes }]) => [
+    debStoreName(name, version),
+    sizeBytes,
+  ]);
+  const artefacts = await buildFlake(nix, {
+    directory,
+    attribute: "artefacts",
+    downloadSizes: new Map(sizes as [string, number][]),
+    outLink: join(stateDirectory, "artefacts"),
+    ...waiting(options),
+  });
+  const linked = async (name: string): Promise<string> =>
+    nix.realPath(await readlink(join(nix.realPath(artefacts), name)));
+  return { usr: await linked("usr"), initrd: await linked("initrd"), bootFiles: await linked("boot-files") };
+}
+
+// Nix's sandbox holds no program at all; the first one is unpacked here, from the locked and verified package.
+async function fetchBusybox(options: BuildArtefactsOptions): Promise<string> {
+  const { nix, lock, mirror, stateDirectory } = options;
+  const name = lock.sets[SETS.bootstrap]?.[0] ?? "";
+  const expression = debianPackage(lock, name, mirror);
+  const digest = lock.packages[name]?.sha256 ?? "";
+  const file = join(stateDirectory, `busybox-${digest.slice(0, 16)}`);
+  if ((await stat(file).catch(() => undefined)) !== undefined) return file;
+
+  const directory = join(stateDirectory, "bootstrap");
+  await mkdir(directory, { recursive: true });
+  const text = renderFlake(
+    flake({
+      description: "the first program of every build",
+      outputs: { packages: { "x86_64-linux": { deb: expression } } },
+    }),
+  );
+  await writeFile(join(directory, "flake.nix"), text);
+  const deb = await buildFlake(nix, { directory, attribute: "deb", ...waiting(options) });
+  const bytes = await readFile(nix.realPath(deb));
+  await writeFile(`${file}.new`, await readDebFile(bytes, "usr/bin/busybox"));
+  await copyFile(`${file}.new`, file);
+  await rm(`${file}.new`);
+  return file;
+}
+
+async function copyTree({ directory, config, configFile }: Project, destination: string): Promise<void> {
+  const from = join(directory, config.tree ?? "");
+  const found = await stat(from).catch(() => undefined);
+  if (found?.isDirectory() !== true) {
+    const issues = [{ path: "tree", message: `expected a directory, found none at ${from}` }];
+    throw new OsBuilderError("OS_BAD_CONFIG", `one mistake in ${configFile}\n  tree: ${issues[0]?.message}`, {
+      issues,
+    });
+  }
+  await cp(from, destination, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+}
+
+function waiting({ signal, onProgress }: BuildArtefactsOptions): { signal?: AbortSignal; onProgress?: Progress } {
+  return { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
+}

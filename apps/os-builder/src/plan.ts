@@ -1,0 +1,110 @@
+import { createHash } from "node:crypto";
+import { type DebianLock, type DebianRequest, lockEpochSeconds } from "@leveret/nix-gen";
+import type { OsConfig } from "./config/schema.ts";
+
+/** What every image needs to boot from signed, verified partitions; a description adds to it. */
+const CORE_PACKAGES = [
+  "dbus",
+  "e2fsprogs",
+  "kmod",
+  "libtss2-esys-3.0.2-0t64",
+  "libtss2-rc0t64",
+  "libtss2-tcti-device0t64",
+  "login",
+  "mount",
+  "passwd",
+  "systemd",
+  "systemd-boot-efi",
+  "systemd-cryptsetup",
+  "systemd-repart",
+  "systemd-sysv",
+  "udev",
+  "util-linux",
+];
+
+/** What the builders run; none of it ends up in an image. */
+const BUILD_TOOLS = ["cpio", "erofs-utils", "fakeroot", "kmod", "systemd", "xz-utils", "zstd"];
+
+/** Kernel modules on the way to /usr, /etc and the credentials, whatever the disk. */
+const CORE_MODULES = ["autofs4", "dm_mod", "dm_verity", "efivarfs", "erofs", "ext4", "loop", "overlay", "vfat"];
+
+/** The kernel's package wants something that makes initrds; here that is the builder. */
+const PROVIDED_PACKAGES = ["linux-initramfs-tool"];
+
+/** Names of the sets in the lock. */
+export const SETS = { bootstrap: "bootstrap", tools: "tools", essential: "essential", system: "system" } as const;
+
+/** The packages to lock for a description. */
+export function debianRequest(config: OsConfig): DebianRequest {
+  const { suite, components } = config.source;
+  const packages = [...new Set([...CORE_PACKAGES, config.kernel.package, ...config.packages])].sort();
+  return {
+    suite,
+    components,
+    architecture: "amd64",
+    sets: {
+      [SETS.bootstrap]: { packages: ["busybox-static"] },
+      [SETS.tools]: { essential: true, packages: BUILD_TOOLS },
+      [SETS.essential]: { essential: true, packages: [] },
+      [SETS.system]: { essential: true, packages, provided: PROVIDED_PACKAGES },
+    },
+  };
+}
+
+/** Virtual packages that dpkg is told are there. */
+export function providedPackages(): readonly string[] {
+  return PROVIDED_PACKAGES;
+}
+
+/** Kernel modules of the initrd, sorted. */
+export function initrdModules(config: OsConfig): string[] {
+  return [...new Set([...CORE_MODULES, ...config.initrd.modules])].sort();
+}
+
+/** Lines that the image's os-release gets besides Debian's. */
+export function releaseLines(config: OsConfig): string {
+  return `IMAGE_ID="${config.id}"\nIMAGE_VERSION="${config.version}"\n`;
+}
+
+/** The definition from which systemd-repart makes the root file system at the first boot. */
+export function rootDefinition(config: OsConfig): string {
+  return [
+    "# The root file system is made at the first boot and takes the rest of the disk.",
+    "[Partition]",
+    "Type=root",
+    "Label=root",
+    "Format=ext4",
+    `SizeMinBytes=${Math.min(config.disk.rootMiB, 64)}M`,
+    "MakeDirectories=/.etc/upper /.etc/work /etc /root /var",
+    "FactoryReset=yes",
+    "",
+  ].join("\n");
+}
+
+/**
+ * A UUID that depends on nothing but its name and the image: version 8 of RFC 9562, from SHA-256.
+ *
+ * @param seed - What the image is: id and version.
+ * @param name - What the UUID is for.
+ */
+export function seededUuid(seed: string, name: string): string {
+  const bytes = createHash("sha256").update(`leveret\0${seed}\0${name}`).digest().subarray(0, 16);
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** Seed of everything that has to be unique to an image, and the same in every build of it. */
+export function imageSeed(config: OsConfig): string {
+  return `${config.id}\0${config.version}`;
+}
+
+/** Name of an image's artefacts: `particle_0.1.0`. */
+export function imageName(config: OsConfig): string {
+  return `${config.id}_${config.version}`;
+}
+
+/** Time stamp of everything in an image, in seconds since 1970. */
+export function imageEpochSeconds(lock: DebianLock): number {
+  return lockEpochSeconds(lock);
+}
