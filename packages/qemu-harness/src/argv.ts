@@ -51,7 +51,7 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...["-mon", "chardev=qmp,mode=control"],
     ...bootArguments(machine, context.firmware),
     ...consoleArguments(machine, context.fds),
-    ...machine.disks.flatMap(diskArguments),
+    ...machine.disks.flatMap((disk, index) => diskArguments(disk, index, machine.boot.type === "uefi")),
     ...tpmArguments(machine, context.fds),
     ...networkArguments(machine),
     ...rngArguments(machine),
@@ -135,7 +135,7 @@ function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
   ];
 }
 
-function diskArguments(disk: ResolvedMachine["disks"][number], index: number): string[] {
+function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bootable: boolean): string[] {
   const access = {
     // What is thrown away needs no flushes.
     "throw-away": "snapshot=on,cache=unsafe",
@@ -143,10 +143,12 @@ function diskArguments(disk: ResolvedMachine["disks"][number], index: number): s
     writable: "cache=writeback,discard=unmap,detect-zeroes=unmap",
     "read-only": "readonly=on",
   }[disk.access];
+  // A direct kernel boot is itself the first thing to boot.
+  const order = bootable ? `,bootindex=${index}` : "";
   const serial = disk.serial === undefined ? "" : `,serial=${escapeValue(disk.serial)}`;
   return [
     ...["-drive", `if=none,id=disk${index},format=${disk.format},${access},file=${escapeValue(disk.path)}`],
-    ...["-device", `virtio-blk-pci,drive=disk${index},bootindex=${index}${serial}`],
+    ...["-device", `virtio-blk-pci,drive=disk${index}${order}${serial}`],
   ];
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { QemuError } from "../errors.ts";
 import { findProgram } from "../qemu.ts";
@@ -21,6 +21,8 @@ export interface SwtpmOptions {
 
 const CONTROL_FD = 3;
 const STATE_FD = 4;
+/** `swtpmlin` as a little-endian integer: how the linear storage backend of swtpm 0.7 begins its files */
+const STATE_MAGIC = "nilmptws";
 
 /**
  * Starts swtpm as a TPM 2.0 that ends when its control connection does.
@@ -53,8 +55,9 @@ export async function startSwtpm(options: SwtpmOptions): Promise<Swtpm> {
 }
 
 function openState(path: string): number {
+  let descriptor: number;
   try {
-    return openSync(path, "a+", 0o600);
+    descriptor = openSync(path, "a+", 0o600);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new QemuError("QEMU_TPM_FAILED", `expected a TPM state file that can be written, got: ${reason}`, {
@@ -62,4 +65,18 @@ function openState(path: string): number {
       cause,
     });
   }
+  // swtpm would format whatever else it is given.
+  const start = Buffer.alloc(STATE_MAGIC.length);
+  const length = readSync(descriptor, start, 0, start.length, 0);
+  if (length === 0 || start.toString("latin1") === STATE_MAGIC) return descriptor;
+  closeSync(descriptor);
+  const found = start.subarray(0, length).toString("hex");
+  throw new QemuError(
+    "QEMU_TPM_FAILED",
+    `expected a TPM state file that swtpm wrote, got one that begins with ${found}`,
+    {
+      path,
+      hint: "name a file that does not exist yet to get a new TPM",
+    },
+  );
 }
