@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { block, call, float, int, lambda, type NixInput, nix, op, ref, renderNix } from "../../src/index.ts";
 import { hostileLines, hostileText, normalDouble, plainValue } from "../helpers/arbitrary.ts";
+import { modelled } from "../helpers/model.ts";
 import { evaluate, findOracles, type Oracle, parseTree, SEED } from "../helpers/oracle.ts";
 import { twin, VARIABLES } from "../helpers/syntax.ts";
 
@@ -50,6 +51,13 @@ describe.each(oracles)("Nix $version", (oracle) => {
     );
     const expected = ["-0.000000", "0.000000", "-9223372036854775808", "9223372036854775807"];
     expect(evaluate(oracle, renderNix(nix(shown)))).toEqual(expected);
+  });
+
+  test("evaluates 3,000 typed expressions to what JavaScript makes of them", () => {
+    const samples = fc.sample(modelled, { numRuns: 3_000, seed: SEED });
+    // A number that is 0 has no sign in Nix.
+    const expected = samples.map(({ value }) => JSON.parse(JSON.stringify(value)));
+    expectSame(oracle, expected, evaluate(oracle, renderNix(nix(samples.map(({ expr }) => expr)))));
   });
 
   test("sees the same syntax in 2,000 random expressions as with parentheses everywhere", () => {
