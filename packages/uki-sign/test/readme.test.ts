@@ -1,0 +1,28 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import * as api from "../src/index.ts";
+
+const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+
+test("the README lists every error code", () => {
+  const source = readFileSync(new URL("../src/errors.ts", import.meta.url), "utf8");
+  const codes = source.match(/"UKI_SIGN_\w+"/g)?.map((code) => code.slice(1, -1)) ?? [];
+  expect(codes.length).toBeGreaterThan(20);
+  expect(codes.filter((code) => !readme.includes(`| \`${code}\` `))).toEqual([]);
+});
+
+test("the README lists every function, and every limit with its value", () => {
+  const names = Object.entries(api).flatMap(([name, value]) =>
+    typeof value === "function" || name.startsWith("DEFAULT_MAX_") ? [name] : [],
+  );
+  expect(names.filter((name) => !readme.includes(`\`${name}\``))).toEqual([]);
+  expect(readme.match(/^\| `DEFAULT_MAX_/gm)).toHaveLength(
+    names.filter((name) => name.startsWith("DEFAULT_MAX_")).length,
+  );
+  const units: Record<string, number> = { MiB: 2 ** 20, KiB: 2 ** 10 };
+  for (const [, name = "", count, unit = ""] of readme.matchAll(
+    /^\| `(DEFAULT_MAX_\w+)`.* \| (\d+)(?: (\w+))? *\|$/gm,
+  )) {
+    expect([name, Number(count) * (units[unit] ?? 1)]).toEqual([name, api[name as keyof typeof api]]);
+  }
+});
