@@ -2,8 +2,10 @@ import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { addBuildCommand } from "./commands/build.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
+import { addKeysCommand } from "./commands/keys.ts";
 import { addMeasureCommand } from "./commands/measure.ts";
 import { addSignCommand } from "./commands/sign.ts";
+import { addVarsCommand } from "./commands/vars.ts";
 import { addVerifyCommand } from "./commands/verify.ts";
 
 export { processIo } from "@leveret/command";
@@ -17,6 +19,8 @@ const COMMANDS: readonly AddCommand[] = [
   addVerifyCommand,
   addInspectCommand,
   addMeasureCommand,
+  addKeysCommand,
+  addVarsCommand,
 ];
 
 /**

@@ -38,6 +38,10 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_PASSPHRASE"
   /** a key of a kind or length that firmware and kernel do not accept */
   | "UKI_SIGN_KEY_UNSUPPORTED"
+  /** a directory for new keys that has something in it */
+  | "UKI_SIGN_KEYS_EXIST"
+  /** a key hierarchy with files that are missing or wrong; the message names each */
+  | "UKI_SIGN_KEYS_INVALID"
   /** a private key that does not belong to the certificate given with it */
   | "UKI_SIGN_KEY_MISMATCH"
   /** bytes that are not an acceptable X.509 certificate */

@@ -77,6 +77,12 @@ export {
   type Signer,
 } from "./signer.ts";
 
+// Key hierarchies
+
+export { DEFAULT_KEY_BITS, DEFAULT_VALIDITY_YEARS, type GenerateKeysOptions, generateKeys } from "./keys/generate.ts";
+export { type LoadKeysOptions, loadKeys } from "./keys/load.ts";
+export { KEY_ROLES, type KeyRole, type KeySet } from "./keys/roles.ts";
+
 // Certificates
 
 export {
@@ -115,7 +121,9 @@ export {
   decodeCms,
 } from "./cms-decode.ts";
 export { type VerifiedCms, type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "./cms-verify.ts";
+
 // Secure Boot variables
+
 export {
   type AuthenticatedVariable,
   DEFAULT_MAX_AUTHENTICATED_VARIABLE_BYTES,
@@ -129,14 +137,16 @@ export {
   type VariableIdentity,
   verifyVariable,
 } from "./efi/authenticated-variable.ts";
-export { type EnrollVariableStoreOptions, enrollVariableStore, type SignatureDatabase } from "./efi/enroll.ts";
+export { type EnrollVariableStoreOptions, enrollVariableStore } from "./efi/enroll.ts";
 export { decodeGuid, encodeGuid, isGuid } from "./efi/guid.ts";
 export {
   certificateLists,
   DEFAULT_MAX_SIGNATURE_DATABASE_BYTES,
   decodeSignatureLists,
   type EfiSignature,
+  encodeSignatureDatabase,
   encodeSignatureLists,
+  type SignatureDatabase,
   type SignatureList,
   type SignatureType,
 } from "./efi/signature-list.ts";
@@ -148,7 +158,9 @@ export {
   type StoredVariable,
   type VariableStore,
 } from "./efi/variable-store.ts";
+
 // Verity root hash signatures
+
 export {
   DEFAULT_MAX_VERITY_SIGNATURE_BYTES,
   decodeVeritySignaturePartition,

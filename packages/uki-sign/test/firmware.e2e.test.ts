@@ -110,7 +110,7 @@ describeWith("firmware with a store enrolled here", PROGRAMS, [OVMF_CODE, OVMF_V
         signer: testSigner(signer),
         certificate: certificates[signer],
       });
-      const guid = secureBootVariableGuid("db") ?? "";
+      const guid = secureBootVariableGuid("db");
       const program = efiProgram({ name: "db", guid, attributes: APPEND, data });
       const disk = bootDisk(folder, sign(folder, program, "db", certificates.db));
       const boot = await bootUntil(/LEVERET \w+\r?\n/, folder, disk, vars);
@@ -129,7 +129,7 @@ describeWith("firmware with a store enrolled here", PROGRAMS, [OVMF_CODE, OVMF_V
       signer: testSigner("pk"),
       certificate: certificates.pk,
     });
-    const guid = secureBootVariableGuid("PK") ?? "";
+    const guid = secureBootVariableGuid("PK");
     const program = efiProgram({ name: "PK", guid, attributes: SECURE_BOOT_VARIABLE_ATTRIBUTES, data });
     const boot = await bootUntil(/LEVERET \w+\r?\n/, folder, bootDisk(folder, program), readFileSync(OVMF_VARS));
     expect(boot.console).toContain(ACCEPTED);

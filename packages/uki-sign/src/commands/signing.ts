@@ -41,14 +41,16 @@ export async function loadSigning(io: CommandIo, flags: SigningFlags): Promise<S
   };
 }
 
-async function readPassphrase(io: CommandIo, path: string): Promise<string> {
+/** Reads a passphrase from a file or an open descriptor; the newline at its end is no part of it. */
+export async function readPassphrase(io: CommandIo, path: string): Promise<string> {
   const bytes = await readInput(io.cwd, path);
   return Buffer.from(bytes)
     .toString("utf8")
     .replace(/\r?\n$/, "");
 }
 
-function parseTime(text: string): Date {
+/** A time from a flag. */
+export function parseTime(text: string): Date {
   const time = new Date(text);
   if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time.getTime())) return time;
   throw new UsageError(`expected a time like 2026-06-01T12:00:00Z, got ${JSON.stringify(text)}`);

@@ -201,6 +201,8 @@ export function verifyVariable(
  * @param name - Name of the variable.
  * @returns The GUID; undefined for any name but PK, KEK, db and dbx.
  */
+export function secureBootVariableGuid(name: SecureBootVariable): string;
+export function secureBootVariableGuid(name: string): string | undefined;
 export function secureBootVariableGuid(name: string): string | undefined {
   if (name === "PK" || name === "KEK") return EFI_GUID.globalVariable;
   return name === "db" || name === "dbx" ? EFI_GUID.imageSecurityDatabase : undefined;

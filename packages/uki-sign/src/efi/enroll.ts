@@ -11,11 +11,8 @@ import {
   secureBootVariableGuid,
 } from "./authenticated-variable.ts";
 import { isGuid } from "./guid.ts";
-import { certificateLists, encodeSignatureLists, type SignatureList } from "./signature-list.ts";
+import { encodeSignatureDatabase, type SignatureDatabase, type SignatureList } from "./signature-list.ts";
 import { decodeVariableStore, encodeVariableStore, type StoredVariable } from "./variable-store.ts";
-
-/** What is put into a signature database: certificates, and lists of anything else. */
-export type SignatureDatabase = readonly (Certificate | SignatureList)[];
 
 /** Options of {@link enrollVariableStore}. */
 export interface EnrollVariableStoreOptions {
@@ -80,9 +77,8 @@ export function enrollVariableStore(template: Uint8Array, options: EnrollVariabl
   }
   const databases: Readonly<Record<SecureBootVariable, SignatureDatabase>> = { PK: [pk], KEK: kek, db, dbx: dbx ?? [] };
   const keys = SECURE_BOOT_VARIABLES.filter((name) => databases[name].length > 0).map((name): StoredVariable => {
-    const lists = databases[name].flatMap((item) => ("der" in item ? certificateLists([item], owner) : [item]));
-    const guid = secureBootVariableGuid(name) ?? "";
-    return { name, guid, attributes: SECURE_BOOT_VARIABLE_ATTRIBUTES, timestamp, data: encodeSignatureLists(lists) };
+    const data = encodeSignatureDatabase(databases[name], owner);
+    return { name, guid: secureBootVariableGuid(name), attributes: SECURE_BOOT_VARIABLE_ATTRIBUTES, timestamp, data };
   });
   const own = [...secureBootState(), ...keys];
   const kept = variables.filter((old) => !own.some(({ name, guid }) => name === old.name && guid === old.guid));

@@ -39,6 +39,23 @@ export function certificateLists(certificates: readonly Certificate[], owner: st
   return certificates.map(({ der }) => ({ type: "x509", signatures: [{ owner, data: der }] }));
 }
 
+/** What is put into a signature database: certificates, and lists of anything else. */
+export type SignatureDatabase = readonly (Certificate | SignatureList)[];
+
+/**
+ * Encodes a signature database from certificates and lists.
+ *
+ * @param database - Certificates, which get a list each, and lists, in order.
+ * @param owner - GUID that the certificates' lists name.
+ * @returns The EFI_SIGNATURE_LIST structures, one after the other.
+ * @throws {UkiSignError} What {@link encodeSignatureLists} throws.
+ * @example
+ * const db = encodeSignatureDatabase([certificate, ...decodeSignatureLists(more)], owner);
+ */
+export function encodeSignatureDatabase(database: SignatureDatabase, owner: string): Uint8Array {
+  return encodeSignatureLists(database.flatMap((item) => ("der" in item ? certificateLists([item], owner) : [item])));
+}
+
 /**
  * Encodes a signature database: the value of PK, KEK, db or dbx.
  *

@@ -1,0 +1,100 @@
+import { resolve } from "node:path";
+import { type CommandIo, UsageError } from "@leveret/command";
+import { type Certificate, decodeCertificate } from "../certificate.ts";
+import type { EnrollVariableStoreOptions } from "../efi/enroll.ts";
+import { decodeSignatureLists, type SignatureDatabase } from "../efi/signature-list.ts";
+import { readInput } from "../internal/files.ts";
+import { loadKeys } from "../keys/load.ts";
+import type { KeyRole } from "../keys/roles.ts";
+import type { Signer } from "../signer.ts";
+import { loadSigning, parseTime, readPassphrase, type SigningFlags } from "./signing.ts";
+
+/** Flags of `uki-sign vars enroll`. */
+export interface EnrollFlags {
+  readonly keys?: string;
+  readonly pk?: string;
+  readonly kek?: readonly string[];
+  readonly db?: readonly string[];
+  readonly dbx?: readonly string[];
+  readonly owner?: string;
+  readonly timestamp?: string;
+  readonly output: string;
+  readonly json?: boolean;
+}
+
+/** Flags of `uki-sign vars sign`. */
+export interface SignFlags extends Omit<SigningFlags, "signingTime"> {
+  readonly keys?: string;
+  readonly add?: readonly string[];
+  readonly append?: boolean;
+  readonly delete?: boolean;
+  readonly owner?: string;
+  readonly guid?: string;
+  readonly timestamp?: string;
+  readonly output: string;
+  readonly json?: boolean;
+}
+
+/** Which role of a hierarchy signs a variable, and which roles are its value. */
+const SIGNED_BY: Readonly<Record<string, { signer: KeyRole; value: readonly KeyRole[] }>> = {
+  PK: { signer: "PK", value: ["PK"] },
+  KEK: { signer: "PK", value: ["KEK"] },
+  db: { signer: "KEK", value: ["db"] },
+  dbx: { signer: "KEK", value: [] },
+};
+
+/** A certificate (PEM, DER) or a signature list (.esl) from a file. */
+export async function readDatabase(io: CommandIo, path: string): Promise<SignatureDatabase> {
+  const bytes = await readInput(io.cwd, path);
+  // A certificate begins with a SEQUENCE, or is text; a signature list begins with the GUID of its type.
+  const isCertificate = bytes[0] === 0x30 || Buffer.from(bytes).includes("-----BEGIN ");
+  return isCertificate ? [decodeCertificate(bytes)] : decodeSignatureLists(bytes);
+}
+
+/** The keys to enrol, from a hierarchy, from files, or from both. */
+export async function readEnrolment(io: CommandIo, flags: EnrollFlags): Promise<EnrollVariableStoreOptions> {
+  const { keys, pk, kek = [], db = [], dbx = [], owner, timestamp } = flags;
+  if ((keys === undefined) === (pk === undefined)) throw new UsageError("expected --keys or --pk, and not both");
+  const set = keys === undefined ? undefined : await loadKeys(resolve(io.cwd, keys), { roles: [] });
+  const all = async (paths: readonly string[]): Promise<SignatureDatabase> =>
+    (await Promise.all(paths.map((path) => readDatabase(io, path)))).flat();
+  const platformKey = set?.certificates.PK ?? decodeCertificate(await readInput(io.cwd, pk ?? ""));
+  const enrolment = {
+    pk: platformKey,
+    kek: [...(set === undefined ? [] : [set.certificates.KEK]), ...(await all(kek))],
+    db: [...(set === undefined ? [] : [set.certificates.db]), ...(await all(db))],
+    dbx: dbx.length === 0 ? undefined : await all(dbx),
+    timestamp: timestamp === undefined ? platformKey.notBefore : parseTime(timestamp),
+  };
+  const named = owner ?? set?.owner;
+  if (named === undefined || enrolment.kek.length === 0 || enrolment.db.length === 0) {
+    throw new UsageError("expected --kek, --db and --owner with --pk, got one of them less");
+  }
+  return { ...enrolment, owner: named };
+}
+
+/** Who signs a variable, and what it holds when nothing else is said. */
+export async function chooseSigner(
+  io: CommandIo,
+  name: string,
+  flags: SignFlags,
+): Promise<{ signer: Signer; certificate: Certificate; owner: string; own: SignatureDatabase }> {
+  const { keys, owner, passphraseFile } = flags;
+  if (keys === undefined) {
+    const signing = await loadSigning(io, flags);
+    if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate");
+    if (owner === undefined && !flags.delete) throw new UsageError("expected --owner with --key, got none");
+    return { signer: signing.signer, certificate: signing.certificate, owner: owner ?? "", own: [] };
+  }
+  if (flags.key !== undefined) throw new UsageError("expected --keys or --key, got both");
+  const roles = SIGNED_BY[name];
+  if (roles === undefined) throw new UsageError(`expected PK, KEK, db or dbx with --keys, got ${name}`);
+  const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile);
+  const set = await loadKeys(resolve(io.cwd, keys), { roles: [roles.signer], passphrase });
+  return {
+    signer: set.signers[roles.signer],
+    certificate: set.certificates[roles.signer],
+    owner: owner ?? set.owner,
+    own: roles.value.map((role) => set.certificates[role]),
+  };
+}

@@ -1,0 +1,139 @@
+import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { decodeAuthenticatedVariable, secureBootVariableGuid, signVariable } from "../efi/authenticated-variable.ts";
+import { enrollVariableStore } from "../efi/enroll.ts";
+import { encodeSignatureDatabase } from "../efi/signature-list.ts";
+import { decodeVariableStore } from "../efi/variable-store.ts";
+import { readInput, writeOutput } from "../internal/files.ts";
+import { collect } from "./arguments.ts";
+import { parseTime } from "./signing.ts";
+import { chooseSigner, type EnrollFlags, readDatabase, readEnrolment, type SignFlags } from "./vars-input.ts";
+import { describeDatabase, describeVariable, detectVariables, printVariables } from "./vars-output.ts";
+
+/** `uki-sign vars` */
+export function addVarsCommand(program: Command, io: CommandIo): void {
+  const vars = program.command("vars").description("Make and show the variables that decide what firmware trusts.");
+  addEnroll(vars, io);
+  addShow(vars, io);
+  addSign(vars, io);
+}
+
+function addEnroll(vars: Command, io: CommandIo): void {
+  vars
+    .command("enroll")
+    .description("Put keys into an empty OVMF variable store: the first boot with it already enforces Secure Boot.")
+    .argument("<template>", "variable store without keys: OVMF_VARS_4M.fd")
+    .option("--keys <directory>", "key hierarchy made by keys generate; its private keys are not read")
+    .option("--pk <file>", "certificate of the platform key, instead of --keys")
+    .option("--kek <file>", "certificate or signature list for KEK; several allowed", collect)
+    .option("--db <file>", "certificate or signature list for db; several allowed", collect)
+    .option("--dbx <file>", "certificate or signature list for dbx; several allowed", collect)
+    .option("--owner <guid>", "owner of the entries; that of --keys by default")
+    .option("--timestamp <time>", "time of the values, ISO 8601; start of PK's validity by default")
+    .requiredOption("-o, --output <file>", "variable store to write")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", "\nExample:\n  uki-sign vars enroll /usr/share/OVMF/OVMF_VARS_4M.fd --keys keys -o vars.fd")
+    .action(async (template: string, flags: EnrollFlags) => {
+      const options = await readEnrolment(io, flags);
+      const store = enrollVariableStore(await readInput(io.cwd, template), options);
+      await writeOutput(io.cwd, flags.output, store);
+      const { variables, freeBytes } = decodeVariableStore(store);
+      const described = variables
+        .filter(({ name }) => secureBootVariableGuid(name) !== undefined)
+        .map(describeVariable);
+      if (flags.json) {
+        const path = flags.output;
+        writeJson(io, {
+          kind: "uki-vars-enroll",
+          version: 1,
+          path,
+          sizeBytes: store.length,
+          freeBytes,
+          variables: described,
+        });
+        return;
+      }
+      printVariables(io, described);
+      io.stdout.write(
+        `${flags.output}: ${formatBytes(store.length)}, Secure Boot on, ${formatBytes(freeBytes)} free\n`,
+      );
+    });
+}
+
+function addShow(vars: Command, io: CommandIo): void {
+  vars
+    .command("show")
+    .description("Show a variable store (.fd), an authenticated variable (.auth) or a signature list (.esl).")
+    .argument("<file>", "file of one of these kinds")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", "\nExamples:\n  uki-sign vars show vars.fd\n  uki-sign vars show db.auth")
+    .action(async (path: string, { json }: { readonly json?: boolean }) => {
+      const shown = detectVariables(await readInput(io.cwd, path));
+      if (json) {
+        writeJson(io, { version: 1, ...shown });
+        return;
+      }
+      if (shown.kind === "uki-variable-store") printVariables(io, shown.variables);
+      else {
+        if (shown.kind === "uki-authenticated-variable") {
+          io.stdout.write(`signed at ${shown.timestamp}, ${shown.signers.join("; ")}\n`);
+        }
+        io.stdout.write(`${table(shown.entries.map(({ type, owner, name }) => [type, name, owner]))}\n`);
+      }
+    });
+}
+
+function addSign(vars: Command, io: CommandIo): void {
+  vars
+    .command("sign")
+    .description("Sign a new value of PK, KEK, db or dbx: what SetVariable takes, and systemd-boot enrols.")
+    .argument("<name>", "variable")
+    .option("--keys <directory>", "key hierarchy: PK signs PK and KEK, KEK signs db and dbx")
+    .option("--key <file>", "private key, PEM, instead of --keys")
+    .option("--certificate <file>", "certificate of --key, PEM or DER")
+    .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
+    .option("--add <file>", "certificate or signature list of the new value; several allowed", collect)
+    .option("--append", "add to what is there instead of replacing it")
+    .option("--delete", "delete the variable")
+    .option("--owner <guid>", "owner of the entries; that of --keys by default")
+    .option("--guid <guid>", "vendor of a variable with another name")
+    .option("--timestamp <time>", "time of the value, ISO 8601, later than that of the old one; now by default")
+    .requiredOption("-o, --output <file>", "file to write: db.auth")
+    .option("--json", "print one JSON document")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  uki-sign vars sign db --keys keys -o db.auth
+  uki-sign vars sign db --keys keys --append --add next-db.crt -o db-update.auth`,
+    )
+    .action(async (name: string, flags: SignFlags) => {
+      const { signer, certificate, owner, own } = await chooseSigner(io, name, flags);
+      const added = (await Promise.all((flags.add ?? []).map((path) => readDatabase(io, path)))).flat();
+      const value = added.length > 0 || flags.delete ? added : own;
+      if (value.length === 0 && !flags.delete) throw new UsageError("expected --add with the new value, or --delete");
+      if (added.length > 0 && flags.delete) throw new UsageError("expected --add or --delete, got both");
+      const data = encodeSignatureDatabase(value, owner);
+      const timestamp = flags.timestamp === undefined ? wholeSecond(new Date()) : parseTime(flags.timestamp);
+      const { append, guid } = flags;
+      const signed = await signVariable({ name, guid, append, data, timestamp, signer, certificate });
+      await writeOutput(io.cwd, flags.output, signed);
+      const entries = describeDatabase(decodeAuthenticatedVariable(signed).data);
+      const summary = {
+        path: flags.output,
+        name,
+        timestamp: timestamp.toISOString(),
+        signer: certificate.subject,
+        entries,
+      };
+      if (flags.json) writeJson(io, { kind: "uki-vars-sign", version: 1, append: append === true, ...summary });
+      else {
+        const count = entries.length === 1 ? "1 entry" : `${entries.length} entries`;
+        io.stdout.write(`${flags.output}: ${name}, ${count}, ${summary.timestamp}, signed by ${summary.signer}\n`);
+      }
+    });
+}
+
+function wholeSecond(time: Date): Date {
+  return new Date(Math.floor(time.getTime() / 1000) * 1000);
+}
