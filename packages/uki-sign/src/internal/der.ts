@@ -279,6 +279,9 @@ export function derTime(time: Date): Uint8Array {
     .replace(/\.\d+Z$/, "Z")
     .replaceAll(/[-:T]/g, "");
   const year = time.getUTCFullYear();
+  if (!(year >= 0 && year <= 9999)) {
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", `expected a time in the years 0 to 9999, got ${year}`);
+  }
   const utc = year >= 1950 && year < 2050;
   return der(utc ? TAG.utcTime : TAG.generalizedTime, new TextEncoder().encode(utc ? digits.slice(2) : digits));
 }
