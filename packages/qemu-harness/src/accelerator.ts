@@ -60,46 +60,52 @@ const known = new Map<string, Accelerator>();
  * @example
  * const { kind, reason } = await probeAccelerator();
  */
-export async function probeAccelerator(options: ProbeOptions = {}): Promise<Accelerator> {
+export function probeAccelerator(options: ProbeOptions = {}): Promise<Accelerator> {
+  return probeDevice(KVM_DEVICE, options);
+}
+
+/** {@link probeAccelerator} for a device of any name. */
+export async function probeDevice(device: string, options: ProbeOptions): Promise<Accelerator> {
   const env = options.env ?? process.env;
   const qemu = options.qemu ?? (await findQemu({ env }));
-  const obstacle = await deviceObstacle();
+  const obstacle = await deviceObstacle(device);
   if (obstacle !== undefined) return { kind: "tcg", reason: obstacle, cached: false };
-  const key = await identity(qemu);
+  const key = await identity(qemu, device);
   const path = cachePath(env);
   if (options.fresh !== true) {
     const answer = known.get(key) ?? (await readCache(path, key));
     if (answer !== undefined) return { ...answer, cached: true };
   }
-  const answer = await runProbe(qemu, env, options);
+  const answer = await runProbe(qemu, device, env, options);
   known.set(key, answer);
   await writeCache(path, key, answer);
   return answer;
 }
 
-async function deviceObstacle(): Promise<string | undefined> {
+async function deviceObstacle(path: string): Promise<string | undefined> {
   try {
-    await access(KVM_DEVICE, constants.R_OK | constants.W_OK);
+    await access(path, constants.R_OK | constants.W_OK);
     return undefined;
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    return missing ? `${KVM_DEVICE} does not exist` : `${KVM_DEVICE} may not be opened by this user`;
+    return missing ? `${path} does not exist` : `${path} may not be opened by this user`;
   }
 }
 
 /** Everything the answer depends on: the program, the device and the kernel that is running. */
-async function identity(qemu: Qemu): Promise<string> {
-  const [device, program] = await Promise.all([stat(KVM_DEVICE), stat(qemu.path)]);
+async function identity(qemu: Qemu, devicePath: string): Promise<string> {
+  const [device, program] = await Promise.all([stat(devicePath), stat(qemu.path)]);
   const bootId = await readFile(BOOT_ID, "utf8").catch(() => "");
   return JSON.stringify({
     qemu: [qemu.path, qemu.versionText, program.ino, program.mtimeMs],
-    device: [device.dev, device.ino, device.rdev],
+    device: [devicePath, device.dev, device.ino, device.rdev],
     bootId: bootId.trim(),
   });
 }
 
 async function runProbe(
   qemu: Qemu,
+  device: string,
   env: NonNullable<ProbeOptions["env"]>,
   options: ProbeOptions,
 ): Promise<Accelerator> {
@@ -110,13 +116,13 @@ async function runProbe(
   if (!inTime) {
     child.abandon();
     assertNotAborted(options.signal);
-    return tcg(`${KVM_DEVICE} exists, but a tiny guest did not get to its end in it within ${timeoutMs} ms`);
+    return tcg(`${device} exists, but a tiny guest did not get to its end in it within ${timeoutMs} ms`);
   }
   if (child.status?.exitCode === PROBE_EXIT_CODE) {
     return { kind: "kvm", reason: "a tiny guest ran to its end in KVM", cached: false };
   }
   const message = child.stderrTail() || `exit code ${child.status?.exitCode ?? child.status?.signal}`;
-  return tcg(`${KVM_DEVICE} exists, but QEMU cannot use it: ${message}`);
+  return tcg(`${device} exists, but QEMU cannot use it: ${message}`);
 }
 
 function tcg(reason: string): Accelerator {

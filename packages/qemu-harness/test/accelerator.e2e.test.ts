@@ -1,4 +1,4 @@
-import { execa } from "execa";
+import { spawnSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { findQemu, probeAccelerator } from "../src/index.ts";
 import { DEBUG_EXIT_PORT, PROBE_EXIT_CODE, probeRom } from "../src/internal/probe-guest.ts";
@@ -31,14 +31,13 @@ describe.skipIf(missing !== "")(titled("the accelerator probe", missing), () => 
       "-device",
       device,
     ];
-    const { exitCode } = await withUnnamedFile(probeRom(), (rom) =>
-      execa(path, [...argv, "-bios", "/dev/fd/3"], {
+    const { status } = await withUnnamedFile(probeRom(), async (rom) =>
+      spawnSync(path, [...argv, "-bios", "/dev/fd/3"], {
         stdio: ["ignore", "ignore", "inherit", rom],
-        reject: false,
         timeout: 20_000,
       }),
     );
-    expect(exitCode).toBe(PROBE_EXIT_CODE);
+    expect(status).toBe(PROBE_EXIT_CODE);
     expect(await watch.leftovers()).toEqual([]);
   });
 

@@ -216,7 +216,11 @@ describe.skipIf(missing !== "")(titled("a machine", missing), () => {
 
   test("dies with its parent, however that dies", async () => {
     const description = join(directory, "orphan.json");
-    writeFileSync(description, JSON.stringify({ ...toy, tpm: {} }));
+    writeFileSync(join(directory, "disk.raw"), new Uint8Array(1 << 20));
+    writeFileSync(
+      description,
+      JSON.stringify({ ...toy, tpm: {}, credentials: { a: "b" }, disks: [{ path: "disk.raw" }] }),
+    );
     const parent = spawn(process.execPath, [COMMAND, "run", description, "--accelerator", "tcg"], {
       stdio: ["ignore", "pipe", "inherit"],
     });

@@ -49,7 +49,8 @@ export function startWait<T>(options: WaitOptions, onTimeout: () => Error, onEnd
   const timer =
     timeoutMs === undefined || timeoutMs > MAX_TIMER_MS ? undefined : setTimeout(() => reject(onTimeout()), timeoutMs);
   signal?.addEventListener("abort", abort, { once: true });
-  if (signal?.aborted === true) abort();
+  // Later, so that the caller has the wait in hand when it ends.
+  if (signal?.aborted === true) queueMicrotask(abort);
   return {
     promise,
     reject,

@@ -1,0 +1,84 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { missingOracles, titled } from "./oracles.ts";
+import { toyKernel } from "./toy-kernel.ts";
+
+// The built command, as people run it.
+const COMMAND = fileURLToPath(new URL("../bin/qemu-harness.js", import.meta.url));
+const missing = missingOracles();
+const directory = mkdtempSync(join(tmpdir(), "qemu-harness-command-"));
+
+beforeAll(() => {
+  if (!existsSync(fileURLToPath(new URL("../dist/cli.js", import.meta.url))))
+    throw new Error("build the package first");
+  writeFileSync(join(directory, "toy"), toyKernel());
+  const boot = { type: "kernel", kernelPath: "toy", commandLine: "hello" };
+  writeFileSync(join(directory, "machine.json"), JSON.stringify({ memoryMiB: 32, boot }));
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function run(...argv: readonly string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [COMMAND, ...argv], { cwd: directory, encoding: "utf8", timeout: 60_000 });
+}
+
+describe("usage", () => {
+  test.for([["main"], ["probe"], ["run"]])("help of %s", async ([command = ""]) => {
+    const { status, stdout } = run(...(command === "main" ? [] : [command]), "--help");
+    expect(status).toBe(0);
+    await expect(stdout).toMatchFileSnapshot(`golden/help-${command}.txt`);
+  });
+
+  test.for([
+    [["run"]],
+    [["run", "machine.json", "--accelerator", "hax"]],
+    [["run", "machine.json", "--timeout", "-1"]],
+    [["run", "machine.json", "--timeout", "x"]],
+    [["run", "machine.json", "--until", "("]],
+    [["fly"]],
+    [["probe", "--fast"]],
+  ])("%j is wrong and ends with 2", ([argv = []]) => {
+    expect(run(...argv).status).toBe(2);
+  });
+});
+
+describe.skipIf(missing !== "")(titled("qemu-harness run", missing), () => {
+  const machine = ["run", "machine.json", "--accelerator", "tcg"];
+
+  test("shows the console and ends at the pattern", () => {
+    const { status, stdout } = run(...machine, "--until", "^READY .*hello$", "--timeout", "30");
+    expect(stdout).toBe("READY toy hello\n");
+    expect(status).toBe(0);
+  });
+
+  test("prints one JSON document", () => {
+    const { status, stdout } = run(...machine, "--until", "READY (\\S+)", "--timeout", "30", "--json");
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      kind: "qemu-harness.run",
+      version: 1,
+      accelerator: { kind: "tcg" },
+      match: { text: "READY toy", groups: ["toy"] },
+      exit: { exitCode: 0, reason: "host-qmp-quit" },
+    });
+  });
+
+  test("fails with a code when the pattern does not come", () => {
+    const { status, stderr } = run(...machine, "--until", "never", "--timeout", "1");
+    expect(status).toBe(1);
+    expect(stderr).toContain("READY toy hello");
+    expect(stderr).toContain("[QEMU_CONSOLE_TIMEOUT]");
+  });
+});
+
+describe.skipIf(missing !== "")(titled("qemu-harness probe", missing), () => {
+  test("says what is there", () => {
+    const { status, stdout } = run("probe");
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^QEMU +QEMU emulator version [\s\S]*^accelerator +(kvm|tcg): [\s\S]*^TPM emulator +\//m);
+    expect(JSON.parse(run("probe", "--json").stdout)).toMatchObject({ kind: "qemu-harness.probe", version: 1 });
+  });
+});

@@ -1,0 +1,93 @@
+import { describe, expect, expectTypeOf, test } from "vitest";
+import { DEFAULT_MAX_SMBIOS_BYTES, type MachineDescription, QemuError, resolveMachine } from "../src/index.ts";
+
+type Boot = MachineDescription["boot"];
+
+function problems(description: unknown): QemuError {
+  try {
+    resolveMachine(description as MachineDescription);
+  } catch (error) {
+    if (error instanceof QemuError) return error;
+    throw error;
+  }
+  throw new Error("expected the description to be refused");
+}
+
+describe("a machine description", () => {
+  test("needs nothing but what it boots", () => {
+    expect(resolveMachine({ boot: { type: "uefi" } })).toMatchObject({
+      name: "machine",
+      memoryMiB: 512,
+      cpus: 1,
+      boot: { type: "uefi", secureBoot: false },
+      consoles: [{ name: "serial0", type: "serial" }],
+      rng: true,
+    });
+  });
+
+  test("has no Secure Boot with a direct kernel boot, for the compiler and at run time", () => {
+    expectTypeOf<{ type: "kernel"; kernelPath: string }>().toExtend<Boot>();
+    expectTypeOf<{ type: "kernel"; kernelPath: string; secureBoot: true }>().not.toExtend<Boot>();
+    const error = problems({ boot: { type: "kernel", kernelPath: "/k", secureBoot: true } });
+    expect(error.code).toBe("QEMU_BAD_OPTIONS");
+    expect(error.issues).toEqual([
+      { path: "boot.secureBoot", message: expect.stringContaining("-kernel goes around Secure Boot") },
+    ]);
+  });
+
+  test("has no Secure Boot without enrolled keys, for the compiler and at run time", () => {
+    expectTypeOf<{ type: "uefi"; secureBoot: true }>().not.toExtend<Boot>();
+    expectTypeOf<{ type: "uefi"; secureBoot: true; variables: { path: string } }>().toExtend<Boot>();
+    expect(problems({ boot: { type: "uefi", secureBoot: true } }).issues?.[0]?.path).toBe("boot.variables");
+  });
+
+  test("is refused with every mistake at once", () => {
+    const error = problems({
+      boot: { type: "uefi" },
+      memory: 5,
+      cpus: 0,
+      disks: [{ path: "" }, { path: "/d", access: "rw" }],
+      network: { type: "user", forwards: [{ hostPort: 70_000, guestPort: 22 }] },
+    });
+    expect(error.issues?.map((issue) => issue.path).sort()).toEqual([
+      "",
+      "cpus",
+      "disks[0].path",
+      "disks[1].access",
+      "network.forwards[0].hostPort",
+    ]);
+    expect(error.message).toContain("cpus");
+  });
+
+  const refused: readonly (readonly [string, object, string])[] = [
+    ["a console name twice", { consoles: [{ name: "a" }, { name: "a" }] }, "consoles[1].name"],
+    ["a console name with a comma", { consoles: [{ name: "a,b" }] }, "consoles[0].name"],
+    ["five serial ports", { consoles: ["a", "b", "c", "d", "e"].map((name) => ({ name })) }, "consoles"],
+    ["no console", { consoles: [] }, "consoles"],
+    ["a NUL in an argument", { extraArgs: ["a\0b"] }, "extraArgs[0]"],
+    ["a machine name with a comma", { name: "a,b" }, "name"],
+    ["a disk serial number that is too long", { disks: [{ path: "/d", serial: "x".repeat(21) }] }, "disks[0].serial"],
+    ["a fw_cfg item with value and path", { fwCfg: [{ name: "opt/a", value: "", path: "/p" }] }, "fwCfg[0]"],
+    [
+      "a host name to listen on",
+      { network: { type: "user", forwards: [{ hostAddress: "x", hostPort: 1, guestPort: 1 }] } },
+      "network.forwards[0].hostAddress",
+    ],
+    ["more SMBIOS text than fits", { smbiosStrings: ["x".repeat(DEFAULT_MAX_SMBIOS_BYTES)] }, "smbiosStrings"],
+    [
+      "a bigger credential than fits",
+      { credentials: { a: new Uint8Array(DEFAULT_MAX_SMBIOS_BYTES) } },
+      "smbiosStrings",
+    ],
+  ];
+  test.for(refused)("is refused with %s", ([, part, path]) => {
+    expect(problems({ boot: { type: "uefi" }, ...part }).issues?.map((issue) => issue.path)).toEqual([path]);
+  });
+
+  test.for([undefined, null, 1, "x", [], {}, { boot: "uefi" }, { boot: { type: "bios" } }])(
+    "is refused when it is %j",
+    (input) => {
+      expect(problems(input).code).toBe("QEMU_BAD_OPTIONS");
+    },
+  );
+});

@@ -1,0 +1,203 @@
+import { type Duplex, duplexPair } from "node:stream";
+import { describe, expect, test } from "vitest";
+import { QemuError, QmpClient, type QmpOptions } from "../src/index.ts";
+
+const GREETING =
+  '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n';
+const EVENT = '{"timestamp": {"seconds": 10, "microseconds": 5}, "event": "STOP", "data": {"a": 1}}\r\n';
+
+/** A QEMU that answers every command with what `answer` returns for it. */
+function fakeQemu(answer: (command: { execute: string; id: number }) => string): { stream: Duplex; qemu: Duplex } {
+  const [stream, qemu] = duplexPair();
+  let text = "";
+  qemu.on("data", (chunk) => {
+    text += chunk;
+    for (let end = text.indexOf("\n"); end !== -1; end = text.indexOf("\n")) {
+      if (qemu.writable) qemu.write(answer(JSON.parse(text.slice(0, end))));
+      text = text.slice(end + 1);
+    }
+  });
+  return { stream, qemu };
+}
+
+const polite = ({ id }: { id: number }): string => `{"return": {}, "id": ${id}}\n`;
+
+async function connected(
+  answer: (command: { execute: string; id: number }) => string = polite,
+  options: QmpOptions = {},
+): Promise<{ client: QmpClient; qemu: Duplex }> {
+  const { stream, qemu } = fakeQemu((command) =>
+    command.execute === "qmp_capabilities" ? polite(command) : answer(command),
+  );
+  qemu.write(GREETING);
+  return { client: await QmpClient.connect(stream, options), qemu };
+}
+
+async function failure(promise: Promise<unknown>): Promise<QemuError> {
+  const error = await promise.then(
+    () => new Error("expected a failure"),
+    (reason: unknown) => reason,
+  );
+  if (error instanceof QemuError) return error;
+  throw error;
+}
+
+describe("connecting", () => {
+  test("tolerates events before the greeting and before the reply", async () => {
+    const { stream, qemu } = fakeQemu((command) => EVENT + polite(command) + EVENT);
+    qemu.write(EVENT + GREETING);
+    const client = await QmpClient.connect(stream);
+    expect(client.greeting).toEqual({ version: { major: 7, minor: 2, micro: 22 }, package: "Debian" });
+  });
+
+  test("works with one byte at a time", async () => {
+    const { stream, qemu } = fakeQemu(polite);
+    const connecting = QmpClient.connect(stream);
+    for (const byte of Buffer.from(EVENT + GREETING)) qemu.write(Uint8Array.of(byte));
+    expect((await connecting).greeting.package).toBe("Debian");
+  });
+
+  test("fails without a greeting in time, with a closed stream, and by its signal", async () => {
+    expect((await failure(QmpClient.connect(fakeQemu(polite).stream, { timeoutMs: 20 }))).code).toBe(
+      "QEMU_QMP_TIMEOUT",
+    );
+    const { stream, qemu } = fakeQemu(polite);
+    qemu.end();
+    expect((await failure(QmpClient.connect(stream))).code).toBe("QEMU_QMP_CLOSED");
+    const signal = AbortSignal.abort();
+    expect((await failure(QmpClient.connect(fakeQemu(polite).stream, { signal }))).code).toBe("QEMU_ABORTED");
+  });
+
+  test.for(["hello\n", "[]\n", "1\n", "null\n", '{"QMP": \n'])("refuses %j", async (line) => {
+    const { stream, qemu } = fakeQemu(polite);
+    qemu.write(line);
+    expect((await failure(QmpClient.connect(stream))).code).toBe("QEMU_QMP_PROTOCOL");
+    expect(stream.destroyed).toBe(true);
+  });
+
+  test("refuses a line that nests deeper than the parser's stack", async () => {
+    const { stream, qemu } = fakeQemu(polite);
+    qemu.write(`${"[".repeat(100_000)}\n`);
+    expect((await failure(QmpClient.connect(stream))).code).toBe("QEMU_QMP_PROTOCOL");
+  });
+
+  test("refuses a line that does not end", async () => {
+    const { stream, qemu } = fakeQemu(polite);
+    const connecting = failure(QmpClient.connect(stream, { maxLineBytes: 1000 }));
+    for (let i = 0; i < 11; i += 1) qemu.write("x".repeat(100));
+    expect((await connecting).code).toBe("QEMU_QMP_PROTOCOL");
+  });
+
+  test("meets every truncation and every changed byte of a session with an answer or its own error, in time", async () => {
+    const opening = EVENT + GREETING;
+    const session = Buffer.from(`${opening}{"return": {}, "id": 1}\r\n`);
+    const inputs: Uint8Array[] = [];
+    for (let i = 0; i < session.length; i += 1) {
+      inputs.push(session.subarray(0, i));
+      for (const flip of [0x01, 0x20, 0x80]) {
+        const changed = Buffer.from(session);
+        changed[i] = (changed[i] ?? 0) ^ flip;
+        inputs.push(changed);
+      }
+    }
+    const outcomes = await Promise.all(
+      inputs.map(async (input) => {
+        const [stream, qemu] = duplexPair();
+        qemu.resume();
+        qemu.write(input.subarray(0, opening.length));
+        // The reply is only one once the command was sent.
+        setTimeout(() => qemu.end(input.subarray(opening.length)), 20);
+        return QmpClient.connect(stream, { timeoutMs: 5000 }).then(
+          () => "connected",
+          (error) => (error instanceof QemuError ? error.code : `escaped: ${error}`),
+        );
+      }),
+    );
+    expect([...new Set(outcomes)].sort()).toEqual(["QEMU_QMP_CLOSED", "QEMU_QMP_PROTOCOL", "connected"]);
+  });
+});
+
+describe("commands", () => {
+  test("get their own replies, in whatever order these come", async () => {
+    const held: string[] = [];
+    const { client, qemu } = await connected(({ execute, id }) => {
+      held.unshift(`{"return": "${execute}", "id": ${id}}\n`);
+      return held.length === 2 ? `${EVENT}{"return": "stray", "id": 999}\n{"error": {}}\n` : "";
+    });
+    const replies = Promise.all([client.execute("a"), client.execute("b")]);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    qemu.write(held.join(""));
+    expect(await replies).toEqual(["a", "b"]);
+  });
+
+  test("fail with QEMU's class and text", async () => {
+    const { client } = await connected(
+      ({ id }) => `{"id": ${id}, "error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}\n`,
+    );
+    const error = await failure(client.execute("x"));
+    expect(error).toMatchObject({ code: "QEMU_QMP_COMMAND_FAILED", qmpClass: "CommandNotFound" });
+    expect(error.message).toContain("The command x has not been found");
+  });
+
+  test("fail after their own limit or signal, and the late reply is ignored", async () => {
+    const { client, qemu } = await connected(({ execute, id }) => (execute === "slow" ? "" : polite({ id })));
+    expect((await failure(client.execute("slow", {}, { timeoutMs: 20 }))).code).toBe("QEMU_QMP_TIMEOUT");
+    expect((await failure(client.execute("slow", {}, { signal: AbortSignal.timeout(10) }))).code).toBe("QEMU_ABORTED");
+    qemu.write('{"return": {}, "id": 2}\n');
+    expect(await client.execute("quick")).toEqual({});
+  });
+
+  test("fail when the connection ends, before and after", async () => {
+    const { client, qemu } = await connected(() => "");
+    const pending = failure(client.execute("a"));
+    const event = failure(client.once("STOP"));
+    qemu.end();
+    expect([(await pending).code, (await event).code]).toEqual(["QEMU_QMP_CLOSED", "QEMU_QMP_CLOSED"]);
+    expect((await failure(client.execute("b"))).code).toBe("QEMU_QMP_CLOSED");
+    client.close();
+    client.close();
+  });
+});
+
+describe("events", () => {
+  test("are waited for by name and by content", async () => {
+    const { client, qemu } = await connected();
+    const any = client.once("STOP");
+    const second = client.once("STOP", { where: ({ data }) => data.a === 2 });
+    qemu.write(EVENT + EVENT.replace('"a": 1', '"a": 2'));
+    expect(await any).toEqual({ event: "STOP", data: { a: 1 }, timestampUs: 10_000_005 });
+    expect((await second).data).toEqual({ a: 2 });
+    const limited = failure(client.once("NEVER", { timeoutMs: 20 }));
+    expect(await limited).toMatchObject({ code: "QEMU_QMP_TIMEOUT", waitedFor: "the event NEVER" });
+  });
+
+  test("are iterated over until the connection or the consumer ends", async () => {
+    const { client, qemu } = await connected();
+    const all = client.events();
+    const first = client.events();
+    qemu.write(EVENT + EVENT);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    for await (const { event } of first) {
+      expect(event).toBe("STOP");
+      break;
+    }
+    qemu.end();
+    const names: string[] = [];
+    for await (const { event } of all) names.push(event);
+    expect(names).toEqual(["STOP", "STOP"]);
+  });
+
+  test("do not pile up without limit for a consumer that sleeps", async () => {
+    const { client, qemu } = await connected();
+    const events = client.events({ maxQueued: 3 });
+    qemu.write(EVENT.repeat(5));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    const seen: string[] = [];
+    const error = await failure(
+      (async () => {
+        for await (const { event } of events) seen.push(event);
+      })(),
+    );
+    expect([seen.length, error.code]).toEqual([3, "QEMU_QMP_OVERFLOW"]);
+  });
+});
