@@ -34,7 +34,7 @@ interface BuildFlags extends SigningFlags {
 export function addBuildCommand(program: Command, io: CommandIo): void {
   const command = program
     .command("build")
-    .description("Build a unified kernel image, signed when --key is given. TEXT is text as it is, or @FILE.")
+    .description("Build a unified kernel image, signed when --keys or --key is given. TEXT is text as it is, or @FILE.")
     .requiredOption("--stub <file>", "systemd's stub: linuxx64.efi.stub")
     .requiredOption("--linux <file>", "kernel")
     .option("--initrd <file>", "initrd; several are joined in order", collect)
@@ -61,7 +61,7 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
 Examples:
   uki-sign build --stub linuxx64.efi.stub --linux vmlinuz --initrd initrd.img \\
     --cmdline 'quiet root=dissect' --os-release @/etc/os-release -o linux.efi
-  uki-sign build … --key db.key --certificate db.pem -o linux.efi`,
+  uki-sign build … --keys keys -o linux.efi`,
     )
     .action(async (flags: BuildFlags) => {
       const signing = await loadSigning(io, flags);

@@ -20,10 +20,10 @@ export function addSignCommand(program: Command, io: CommandIo): void {
     .requiredOption("-o, --output <file>", "signed image to write; may be the same file")
     .option("--json", "print one JSON document");
   addSigningOptions(command)
-    .addHelpText("after", "\nExample:\n  uki-sign sign --key db.key --certificate db.pem linux.efi -o linux.signed.efi")
+    .addHelpText("after", "\nExample:\n  uki-sign sign --keys keys linux.efi -o linux.efi")
     .action(async (path: string, flags: SignFlags) => {
       const signing = await loadSigning(io, flags);
-      if (signing === undefined) throw new UsageError("expected --key and --certificate, got neither");
+      if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
       const signed = await signPe(await readInput(io.cwd, path), signing);
       await writeOutput(io.cwd, flags.output, signed);
       const signatures = listSignatures(signed).length;

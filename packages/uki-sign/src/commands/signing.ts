@@ -1,13 +1,16 @@
+import { resolve } from "node:path";
 import type { CommandIo } from "@leveret/command";
 import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
 import { decodeCertificate } from "../certificate.ts";
 import { readInput } from "../internal/files.ts";
+import { loadKeys } from "../keys/load.ts";
 import { pemSigner } from "../signer.ts";
 
 /** Flags of {@link addSigningOptions}. */
 export interface SigningFlags {
+  readonly keys?: string;
   readonly key?: string;
   readonly certificate?: string;
   readonly passphraseFile?: string;
@@ -17,28 +20,41 @@ export interface SigningFlags {
 /** Adds the flags that say who signs. */
 export function addSigningOptions(command: Command): Command {
   return command
-    .option("--key <file>", "private key, PEM")
+    .option("--keys <directory>", "key hierarchy of which to use db, see uki-sign keys")
+    .option("--key <file>", "private key, PEM; in place of --keys, with --certificate")
     .option("--certificate <file>", "certificate of the key, PEM or DER")
     .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
     .option("--signing-time <time>", "time to state in the signature, ISO 8601; none by default");
 }
 
-/** Reads key and certificate; undefined when neither flag is given. */
+/** Reads key and certificate; undefined when no flag says where they are. */
 export async function loadSigning(io: CommandIo, flags: SigningFlags): Promise<SignPeOptions | undefined> {
-  const { key, certificate, passphraseFile, signingTime } = flags;
-  if (key === undefined && certificate === undefined) {
-    if (passphraseFile === undefined && signingTime === undefined) return undefined;
-    throw new UsageError("expected --key and --certificate with --passphrase-file or --signing-time, got neither");
+  const { keys, key, certificate } = flags;
+  const signingTime = flags.signingTime === undefined ? undefined : parseTime(flags.signingTime);
+  if (keys !== undefined && (key !== undefined || certificate !== undefined)) {
+    throw new UsageError("expected either --keys or --key with --certificate, got both");
   }
-  if (key === undefined || certificate === undefined) {
+  if ((key === undefined) !== (certificate === undefined)) {
     throw new UsageError("expected --key and --certificate together, got one of them");
   }
-  const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile);
+  if (keys === undefined && key === undefined && (flags.passphraseFile ?? flags.signingTime) !== undefined) {
+    throw new UsageError("expected --keys or --key with --passphrase-file or --signing-time, got neither");
+  }
+  const passphrase = await passphraseOf(io, flags.passphraseFile);
+  if (keys !== undefined) {
+    const { signers, certificates } = await loadKeys(resolve(io.cwd, keys), { roles: ["db"], passphrase });
+    return { signer: signers.db, certificate: certificates.db, signingTime };
+  }
+  if (key === undefined || certificate === undefined) return undefined;
   return {
     signer: pemSigner(await readInput(io.cwd, key), { passphrase }),
     certificate: decodeCertificate(await readInput(io.cwd, certificate)),
-    signingTime: signingTime === undefined ? undefined : parseTime(signingTime),
+    signingTime,
   };
+}
+
+async function passphraseOf(io: CommandIo, path: string | undefined): Promise<string | undefined> {
+  return path === undefined ? undefined : await readPassphrase(io, path);
 }
 
 /** Reads a passphrase from a file or an open descriptor; the newline at its end is no part of it. */

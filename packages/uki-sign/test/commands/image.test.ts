@@ -68,7 +68,9 @@ describe("uki-sign build", () => {
     ["a kernel that is none", ["--linux", "os-release"], 1, /linux: expected a PE image.*\[UKI_SIGN_PE_BAD_MAGIC\]/],
     ["a foreign certificate", ["--key", "db.key", "--certificate", "other.pem"], 1, /\[UKI_SIGN_KEY_MISMATCH\]/],
     ["a key without certificate", ["--key", "db.key"], 2, /expected --key and --certificate together/],
-    ["a time without key", ["--signing-time", "2026-06-01"], 2, /expected --key and --certificate/],
+    ["a time without key", ["--signing-time", "2026-06-01"], 2, /expected --keys or --key with/],
+    ["two sorts of keys", ["--keys", "keys", ...SIGN], 2, /expected either --keys or --key/],
+    ["a key hierarchy that is none", ["--keys", "keys"], 1, /\[UKI_SIGN_KEYS_INVALID\]/],
     ["a time that is none", [...SIGN, "--signing-time", "today"], 2, /expected a time like/],
     ["a number that is none", ["--time-date-stamp", "now"], 2, /expected a whole number, got "now"/],
     ["a section without file", ["--section", ".own"], 2, /expected --section NAME=FILE/],
@@ -104,6 +106,14 @@ describe("uki-sign sign", () => {
       signer: "CN=leveret owner",
       signatures: 2,
     });
+  });
+
+  test("uses db of a key hierarchy", async () => {
+    const { run } = await signed();
+    expect((await run("keys", "generate", "keys", "--name", "hare")).exitCode).toBe(0);
+    const { exitCode, stdout } = await run("sign", "linux.efi", "--keys", "keys", "-o", "linux.efi");
+    expect([exitCode, stdout]).toEqual([0, "linux.efi: signed by CN=hare db, 2 signatures in all\n"]);
+    expect((await run("verify", "--certificate", "keys/db.crt", "linux.efi")).exitCode).toBe(0);
   });
 
   test("needs a key", async () => {
