@@ -17,13 +17,13 @@ import {
 } from "../src/index.ts";
 import { testCertificate } from "./support/certificates.ts";
 import { ACCEPTED, bootDisk, efiProgram, REFUSED } from "./support/efi-program.ts";
-import { bootUntil, OVMF_CODE, OVMF_ENROLLED, OVMF_VARS } from "./support/firmware.ts";
+import { bootUntil, OVMF_CODE, OVMF_ENROLLED, OVMF_VARS, QEMU } from "./support/firmware.ts";
 import { testPem, testSigner } from "./support/keys.ts";
 import { describeWith, run, scratch } from "./support/oracles.ts";
 
 const OWNER = "01020304-0506-0708-090a-0b0c0d0e0f10";
 const APPEND = SECURE_BOOT_VARIABLE_ATTRIBUTES | 0x40;
-const PROGRAMS = ["qemu-system-x86_64", "sbsign", "mkfs.vfat", "mcopy"];
+const PROGRAMS = [QEMU, "sbsign", "mkfs.vfat", "mcopy"];
 const timestamp = new Date("2026-11-21T00:00:00Z");
 const later = new Date("2026-11-22T00:00:00Z");
 

@@ -1,7 +1,7 @@
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { encodeGuid } from "../../src/index.ts";
+import { run } from "./oracles.ts";
 
 /** What a test program does besides printing: one SetVariable call. */
 export interface SetVariableCall {
@@ -63,9 +63,9 @@ export function efiProgram(call?: SetVariableCall): Uint8Array {
 export function bootDisk(folder: string, program: Uint8Array): string {
   const [disk, file] = [join(folder, "esp.img"), join(folder, "bootx64.efi")];
   writeFileSync(file, program);
-  execFileSync("mkfs.vfat", ["-C", "-F", "32", disk, "34816"]);
-  execFileSync("mmd", ["-i", disk, "::EFI", "::EFI/BOOT"]);
-  execFileSync("mcopy", ["-i", disk, file, "::EFI/BOOT/BOOTX64.EFI"]);
+  run("mkfs.vfat", ["-C", "-F", "32", disk, "34816"]);
+  run("mmd", ["-i", disk, "::EFI", "::EFI/BOOT"]);
+  run("mcopy", ["-i", disk, file, "::EFI/BOOT/BOOTX64.EFI"]);
   return disk;
 }
 

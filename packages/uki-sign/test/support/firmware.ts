@@ -9,6 +9,9 @@ export const OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /** Stores in which firmware itself enrolled keys when Debian built its package. */
 export const OVMF_ENROLLED = ["/usr/share/OVMF/OVMF_VARS_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"];
 
+/** Emulator of the machines. */
+export const QEMU = "qemu-system-x86_64";
+
 /** How long a machine may take to print what is waited for; it takes 5 s on an idle host. */
 const DEADLINE_MS = 120_000;
 
@@ -40,7 +43,7 @@ export async function bootUntil(pattern: RegExp, folder: string, disk: string, v
     ["-drive", `if=virtio,format=raw,file=${disk}`],
     ["-display", "none", "-serial", "stdio", "-net", "none"],
   ].flat();
-  const machine = spawn("qemu-system-x86_64", argv, { stdio: ["ignore", "pipe", "pipe"] });
+  const machine = spawn(QEMU, argv, { stdio: ["ignore", "pipe", "pipe"] });
   try {
     const console = await new Promise<string>((resolve, reject) => {
       let seen = "";

@@ -5,7 +5,7 @@ import { delimiter, join } from "node:path";
 import { describe, onTestFinished } from "vitest";
 
 /** Whether a program is on the search path. */
-export function hasProgram(name: string): boolean {
+function hasProgram(name: string): boolean {
   return (process.env.PATH ?? "").split(delimiter).some((folder) => {
     try {
       accessSync(join(folder, name), constants.X_OK);
