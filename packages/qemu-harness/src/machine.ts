@@ -208,7 +208,7 @@ export function resolveMachine(description: MachineDescription): ResolvedMachine
 }
 
 /** Validates `input` with `schema`; every problem is reported at once. */
-export function parseOptions<T extends z.ZodType>(what: string, schema: T, input: unknown): z.output<T> {
+function parseOptions<T extends z.ZodType>(what: string, schema: T, input: unknown): z.output<T> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   throw new QemuError("QEMU_BAD_OPTIONS", `expected a valid ${what}, got\n${z.prettifyError(result.error)}`, {

@@ -31,7 +31,7 @@ export interface MachinePlan {
 }
 
 /** First descriptor that is passed on; the ones before are the standard streams. */
-export const FIRST_FD = 3;
+const FIRST_FD = 3;
 
 /**
  * Settles everything about a machine without starting it: checks the description, finds QEMU and firmware, probes the

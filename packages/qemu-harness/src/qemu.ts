@@ -89,7 +89,7 @@ async function askVersion(path: string): Promise<Qemu> {
 }
 
 /** `7.2.22`. */
-export function renderVersion({ major, minor, micro }: QemuVersion): string {
+function renderVersion({ major, minor, micro }: QemuVersion): string {
   return `${major}.${minor}.${micro}`;
 }
 

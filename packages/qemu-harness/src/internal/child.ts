@@ -6,7 +6,7 @@ import { findProgram } from "../qemu.ts";
 import { endsWithin } from "./wait.ts";
 
 /** How a process ended. */
-export interface ExitStatus {
+interface ExitStatus {
   /** exit code, absent when a signal ended it */
   readonly exitCode?: number | undefined;
   /** signal that ended it */
