@@ -4,7 +4,7 @@ import { attrs, type Binding, bind, comment } from "./expression/bindings.ts";
 import { builtin, call } from "./expression/syntax.ts";
 import { toSri } from "./hash.ts";
 import { isNixExpr, type NixExpr, nodeOf } from "./internal/node.ts";
-import { checkOptions, zText } from "./internal/options.ts";
+import { checkOptions, zRecord, zText } from "./internal/options.ts";
 import { quote } from "./internal/text.ts";
 import { assertStoreName, MAX_STORE_NAME_LENGTH } from "./store-name.ts";
 
@@ -47,7 +47,7 @@ const SCHEMA = z.strictObject({
   system: zText,
   builder: zText,
   args: z.array(zText).readonly().default([]),
-  env: z.record(z.string(), zText).default({}),
+  env: zRecord(zText).default({}),
   outputs: z.array(z.string()).min(1).readonly().default(["out"]),
   outputHash: z.string().optional(),
   outputHashMode: z.enum(["flat", "recursive"]).optional(),

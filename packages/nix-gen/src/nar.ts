@@ -4,7 +4,7 @@ import { lstat, readdir, readlink } from "node:fs/promises";
 import { NixGenError } from "./errors.ts";
 import { toSri } from "./hash.ts";
 import { DEFAULT_MAX_DEPTH } from "./internal/node.ts";
-import { assertText, describe, joinPath, quote } from "./internal/text.ts";
+import { assertText, describe, joinPath, quote, reasonOf } from "./internal/text.ts";
 
 /** A file tree in memory, as far as Nix archives know about files: no times, no owners, one permission. */
 export type NarTree =
@@ -71,8 +71,7 @@ export async function readNarHash(path: string, options: { readonly signal?: Abo
     await hashFile(hash, Buffer.from(path), options.signal);
   } catch (cause) {
     if (cause instanceof NixGenError || options.signal?.aborted === true) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new NixGenError("NIX_GEN_IO", `expected a readable tree, got: ${reason}`, { path, cause });
+    throw new NixGenError("NIX_GEN_IO", `expected a readable tree, got ${reasonOf(cause)}`, { path, cause });
   }
   return toSri(hash.digest());
 }
@@ -103,10 +102,12 @@ function writeTree(tree: NarTree, sink: Sink, path: string, depth: number): void
       break;
     case "directory": {
       sink(tokens("(", "type", "directory"));
-      const entries = Object.entries(tree.entries).map(([name, entry]) => ({ name: Buffer.from(name), entry }));
-      for (const { name, entry } of entries.sort((a, b) => Buffer.compare(a.name, b.name))) {
-        const where = joinPath(path, name.toString());
-        assertEntryName(name.toString(), where);
+      const entries = Object.entries(tree.entries).map(([text, entry]) => {
+        const where = joinPath(path, text);
+        assertEntryName(text, where);
+        return { name: Buffer.from(text), entry, where };
+      });
+      for (const { name, entry, where } of entries.sort((a, b) => Buffer.compare(a.name, b.name))) {
         sink(tokens("entry", "(", "name", name, "node"));
         writeTree(entry, sink, where, depth + 1);
         sink(token(")"));

@@ -127,7 +127,8 @@ const CHAINS: ReadonlySet<string> = new Set(["++", "//", "+", "-", "*", "/", "&&
 /**
  * Operands joined by an operator; parentheses are added where they are needed.
  *
- * @param operator - The operator. Comparisons and `->` take two operands; the others two or more, taken from the left.
+ * @param operator - The operator. Comparisons and `->` take two operands; the others two or more, which Nix
+ *   takes from the left, and from the right for `++` and `//`, where that makes no difference.
  * @param operands - The operands.
  * @throws {NixGenError} `NIX_GEN_BAD_VALUE` for a wrong number of operands.
  * @example

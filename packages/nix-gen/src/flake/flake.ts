@@ -4,7 +4,7 @@ import { attrs, type Binding, type Bindings, bind, comment, letIn } from "../exp
 import { lambda } from "../expression/syntax.ts";
 import type { NixInput } from "../expression/value.ts";
 import { isNixExpr, type NixExpr, nodeOf } from "../internal/node.ts";
-import { checkOptions } from "../internal/options.ts";
+import { checkOptions, zRecord } from "../internal/options.ts";
 import { assertText, quote } from "../internal/text.ts";
 import { type RenderOptions, renderNix } from "../print/render.ts";
 import { assertInputs, type FlakeInputs } from "./inputs.ts";
@@ -62,8 +62,7 @@ export interface Flake {
   readonly [FLAKE]: "Flake";
 }
 
-const zInputs: z.ZodType<FlakeInputs, FlakeInputs> = z.record(
-  z.string(),
+const zInputs: z.ZodType<FlakeInputs, FlakeInputs> = zRecord(
   z.lazy(() =>
     z.strictObject({
       url: z.string().exactOptional(),
@@ -75,8 +74,8 @@ const zInputs: z.ZodType<FlakeInputs, FlakeInputs> = z.record(
 );
 
 const zAnything = z.custom<NixInput>((value) => value !== undefined, "expected a value or an expression");
-const zNames = z.record(z.string(), zAnything);
-const zPerSystem = z.record(z.string(), zNames);
+const zNames = zRecord(zAnything);
+const zPerSystem = zRecord(zNames);
 
 const SCHEMA = z.strictObject({
   description: z.string().optional(),
@@ -86,13 +85,13 @@ const SCHEMA = z.strictObject({
     packages: zPerSystem.optional(),
     devShells: zPerSystem.optional(),
     checks: zPerSystem.optional(),
-    apps: z.record(z.string(), z.record(z.string(), z.strictObject({ program: zAnything }))).optional(),
+    apps: zRecord(zRecord(z.strictObject({ program: zAnything }))).optional(),
     formatter: zNames.optional(),
     others: zNames.optional(),
   }),
-  nixConfig: z
-    .record(z.string(), z.union([z.string(), z.boolean(), z.int().nonnegative(), z.array(z.string()).readonly()]))
-    .optional(),
+  nixConfig: zRecord(
+    z.union([z.string(), z.boolean(), z.int().nonnegative(), z.array(z.string()).readonly()]),
+  ).optional(),
   target: z.enum(["2.8", "2.18", "2.26"]).default("2.8"),
   comment: z.string().optional(),
 });

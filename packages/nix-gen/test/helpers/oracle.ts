@@ -39,24 +39,27 @@ export function parseTree(oracle: Oracle, source: string): string {
 }
 
 /** Environment in which Nix has no store, no settings and no network to fall back to. */
-export function nixEnvironment(home: string, settings: Readonly<Record<string, string>> = {}): Record<string, string> {
+export function nixEnvironment(oracle: Oracle, home: string, store = "dummy://"): Record<string, string> {
   const config = [
     "experimental-features = nix-command flakes",
     "substituters =",
     "build-users-group =",
     "sandbox = false",
+    // Debian's Nix puts a static shell into its sandbox, which need not be installed.
+    "sandbox-paths =",
   ];
+  // The hook for building elsewhere is started by a path that a Nix from a tool tree doesn't have; 2.8 must have one.
+  if (!oracle.version.startsWith("2.8.")) config.push("build-hook =");
   return {
     PATH: process.env.PATH ?? "",
     HOME: home,
-    NIX_REMOTE: "dummy://",
+    NIX_REMOTE: store,
     NIX_CONFIG: config.join("\n"),
-    ...settings,
   };
 }
 
-function instantiate({ command, version }: Oracle, source: string, args: readonly string[]): string {
-  // Always as deep, and never with its own name in what Nix prints: relative paths come out absolute.
+function instantiate(oracle: Oracle, source: string, args: readonly string[]): string {
+  const { command, version } = oracle;
   const directory = mkdtempSync(join(tmpdir(), "nix-gen-"));
   try {
     const file = join(directory, "test.nix");
@@ -64,10 +67,11 @@ function instantiate({ command, version }: Oracle, source: string, args: readonl
     writeFileSync(file, source);
     const { stdout, stderr, status } = spawnSync(command, [...args, file], {
       encoding: "utf8",
-      env: nixEnvironment(join(directory, "home")),
+      env: nixEnvironment(oracle, join(directory, "home")),
       maxBuffer: 1 << 28,
       timeout: 120_000,
     });
+    // Relative paths come out absolute.
     if (status === 0) return stdout.replaceAll(directory, "/HERE");
     throw new Error(`Nix ${version} refused (seed ${SEED}): ${stderr.slice(0, 2000)}\n${source.slice(0, 4000)}`);
   } finally {
