@@ -89,6 +89,11 @@ function escapeValue(value: string): string {
   return value.replaceAll(",", ",,");
 }
 
+// Without a slash before it, a colon would make what precedes it a block protocol such as `nbd:` or `json:`.
+function imagePath(path: string): string {
+  return escapeValue(path.startsWith("/") ? path : `./${path}`);
+}
+
 function cpuModel(context: ArgvContext): string {
   if (context.accelerator === "kvm") return "host";
   // QEMU 7.2 mis-emulates CMPXCHG16B the way Linux 6.12 uses it: one boot in five crashes. Fixed in 8.0.
@@ -115,10 +120,10 @@ function bootArguments(machine: ResolvedMachine, firmware: Firmware | undefined)
     ...["-global", "ICH9-LPC.disable_s3=1"],
     // Only code in System Management Mode may then write the variable store.
     ...(boot.secureBoot ? ["-global", "driver=cfi.pflash01,property=secure,value=on"] : []),
-    ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${escapeValue(firmware.codePath)}`],
+    ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${imagePath(firmware.codePath)}`],
     ...[
       "-drive",
-      `if=pflash,unit=1,format=raw,${variables.writable ? "" : "snapshot=on,"}file=${escapeValue(variables.path)}`,
+      `if=pflash,unit=1,format=raw,${variables.writable ? "" : "snapshot=on,"}file=${imagePath(variables.path)}`,
     ],
     ...["-boot", "menu=off,strict=on"],
   ];
@@ -147,7 +152,7 @@ function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bo
   const order = bootable ? `,bootindex=${index}` : "";
   const serial = disk.serial === undefined ? "" : `,serial=${escapeValue(disk.serial)}`;
   return [
-    ...["-drive", `if=none,id=disk${index},format=${disk.format},${access},file=${escapeValue(disk.path)}`],
+    ...["-drive", `if=none,id=disk${index},format=${disk.format},${access},file=${imagePath(disk.path)}`],
     ...["-device", `virtio-blk-pci,drive=disk${index}${order}${serial}`],
   ];
 }
@@ -166,8 +171,7 @@ function networkArguments(machine: ResolvedMachine): string[] {
   const { network } = machine;
   if (network === undefined) return [];
   const forwards = network.forwards.map(
-    ({ protocol, hostAddress, hostPort, guestPort }) =>
-      `,hostfwd=${protocol}:${hostAddress.includes(":") ? `[${hostAddress}]` : hostAddress}:${hostPort}-:${guestPort}`,
+    ({ protocol, hostAddress, hostPort, guestPort }) => `,hostfwd=${protocol}:${hostAddress}:${hostPort}-:${guestPort}`,
   );
   return [
     ...["-netdev", `user,id=net0${network.isolated ? ",restrict=on" : ""}${forwards.join("")}`],

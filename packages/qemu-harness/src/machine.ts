@@ -75,8 +75,8 @@ const port = z.number().int().min(1).max(65535);
 
 const forwardSchema = z.strictObject({
   protocol: z.enum(["tcp", "udp"]).default("tcp"),
-  /** host address to listen on */
-  hostAddress: z.union([z.ipv4(), z.ipv6()]).default("127.0.0.1"),
+  /** IPv4 address of the host to listen on */
+  hostAddress: z.ipv4().default("127.0.0.1"),
   hostPort: port,
   guestPort: port,
 });

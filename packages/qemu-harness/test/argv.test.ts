@@ -19,7 +19,7 @@ const everything: MachineDescription = {
   disks: [
     { path: "/img/os.raw", serial: "os" },
     { path: "/img/data,1.qcow2", format: "qcow2", access: "writable" },
-    { path: "/img/ro.raw", access: "read-only" },
+    { path: "nbd:ro.raw", access: "read-only" },
   ],
   tpm: { statePath: "/state/tpm" },
   network: {
@@ -27,7 +27,7 @@ const everything: MachineDescription = {
     isolated: true,
     forwards: [
       { hostPort: 2222, guestPort: 22 },
-      { protocol: "udp", hostAddress: "::1", hostPort: 5353, guestPort: 53 },
+      { protocol: "udp", hostAddress: "0.0.0.0", hostPort: 5353, guestPort: 53 },
     ],
   },
   consoles: [{ name: "serial0" }, { name: "hvc", type: "virtio" }],
