@@ -8,6 +8,7 @@ export const MAX_STORE_NAME_LENGTH = 207;
  * Throws unless `name` can be the name of a derivation, in every version of Nix.
  *
  * @param name - 1 to 207 letters, digits and `+-._?=`, not beginning with a dot and not ending in `.drv`.
+ * @param path - Where the name stands in a larger value, for the error.
  * @throws {NixGenError} `NIX_GEN_BAD_STORE_NAME`.
  * @see Nix 2.8 `src/libstore/path.cc`, checkName
  */

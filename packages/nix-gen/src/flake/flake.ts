@@ -167,7 +167,11 @@ function inputBindings(inputs: FlakeInputs, prefix: readonly string[]): Binding[
 function outputBindings({ others = {}, apps, formatter, ...perSystem }: Checked["outputs"]): Binding[] {
   const lines: Binding[] = [];
   for (const [kind, systems] of Object.entries(perSystem)) {
-    for (const [system, named] of Object.entries(systems ?? {})) lines.push(bind([kind, system], named));
+    for (const [system, named] of Object.entries(systems ?? {})) {
+      const [only, ...others] = Object.entries(named);
+      const isOne = only !== undefined && others.length === 0;
+      lines.push(isOne ? bind([kind, system, only[0]], only[1]) : bind([kind, system], named));
+    }
   }
   for (const [system, named] of Object.entries(apps ?? {})) {
     const programs = Object.entries(named).map(([name, { program }]) => bind(name, { type: "app", program }));

@@ -61,10 +61,8 @@ test("renderFlake prints description, inputs, settings and outputs in that order
           fmt = self.x;
         in
         {
-          packages.x86_64-linux = {
-            # the only one
-            default = hello;
-          };
+          # the only one
+          packages.x86_64-linux.default = hello;
           packages.aarch64-linux = { };
           apps.x86_64-linux = {
             default = {
