@@ -13,10 +13,18 @@ import { errorOf, rejectionOf, torture } from "./support/errors.ts";
 import { testSigner } from "./support/keys.ts";
 
 const CODE_SIGNING = "1.3.6.1.5.5.7.3.3";
+// Making keys takes longer than anything else here, so certificates that sign nothing share one.
+const LEAF_KEY = testSigner("leaf").publicKey;
 const root = await testCertificate("root", { isCa: true, pathLength: 1 });
 const issued = (name: string, issuer: [string, typeof root], options: Partial<CreateCertificateOptions> = {}) =>
-  testCertificate(name, { signer: testSigner(issuer[0]), issuer: issuer[1], serialNumber: 7n, ...options });
-const middle = await issued("middle", ["root", root], { isCa: true });
+  testCertificate(name, {
+    publicKey: LEAF_KEY,
+    signer: testSigner(issuer[0]),
+    issuer: issuer[1],
+    serialNumber: 7n,
+    ...options,
+  });
+const middle = await issued("middle", ["root", root], { isCa: true, publicKey: testSigner("middle").publicKey });
 const leaf = await issued("leaf", ["middle", middle], { extendedKeyUsage: [CODE_SIGNING] });
 
 describe("createCertificate", () => {
@@ -93,8 +101,7 @@ describe("decodeCertificate", () => {
 
   test("throws only UkiSignError on cut or damaged input, and never believes it", () => {
     torture(leaf.der, (bytes) => {
-      const decoded = decodeCertificate(bytes);
-      expect(isSignedBy(decoded, middle)).toBe(false);
+      if (isSignedBy(decodeCertificate(bytes), middle)) throw new Error("believed a damaged certificate");
     });
   });
 });
@@ -120,9 +127,9 @@ describe("verifyChain", () => {
     const impostor = await testCertificate("impostor", { subject: { commonName: "leveret root" }, isCa: true });
     expect(trust(await issued("x", ["impostor", impostor]), impostor)).toBe("UKI_SIGN_UNTRUSTED");
     const deep = await issued("deep", ["middle", middle], { isCa: true });
-    expect(trust(await issued("y", ["deep", deep]), deep, middle)).toBe("UKI_SIGN_UNTRUSTED");
+    expect(trust(await issued("y", ["leaf", deep]), deep, middle)).toBe("UKI_SIGN_UNTRUSTED");
     const silent = await issued("silent", ["root", root], { isCa: true, keyUsage: ["digitalSignature"] });
-    expect(trust(await issued("z", ["silent", silent]), silent)).toBe("UKI_SIGN_UNTRUSTED");
+    expect(trust(await issued("z", ["leaf", silent]), silent)).toBe("UKI_SIGN_UNTRUSTED");
   });
 
   test("checks validity and purpose when asked to", () => {

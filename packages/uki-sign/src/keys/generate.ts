@@ -1,13 +1,12 @@
 import { generateKeyPair, type KeyObject, randomBytes, randomUUID } from "node:crypto";
-import { chmod, mkdtemp, open, readdir, rename, rm } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
 import type { Certificate } from "../certificate.ts";
 import { createCertificate } from "../certificate-create.ts";
 import { isGuid } from "../efi/guid.ts";
-import { UkiSignError } from "../errors.ts";
 import { OID } from "../format/oids.ts";
+import { type NewFile, writeNewDirectory } from "../internal/new-directory.ts";
 import { parseOptions } from "../internal/options.ts";
 import { encodePem } from "../pem.ts";
 import { MAX_RSA_BITS, MIN_RSA_BITS, type PemSigner, pemSigner } from "../signer.ts";
@@ -81,17 +80,11 @@ export async function generateKeys(directory: string, options: GenerateKeysOptio
   const parsed = parseOptions(optionsSchema, options);
   const target = resolve(directory);
   const owner = parsed.owner.toLowerCase();
-  await requireNothingAt(target);
-  const keys = await Promise.all(KEY_ROLES.map((role) => generateKey(role, parsed)));
-  parsed.signal?.throwIfAborted();
-  const files: [name: string, text: string][] = keys.flatMap(({ role, pem, certificate }) => [
-    [keyFile(role), pem],
-    [certificateFile(role), encodePem("CERTIFICATE", certificate.der)],
-  ]);
-  const pcr = keys.find(({ role }) => role === "pcr");
-  if (pcr !== undefined) files.push([PCR_PUBLIC_KEY_FILE, encodePem("PUBLIC KEY", pcr.signer.publicKey)]);
-  files.push([OWNER_FILE, `${owner}\n`]);
-  await writeDirectory(target, files, parsed.signal);
+  const keys: GeneratedKey[] = [];
+  await writeNewDirectory(target, parsed.signal, async () => {
+    keys.push(...(await Promise.all(KEY_ROLES.map((role) => generateKey(role, parsed)))));
+    return [...keys.flatMap(filesOf), { name: OWNER_FILE, text: `${owner}\n`, mode: 0o644 }];
+  });
   const byRole = <T>(pick: (key: GeneratedKey) => T): Record<KeyRole, T> =>
     Object.fromEntries(keys.map((key) => [key.role, pick(key)])) as Record<KeyRole, T>;
   return {
@@ -108,6 +101,15 @@ interface GeneratedKey {
   readonly pem: string;
   readonly signer: PemSigner;
   readonly certificate: Certificate;
+}
+
+function filesOf({ role, pem, signer, certificate }: GeneratedKey): NewFile[] {
+  const files = [
+    { name: keyFile(role), text: pem, mode: 0o600 },
+    { name: certificateFile(role), text: encodePem("CERTIFICATE", certificate.der), mode: 0o644 },
+  ];
+  if (role !== "pcr") return files;
+  return [...files, { name: PCR_PUBLIC_KEY_FILE, text: encodePem("PUBLIC KEY", signer.publicKey), mode: 0o644 }];
 }
 
 async function generateKey(role: KeyRole, options: z.output<typeof optionsSchema>): Promise<GeneratedKey> {
@@ -141,72 +143,4 @@ function yearsLater(time: Date, years: number): Date {
   const later = new Date(time);
   later.setUTCFullYear(later.getUTCFullYear() + years);
   return later;
-}
-
-/** Says early what the rename at the end would refuse anyway. */
-async function requireNothingAt(target: string): Promise<void> {
-  const entries = await readdir(target).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
-    throw writeError(target, error);
-  });
-  if (entries.length > 0) throw keysExist(target);
-}
-
-/** Writes all files into a directory beside `target`, flushes them, and renames it, which fails over anything but nothing. */
-async function writeDirectory(
-  target: string,
-  files: readonly (readonly [name: string, text: string])[],
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  let beside: string | undefined;
-  try {
-    beside = await mkdtemp(join(dirname(target), `.${basename(target)}.`));
-    await chmod(beside, 0o700);
-    for (const [name, text] of files) await writeNew(join(beside, name), text, name.endsWith(".key") ? 0o600 : 0o644);
-    await flushDirectory(beside);
-    signal?.throwIfAborted();
-    await rename(beside, target);
-    await flushDirectory(dirname(target));
-  } catch (cause) {
-    if (beside !== undefined) await rm(beside, { recursive: true, force: true });
-    if (signal?.aborted) throw cause;
-    throw writeError(target, cause);
-  }
-}
-
-async function writeNew(path: string, text: string, mode: number): Promise<void> {
-  const file = await open(path, "wx", mode);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function flushDirectory(path: string): Promise<void> {
-  const directory = await open(path, "r");
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
-}
-
-function keysExist(target: string): UkiSignError {
-  const message = `expected nothing, or an empty directory, at ${target}, got something`;
-  return new UkiSignError("UKI_SIGN_KEYS_EXIST", message, {
-    path: target,
-    hint: "keys are never overwritten; choose another directory, or move the old one away yourself",
-  });
-}
-
-function writeError(target: string, cause: unknown): UkiSignError {
-  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-  if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR") return keysExist(target);
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new UkiSignError("UKI_SIGN_FILE", `expected a directory that keys can be written to, got ${reason}`, {
-    path: target,
-    cause,
-  });
 }

@@ -1,0 +1,86 @@
+import { chmod, mkdtemp, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { UkiSignError } from "../errors.ts";
+
+/** A file of a directory that is made. */
+export interface NewFile {
+  readonly name: string;
+  readonly text: string;
+  /** permission bits */
+  readonly mode: number;
+}
+
+/**
+ * Makes a directory (mode 0700) with files, which appears whole or not at all: written beside, flushed, renamed. The
+ * rename fails over anything but nothing or an empty directory.
+ *
+ * @param make - Makes the files, once it is known that there is a place for them.
+ */
+export async function writeNewDirectory(
+  target: string,
+  signal: AbortSignal | undefined,
+  make: () => Promise<readonly NewFile[]>,
+): Promise<void> {
+  let beside: string | undefined;
+  try {
+    signal?.throwIfAborted();
+    await requireNothingAt(target);
+    beside = await mkdtemp(join(dirname(target), `.${basename(target)}.`));
+    await chmod(beside, 0o700);
+    for (const { name, text, mode } of await make()) await writeNew(join(beside, name), text, mode);
+    await flushDirectory(beside);
+    signal?.throwIfAborted();
+    await rename(beside, target);
+    await flushDirectory(dirname(target));
+  } catch (cause) {
+    if (beside !== undefined) await rm(beside, { recursive: true, force: true });
+    throw signal?.aborted ? cause : writeError(target, cause);
+  }
+}
+
+/** Says early what the rename at the end would refuse anyway. */
+async function requireNothingAt(target: string): Promise<void> {
+  const entries = await readdir(target).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
+  if (entries.length > 0) throw keysExist(target);
+}
+
+async function writeNew(path: string, text: string, mode: number): Promise<void> {
+  const file = await open(path, "wx", mode);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function flushDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function keysExist(target: string): UkiSignError {
+  const message = `expected nothing, or an empty directory, at ${target}, got something`;
+  return new UkiSignError("UKI_SIGN_KEYS_EXIST", message, {
+    path: target,
+    hint: "keys are never overwritten; choose another directory, or move the old one away yourself",
+  });
+}
+
+function writeError(target: string, cause: unknown): UkiSignError {
+  if (cause instanceof UkiSignError) return cause;
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR") return keysExist(target);
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new UkiSignError("UKI_SIGN_FILE", `expected a directory that keys can be written to, got ${reason}`, {
+    path: target,
+    cause,
+  });
+}
