@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { NixGenError } from "../errors.ts";
+import { zRecord } from "../internal/options.ts";
 import { describe, joinPath, quote } from "../internal/text.ts";
 
 /** A plain value in a lock file. */
@@ -34,14 +35,13 @@ export const FLAKE_LOCK_VERSION = 7;
 export const EMPTY_FLAKE_LOCK: FlakeLock = Object.freeze({ nodes: Object.freeze({ root: {} }), root: "root" });
 
 const zValue: z.ZodType<LockValue, LockValue> = z.json();
-const zFacts = z.record(z.string(), zValue);
+const zFacts = zRecord(zValue);
 const zNames = z.array(z.string()).readonly();
 
 const SCHEMA = z.strictObject({
-  nodes: z.record(
-    z.string(),
+  nodes: zRecord(
     z.strictObject({
-      inputs: z.record(z.string(), z.union([z.string(), zNames])).exactOptional(),
+      inputs: zRecord(z.union([z.string(), zNames])).exactOptional(),
       locked: zFacts.exactOptional(),
       original: zFacts.exactOptional(),
       flake: z.boolean().exactOptional(),

@@ -28,7 +28,7 @@ export type BindingNode =
   | { readonly kind: "comment"; readonly text: string };
 
 /** One named argument of a function that takes an attribute set. */
-export interface FormalNode {
+interface FormalNode {
   readonly name: string;
   readonly fallback: Node | undefined;
 }
@@ -78,7 +78,7 @@ export interface Requirement {
 }
 
 /** Facts about the whole tree below a node, so that limits cost nothing to check. */
-export interface NodeFacts {
+interface NodeFacts {
   /** levels of nesting, at least 1 */
   readonly depth: number;
   /** nodes when printed; shared nodes count each time */

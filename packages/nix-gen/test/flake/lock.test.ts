@@ -36,6 +36,7 @@ describe("bad locks", () => {
     ["no version", { nodes: {}, root: "root" }, "version"],
     ["no object", 5, "version"],
     ["an unknown key", { ...good, extra: 1 }, undefined],
+    ["a node that zod would drop", { ...good, nodes: JSON.parse('{"root": {}, "__proto__": {}}') }, "nodes"],
     ["a root that isn't there", { ...good, root: "r" }, "root"],
     ["an input that isn't there", { ...good, nodes: { root: { inputs: { "a b": "x" } } } }, 'nodes.root.inputs["a b"]'],
     ["a node of the wrong shape", { ...good, nodes: { root: [] } }, "nodes.root"],
