@@ -43,7 +43,7 @@ export interface VeritySignature {
  * @param options - Key, certificate, hash.
  * @returns DER of the signature; the same for the same key, certificate and hash.
  * @throws {UkiSignError} `UKI_SIGN_BAD_OPTIONS` when `rootHash` is none, and what {@link signCms} throws.
- * @see Linux v6.12 `drivers/md/dm-verity-verify-sig.c`; systemd v257 `src/partition/repart.c` `sign_verity_roothash`
+ * @see Linux `drivers/md/dm-verity-verify-sig.c`; systemd.image-policy(7) and veritytab(5) `root-hash-signature=`
  * @example
  * await writeFile("usr.roothash.p7s", await signRootHash(rootHash, { signer, certificate }));
  */
@@ -88,7 +88,7 @@ export function verifyRootHash(
  * @returns Exactly `sizeBytes` bytes.
  * @throws {UkiSignError} `UKI_SIGN_BAD_OPTIONS` for options that do not fit, `UKI_SIGN_TOO_LARGE` when the text leaves no
  *   room for one zero byte.
- * @see Discoverable Partitions Specification, "Verity Data"; systemd v257 `src/partition/repart.c` `partition_format_verity_sig`
+ * @see Discoverable Partitions Specification, "Verity Data"; repart.d(5) v252 `Verity=signature`
  * @example
  * const partition = encodeVeritySignaturePartition({ rootHash, certificate, signature });
  */
@@ -123,7 +123,7 @@ export function encodeVeritySignaturePartition(
  * @returns What it says; `signature` is a new array.
  * @throws {UkiSignError} `UKI_SIGN_VERITY_INVALID` when it is no such JSON or something other than zero bytes follows it,
  *   `UKI_SIGN_TOO_LARGE` when it is longer than {@link DEFAULT_MAX_VERITY_SIGNATURE_BYTES}.
- * @see systemd v257 `src/shared/dissect-image.c` `verity_settings_load`
+ * @see systemd `src/shared/dissect-image.c` `dissected_image_load_verity_sig_partition`
  * @example
  * const { rootHash } = decodeVeritySignaturePartition(partition);
  */

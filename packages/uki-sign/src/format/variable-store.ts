@@ -1,7 +1,7 @@
 /**
  * Variable store of EDK II in a firmware volume, as OVMF maps it from its second flash device.
  * UEFI Platform Initialization Specification 1.8, volume 3, section 3.2.1 (EFI_FIRMWARE_VOLUME_HEADER);
- * EDK II edk2-stable202211 `MdeModulePkg/Include/Guid/VariableFormat.h`, `MdeModulePkg/Include/Guid/FaultTolerantWrite.h`.
+ * EDK II c5aa7e7d94 `MdeModulePkg/Include/Guid/VariableFormat.h`, `MdeModulePkg/Include/Guid/FaultTolerantWrite.h`.
  */
 
 /** EFI_SYSTEM_NV_DATA_FV_GUID */
