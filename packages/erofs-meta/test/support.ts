@@ -51,7 +51,7 @@ export function tryRun(
   ...args: string[]
 ): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } {
   const path = `${process.env.PATH ?? ""}${delimiter}/usr/sbin${delimiter}/sbin`;
-  return spawnSync(tool, args, { encoding: "utf8", env: { ...process.env, PATH: path, LC_ALL: "C" } });
+  return spawnSync(tool, args, { encoding: "utf8", env: { ...process.env, PATH: path, LC_ALL: "C.UTF-8" } });
 }
 
 /** Makes a folder that is removed when the test ends. */

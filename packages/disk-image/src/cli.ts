@@ -1,0 +1,32 @@
+import { type CommandIo, runCommand } from "@leveret/command";
+import { Command } from "commander";
+import { addCreateCommand } from "./commands/create.ts";
+import { addExtractCommand } from "./commands/extract.ts";
+import { addInspectCommand } from "./commands/inspect.ts";
+
+export { processIo } from "@leveret/command";
+
+/**
+ * The `disk-image` command.
+ *
+ * @param argv - Arguments after the program's name.
+ * @param io - Streams, environment, working directory and interruption.
+ * @returns 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ */
+export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
+  const program = new Command("disk-image")
+    .description("Write, inspect and take apart GPT disks with FAT32 system partitions")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  disk-image create os.json os.raw
+  disk-image inspect os.raw --files
+  disk-image extract os.raw usr-x86-64 usr.erofs
+  disk-image extract os.raw esp BOOTX64.EFI --path EFI/BOOT/BOOTX64.EFI`,
+    );
+  addCreateCommand(program, io);
+  addInspectCommand(program, io);
+  addExtractCommand(program, io);
+  return runCommand(program, argv, io);
+}

@@ -1,0 +1,80 @@
+import { resolve } from "node:path";
+import { type CommandIo, formatBytes, startProgress, table, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { attributeNames } from "../gpt/table.ts";
+import { partitionTypeName } from "../guid.ts";
+import type { DiskProgress } from "../options.ts";
+import { type DiskPlan, planDisk } from "../plan.ts";
+import { writeDiskImage } from "../write.ts";
+import { readDescription } from "./description.ts";
+
+interface CreateOptions {
+  readonly plan?: boolean;
+  readonly json?: boolean;
+}
+
+/** Adds `create`. */
+export function addCreateCommand(program: Command, io: CommandIo): void {
+  program
+    .command("create")
+    .description("write a disk image from a JSON description")
+    .argument("<description>", "JSON file")
+    .argument("<image>", "file to write")
+    .option("--plan", "show what would be written, and write nothing")
+    .option("--json", "print one JSON document")
+    .addHelpText(
+      "after",
+      `
+Example of a description:
+  {
+    "seed": "my os 1.0",
+    "partitions": [
+      { "label": "esp", "type": "esp", "size": "64M",
+        "fat": { "volumeId": 1, "time": "2026-01-01T00:00:00Z",
+                 "files": { "EFI/BOOT/BOOTX64.EFI": "os.efi" } } },
+      { "label": "usr", "type": "usr-x86-64", "file": "usr.erofs", "attributes": ["read-only"] },
+      { "label": "swap", "type": "swap", "size": "1G" }
+    ]
+  }`,
+    )
+    .action((description: string, image: string, options: CreateOptions) => create(io, description, image, options));
+}
+
+async function create(io: CommandIo, description: string, image: string, options: CreateOptions): Promise<void> {
+  const disk = await readDescription(resolve(io.cwd, description));
+  const plan =
+    options.plan === true
+      ? await planDisk(disk)
+      : await withProgress(io, (onProgress) =>
+          writeDiskImage(resolve(io.cwd, image), { ...disk, signal: io.signal, onProgress }),
+        );
+  if (options.json === true)
+    writeJson(io, { kind: "disk-plan", version: 1, image, isWritten: options.plan !== true, ...plan });
+  else io.stdout.write(`${describePlan(plan)}\n`);
+}
+
+function describePlan(plan: DiskPlan): string {
+  const rows = plan.partitions.map(({ number, label, type, uuid, offsetBytes, sizeBytes, attributes }) => [
+    `${number}`,
+    formatBytes(offsetBytes),
+    formatBytes(sizeBytes),
+    partitionTypeName(type) ?? type,
+    label,
+    uuid,
+    attributeNames(attributes).join(","),
+  ]);
+  return table([["#", "start", "size", "type", "label", "uuid", "attributes"], ...rows]);
+}
+
+async function withProgress<T>(
+  io: CommandIo,
+  run: (onProgress: (event: DiskProgress) => void) => Promise<T>,
+): Promise<T> {
+  if (io.stderr.isTTY !== true) return run(() => {});
+  const progress = startProgress(io);
+  try {
+    return await run(({ partition, ...event }) => progress.update({ step: "writing", item: partition, ...event }));
+  } finally {
+    progress.finish();
+  }
+}

@@ -1,0 +1,95 @@
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { z } from "zod";
+import { DiskImageError } from "../errors.ts";
+import { GPT_ATTRIBUTES } from "../format/gpt.ts";
+import type { PartitionAttribute } from "../gpt/table.ts";
+import { ioError } from "../internal/io-error.ts";
+import { type DiskOptions, type PartitionContent, type PartitionOptions, parseOptions } from "../options.ts";
+
+const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
+const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)$/;
+
+const size = z.union([
+  z.int().positive(),
+  z
+    .string()
+    .regex(SIZE, "expected a size such as 512M")
+    .transform((text) => {
+      const [, number = "0", unit = ""] = SIZE.exec(text) ?? [];
+      return Math.round(Number(number) * (UNITS[unit] ?? 1));
+    }),
+]);
+
+const fat = z.strictObject({
+  files: z.record(z.string(), z.string()).default({}),
+  directories: z.array(z.string()).optional(),
+  label: z.string().optional(),
+  volumeId: z.int().min(0).max(0xffff_ffff),
+  time: z.iso.datetime({ offset: true }),
+  type: z.union([z.literal(12), z.literal(16), z.literal(32)]).optional(),
+  clusterSizeBytes: z.int().positive().optional(),
+});
+
+const description = z.strictObject({
+  seed: z.string().optional(),
+  diskGuid: z.string().optional(),
+  size: size.optional(),
+  sectorSize: z.union([z.literal(512), z.literal(4096)]).optional(),
+  partitions: z.array(
+    z.strictObject({
+      label: z.string(),
+      type: z.string(),
+      uuid: z.string().optional(),
+      size: size.optional(),
+      attributes: z
+        .array(z.enum(Object.keys(GPT_ATTRIBUTES) as [PartitionAttribute, ...PartitionAttribute[]]))
+        .optional(),
+      file: z.string().optional(),
+      fat: fat.optional(),
+    }),
+  ),
+});
+
+/**
+ * Reads a JSON description of a disk: the options of `writeDiskImage` with sizes that may be text such as `512M`, and
+ * files by path, relative to the description.
+ */
+export async function readDescription(path: string): Promise<DiskOptions> {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    throw ioError(error, "read", path);
+  });
+  const { size: sizeBytes, partitions, ...rest } = parseOptions(description, parseJson(text, path));
+  const folder = dirname(path);
+  return {
+    ...rest,
+    sizeBytes,
+    partitions: partitions.map((partition, index) => partitionOf(partition, index, folder)),
+  };
+}
+
+type DescribedPartition = z.output<typeof description>["partitions"][number];
+
+function partitionOf(described: DescribedPartition, index: number, folder: string): PartitionOptions {
+  const { size: sizeBytes, file, fat: system, ...rest } = described;
+  if (file !== undefined && system !== undefined) {
+    throw new DiskImageError("DISK_BAD_OPTIONS", `expected partitions[${index}] with file or fat, got both`);
+  }
+  let content: PartitionContent | undefined;
+  if (file !== undefined) content = { file: resolve(folder, file) };
+  if (system !== undefined) {
+    const files = Object.entries(system.files).map(
+      ([inside, real]) => [inside, { file: resolve(folder, real) }] as const,
+    );
+    content = { fat: { ...system, time: new Date(system.time), files: Object.fromEntries(files) } };
+  }
+  return { ...rest, sizeBytes, content };
+}
+
+function parseJson(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new DiskImageError("DISK_BAD_OPTIONS", `expected JSON in ${path}: ${String(error)}`, { path, cause: error });
+  }
+}

@@ -1,0 +1,146 @@
+import { resolve } from "node:path";
+import { type CommandIo, formatBytes, style, table, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { DiskImageError } from "../errors.ts";
+import { type FatVolume, openFat } from "../fat/read.ts";
+import { type DiskImage, type DiskPartition, openDiskImage } from "../open.ts";
+import { safeText } from "./text.ts";
+
+interface InspectOptions {
+  readonly files?: boolean;
+  readonly json?: boolean;
+}
+
+interface FoundFiles {
+  readonly partition: DiskPartition;
+  readonly system: string;
+  readonly label: string;
+  readonly files: readonly { readonly path: string; readonly sizeBytes: number; readonly isDirectory: boolean }[];
+}
+
+const MAP_WIDTH = 76;
+
+/** Adds `inspect`. */
+export function addInspectCommand(program: Command, io: CommandIo): void {
+  program
+    .command("inspect")
+    .description("show a disk's partitions and check both copies of its table")
+    .argument("<image>")
+    .option("--files", "also list the files of FAT partitions")
+    .option("--json", "print one JSON document")
+    .action((image: string, options: InspectOptions) => inspect(io, image, options));
+}
+
+async function inspect(io: CommandIo, path: string, options: InspectOptions): Promise<void> {
+  await using disk = await openDiskImage(resolve(io.cwd, path));
+  const { gpt, partitions, sizeBytes } = disk;
+  const systems = options.files === true ? await findFiles(disk) : [];
+  if (options.json === true) {
+    const { sectorSize, diskGuid } = gpt.table;
+    const state = (copy: "valid" | DiskImageError): string =>
+      copy === "valid" ? copy : `${copy.code}: ${copy.message}`;
+    writeJson(io, {
+      kind: "disk",
+      version: 1,
+      sizeBytes,
+      sectorSize,
+      diskGuid,
+      primary: state(gpt.primary),
+      backup: state(gpt.backup),
+      hasProtectiveMbr: gpt.hasProtectiveMbr,
+      partitions,
+      ...(options.files === true && {
+        fileSystems: systems.map(({ partition, ...rest }) => ({ partition: partition.number, ...rest })),
+      }),
+    });
+    return;
+  }
+  const paint = (name: "bold" | "dim" | "yellow", text: string): string => style(io.stdout, io.env, name, text);
+  const lines = [
+    `${paint("bold", path)}  GPT disk of ${formatBytes(sizeBytes)}, sectors of ${gpt.table.sectorSize} bytes, ${gpt.table.diskGuid}`,
+    ...warnings(disk).map((warning) => paint("yellow", `warning: ${warning}`)),
+    "",
+    drawMap(partitions, sizeBytes),
+    "",
+    table([["#", "start", "size", "type", "label", "uuid", "attributes"], ...partitions.map(row)]),
+  ];
+  for (const { partition, system, label, files } of systems) {
+    lines.push(
+      "",
+      paint("bold", `${partition.number} ${safeText(partition.label)}`) +
+        paint("dim", `  ${system} ${safeText(label)}`),
+    );
+    lines.push(
+      table(
+        files.map((file) => [
+          file.isDirectory ? "" : formatBytes(file.sizeBytes),
+          safeText(file.path) + (file.isDirectory ? "/" : ""),
+        ]),
+      ),
+    );
+  }
+  io.stdout.write(`${lines.join("\n")}\n`);
+}
+
+function warnings({ gpt }: DiskImage): string[] {
+  const found: string[] = [];
+  if (gpt.primary !== "valid") found.push(`the table at the start is damaged: ${gpt.primary.message}`);
+  if (gpt.backup !== "valid") found.push(`the backup table is damaged: ${gpt.backup.message}`);
+  if (!gpt.hasProtectiveMbr) found.push("there is no protective MBR");
+  return found;
+}
+
+function row({ number, offsetBytes, sizeBytes, typeName, type, label, uuid, attributeNames }: DiskPartition): string[] {
+  const name = typeName ?? type;
+  return [
+    `${number}`,
+    formatBytes(offsetBytes),
+    formatBytes(sizeBytes),
+    name,
+    safeText(label),
+    uuid,
+    attributeNames.join(","),
+  ];
+}
+
+/** Draws the disk to scale, every partition at least wide enough for its number. */
+function drawMap(partitions: readonly DiskPartition[], sizeBytes: number): string {
+  const cells = partitions
+    .toSorted((a, b) => a.offsetBytes - b.offsetBytes)
+    .map((partition) => {
+      const width = Math.max(
+        1 + `${partition.number}`.length,
+        Math.round((partition.sizeBytes / sizeBytes) * MAP_WIDTH),
+      );
+      return `${partition.number} ${safeText(partition.label)}`.slice(0, width).padEnd(width, " ");
+    });
+  const end = partitions.reduce((most, { offsetBytes, sizeBytes: size }) => Math.max(most, offsetBytes + size), 0);
+  const rest = Math.round(((sizeBytes - end) / sizeBytes) * MAP_WIDTH);
+  const free = rest > 2 ? `${"·".repeat(rest)}│` : "";
+  return `│${cells.map((cell) => `${cell}│`).join("")}${free}`;
+}
+
+/** Lists what is FAT; whatever else fills a partition is none of this command's business. */
+async function findFiles(disk: DiskImage): Promise<FoundFiles[]> {
+  const found: FoundFiles[] = [];
+  for (const partition of disk.partitions) {
+    const volume = await tryOpenFat(disk, partition);
+    if (volume === undefined) continue;
+    const files = [];
+    for await (const { path, entry } of volume.walk()) {
+      files.push({ path, sizeBytes: entry.sizeBytes, isDirectory: entry.isDirectory });
+    }
+    const system = `FAT${volume.boot.geometry.type}`;
+    found.push({ partition, system, label: await volume.label(), files });
+  }
+  return found;
+}
+
+async function tryOpenFat(disk: DiskImage, partition: DiskPartition): Promise<FatVolume | undefined> {
+  try {
+    return await openFat(disk.open(partition.number));
+  } catch (error) {
+    if (error instanceof DiskImageError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,65 @@
+// Errors and limits
+
+// Where bytes come from and go to
+export {
+  type BlockSource,
+  type DisposableBlockSource,
+  fileSource,
+  memorySource,
+  windowSource,
+} from "./block-source.ts";
+export { DiskImageError, type DiskImageErrorCode, type DiskImageErrorDetails } from "./errors.ts";
+export { extractTo } from "./extract.ts";
+export { decodeFatBootSector, type FatBootSector } from "./fat/boot-sector.ts";
+export type { FatEntry } from "./fat/directory.ts";
+export type { FatGeometry, FatType } from "./fat/geometry.ts";
+export { type FatPlan, type PlannedDirectory, type PlannedFile, planFat } from "./fat/plan.ts";
+export {
+  DEFAULT_MAX_FAT_DEPTH,
+  DEFAULT_MAX_FAT_ENTRIES,
+  DEFAULT_MAX_FAT_FILE_BYTES,
+  FatVolume,
+  type FatWalkEntry,
+  openFat,
+} from "./fat/read.ts";
+export { writeFat } from "./fat/write.ts";
+export { PARTITION_TYPES } from "./format/partition-types.ts";
+export { DEFAULT_MAX_GPT_ENTRIES, DEFAULT_MAX_GPT_ENTRY_SIZE, type FoundGpt, readGpt } from "./gpt/read.ts";
+// Partition tables
+export {
+  attributeBits,
+  attributeNames,
+  DEFAULT_ENTRY_COUNT,
+  type EncodedGpt,
+  encodeGpt,
+  type GptPartition,
+  type GptTable,
+  type PartitionAttribute,
+  type SectorSize,
+} from "./gpt/table.ts";
+export {
+  decodeGuid,
+  deterministicUuid,
+  encodeGuid,
+  isGuid,
+  type PartitionTypeName,
+  partitionTypeGuid,
+  partitionTypeName,
+  uuidsOfRootHash,
+} from "./guid.ts";
+export { DiskImage, type DiskPartition, openDiskImage } from "./open.ts";
+// FAT
+export type { Content, FatOptions } from "./options.ts";
+// Whole disks
+export {
+  type DiskOptions,
+  type DiskProgress,
+  PARTITION_ALIGNMENT,
+  PARTITION_GRAIN,
+  type PartitionContent,
+  type PartitionOptions,
+  type PartitionSink,
+} from "./options.ts";
+export { type DiskPlan, type PlannedPartition, planDisk } from "./plan.ts";
+export type { ByteSink } from "./sink.ts";
+export { writeDiskImage } from "./write.ts";

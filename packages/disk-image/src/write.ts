@@ -1,0 +1,62 @@
+import { withContent } from "./content.ts";
+import { writeFat } from "./fat/write.ts";
+import { encodeGpt } from "./gpt/table.ts";
+import { type DiskOptions, diskOptions, parseOptions } from "./options.ts";
+import { type DiskPlan, type Filling, prepareDisk } from "./plan.ts";
+import { type ByteSink, copyTo, windowSink, writeSparseFile } from "./sink.ts";
+
+/**
+ * Writes a disk image: partition table, backup, and what fills the partitions. The same options give the same bytes.
+ * Zeros become holes. The image is written beside its place and moved there when it is complete and on disk.
+ *
+ * @param path - Image to write; a file that is there is replaced only on success.
+ * @param options - See {@link DiskOptions}.
+ * @returns Where everything lies.
+ * @throws {DiskImageError} What {@link planDisk} throws, before anything is written; `DISK_FULL` and `DISK_IO` from
+ *   writing, after which nothing is left. An abort throws the signal's reason and leaves nothing.
+ * @see UEFI Specification 2.10, section 5; UAPI.2 Discoverable Partitions Specification
+ * @example
+ * await writeDiskImage("os.raw", {
+ *   seed: "particle 1.0",
+ *   partitions: [
+ *     { label: "esp", type: "esp", sizeBytes: 64 * 1024 * 1024, content: { fat: { volumeId: 1, time, files } } },
+ *     { label: "usr", type: "usr-x86-64", attributes: ["read-only"], content: { file: "usr.erofs" } },
+ *   ],
+ * });
+ */
+export async function writeDiskImage(path: string, options: DiskOptions): Promise<DiskPlan> {
+  const checked = parseOptions(diskOptions, options);
+  const { signal, onProgress } = checked;
+  signal?.throwIfAborted();
+  const { plan, table, fillings } = await prepareDisk(checked);
+  const totalBytes = fillings.reduce((sum, { contentBytes }) => sum + contentBytes, 0);
+  let doneBytes = 0;
+  await writeSparseFile(path, plan.sizeBytes, async (sink) => {
+    const { primary, backup } = encodeGpt(table);
+    await sink.write(0, primary);
+    for (const filling of fillings) {
+      signal?.throwIfAborted();
+      await fill(sink, filling, signal, (count) => {
+        doneBytes += count;
+        onProgress?.({ partition: filling.partition.label, doneBytes, totalBytes });
+      });
+    }
+    await sink.write(plan.sizeBytes - backup.byteLength, backup);
+    signal?.throwIfAborted();
+  });
+  return plan;
+}
+
+async function fill(
+  disk: ByteSink,
+  { partition, content, fat }: Filling,
+  signal: AbortSignal | undefined,
+  onBytes: (count: number) => void,
+): Promise<void> {
+  if (content === undefined) return;
+  const { offsetBytes, sizeBytes, label } = partition;
+  const sink = windowSink(disk, offsetBytes, sizeBytes, `partition ${partition.number} (${label})`);
+  if (fat !== undefined) await writeFat(fat, sink, { signal, onBytes });
+  else if ("write" in content) await content.write({ sizeBytes, signal, write: sink.write });
+  else if (!("fat" in content)) await withContent(content, (source) => copyTo(sink, source, 0, { signal, onBytes }));
+}

@@ -1,0 +1,106 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { main } from "../src/cli.ts";
+import { capture, noise, scratch } from "./support.ts";
+
+const DESCRIPTION = {
+  seed: "test",
+  partitions: [
+    {
+      label: "esp",
+      type: "esp",
+      size: "34M",
+      fat: { volumeId: 1, label: "ESP", time: "2026-01-01T00:00:00Z", files: { "EFI/BOOT/BOOTX64.EFI": "os.efi" } },
+    },
+    { label: "usr", type: "usr-x86-64", file: "usr.erofs", attributes: ["read-only"] },
+    { label: "swap", type: "swap", size: 1048576 },
+  ],
+};
+
+async function workspace(description: unknown = DESCRIPTION): Promise<string> {
+  const folder = await scratch();
+  await writeFile(join(folder, "os.json"), JSON.stringify(description));
+  await writeFile(join(folder, "os.efi"), noise(50_000));
+  await writeFile(join(folder, "usr.erofs"), noise(20_480, 2));
+  return folder;
+}
+
+async function create(): Promise<string> {
+  const folder = await workspace();
+  expect(await main(["create", "os.json", "os.raw"], capture(folder).io)).toBe(0);
+  return folder;
+}
+
+describe("disk-image", () => {
+  test("creates a disk and shows it", async () => {
+    const folder = await create();
+    const { io, out } = capture(folder);
+    expect(await main(["inspect", "os.raw", "--files"], io)).toBe(0);
+    expect(out()).toMatchSnapshot();
+  });
+
+  test("shows a plan without writing", async () => {
+    const folder = await workspace();
+    const { io, out } = capture(folder);
+    expect(await main(["create", "os.json", "os.raw", "--plan", "--json"], io)).toBe(0);
+    expect(JSON.parse(out())).toMatchObject({ kind: "disk-plan", version: 1, isWritten: false });
+    expect(await readdir(folder)).not.toContain("os.raw");
+  });
+
+  test("extracts a partition and a file", async () => {
+    const folder = await create();
+    expect(await main(["extract", "os.raw", "usr", "usr.out"], capture(folder).io)).toBe(0);
+    expect((await readFile(join(folder, "usr.out"))).equals(noise(20_480, 2))).toBe(true);
+    const { io, out } = capture(folder);
+    const argv = ["extract", "os.raw", "1", "efi.out", "--path", "efi/boot/bootx64.efi", "--json"];
+    expect(await main(argv, io)).toBe(0);
+    expect(JSON.parse(out())).toMatchObject({ kind: "extracted", sizeBytes: 50_000 });
+    expect((await readFile(join(folder, "efi.out"))).equals(noise(50_000))).toBe(true);
+  });
+
+  test("prints JSON of a disk", async () => {
+    const { io, out } = capture(await create());
+    expect(await main(["inspect", "os.raw", "--json", "--files"], io)).toBe(0);
+    expect(JSON.parse(out())).toMatchObject({
+      kind: "disk",
+      version: 1,
+      primary: "valid",
+      backup: "valid",
+      partitions: [{ label: "esp" }, { label: "usr", attributeNames: ["read-only"] }, { label: "swap" }],
+      fileSystems: [{ partition: 1, system: "FAT32", label: "ESP" }],
+    });
+  });
+
+  test("warns of a damaged table and still shows the disk", async () => {
+    const folder = await create();
+    const bytes = await readFile(join(folder, "os.raw"));
+    bytes[512 + 60] = 1;
+    await writeFile(join(folder, "os.raw"), bytes);
+    const { io, out } = capture(folder);
+    expect(await main(["inspect", "os.raw"], io)).toBe(0);
+    expect(out()).toContain("warning: the table at the start is damaged");
+    expect(out()).toContain("usr-x86-64");
+  });
+
+  test.each<[string, unknown, string]>([
+    ["an unknown key", { ...DESCRIPTION, colour: "red" }, "DISK_BAD_OPTIONS"],
+    ["a bad size", { seed: "s", partitions: [{ label: "a", type: "var", size: "12 parsecs" }] }, "DISK_BAD_OPTIONS"],
+    ["two contents", { seed: "s", partitions: [{ ...DESCRIPTION.partitions[0], file: "x" }] }, "DISK_BAD_OPTIONS"],
+    ["a missing file", { seed: "s", partitions: [{ label: "a", type: "var", file: "nope" }] }, "DISK_NOT_FOUND"],
+  ])("refuses a description with %s and writes nothing", async (_, description, code) => {
+    const folder = await workspace(description);
+    const { io, err } = capture(folder);
+    expect(await main(["create", "os.json", "os.raw"], io)).toBe(1);
+    expect(err()).toContain(code);
+    expect(await readdir(folder)).not.toContain("os.raw");
+  });
+
+  test("refuses text that is no JSON", async () => {
+    const folder = await workspace();
+    await writeFile(join(folder, "os.json"), "{ nope");
+    const { io, err } = capture(folder);
+    expect(await main(["create", "os.json", "os.raw"], io)).toBe(1);
+    expect(err()).toContain("DISK_BAD_OPTIONS");
+  });
+});
