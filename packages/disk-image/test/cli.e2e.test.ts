@@ -48,4 +48,15 @@ describe("the built command", () => {
     expect(await exit).toEqual([130, null]);
     expect((await readdir(folder)).sort()).toEqual(["data", "os.json"]);
   });
+
+  test("told to write more than it may, leaves a typed error and nothing else", async () => {
+    const folder = await scratch();
+    const partitions = [{ label: "x", type: "var", size: "16M" }];
+    await writeFile(join(folder, "os.json"), JSON.stringify({ seed: "s", partitions }));
+    const limited = ["-c", 'ulimit -f 64; exec "$@"', "limited", process.execPath, BIN, "create", "os.json", "os.raw"];
+    const { status, stderr } = spawnSync("bash", limited, { cwd: folder, encoding: "utf8" });
+    expect(status).toBe(1);
+    expect(stderr).toContain("DISK_FULL");
+    expect(await readdir(folder)).toEqual(["os.json"]);
+  });
 });

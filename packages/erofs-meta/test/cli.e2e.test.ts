@@ -68,4 +68,24 @@ describe("the built command", () => {
     expect(await exit).toEqual([130, null]);
     expect(await readdir(folder)).toEqual(["data"]);
   });
+
+  test("told to write more than it may, leaves a typed error and nothing else", async () => {
+    const folder = await scratch();
+    await sparseFile(join(folder, "data"), 16 * 1024 * 1024);
+    const limited = [
+      "-c",
+      'ulimit -f 64; exec "$@"',
+      "limited",
+      process.execPath,
+      BIN,
+      "verity",
+      "build",
+      "data",
+      "tree",
+    ];
+    const { status, stderr } = spawnSync("bash", limited, { cwd: folder, encoding: "utf8" });
+    expect(status).toBe(1);
+    expect(stderr).toContain("EROFS_DISK_FULL");
+    expect(await readdir(folder)).toEqual(["data"]);
+  });
 });

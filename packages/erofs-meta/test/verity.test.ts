@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -94,19 +95,26 @@ describe("buildVerityTree", () => {
     expect(built.treeSizeBytes).toBe(blockSize + levels.byteLength);
   });
 
-  test.each([1, 2, 3])("gives the same tree with %i workers, from a source without readInto too", async (workers) => {
-    const data = noise(5 * 1024 * 1024);
-    const source: BlockSource = {
-      sizeBytes: data.byteLength,
-      read: async (offset, length) => data.subarray(offset, offset + length),
-      close: async () => {},
-    };
-    const alone = memorySink();
-    const together = memorySink();
-    await buildVerityTree(memorySource(data), { output: alone, salt: SALT, uuid: UUID, workers: 0 });
-    await buildVerityTree(source, { output: together, salt: SALT, uuid: UUID, workers });
-    expect(together.bytes().equals(alone.bytes())).toBe(true);
-  });
+  test.each([1, 2, 3])(
+    "gives the same tree with %i workers, from a slow source without readInto too",
+    async (workers) => {
+      const data = noise(16 * 1024 * 1024);
+      // Slow enough for the workers to have started before the last pieces.
+      const source: BlockSource = {
+        sizeBytes: data.byteLength,
+        async read(offset, length) {
+          await sleep(40);
+          return data.subarray(offset, offset + length);
+        },
+        close: async () => {},
+      };
+      const alone = memorySink();
+      const together = memorySink();
+      await buildVerityTree(memorySource(data), { output: alone, salt: SALT, uuid: UUID, workers: 0 });
+      await buildVerityTree(source, { output: together, salt: SALT, uuid: UUID, workers });
+      expect(together.bytes().equals(alone.bytes())).toBe(true);
+    },
+  );
 
   test.each([0, 2])("an abort with %i workers throws the reason and leaves no file", async (workers) => {
     const folder = await scratch();

@@ -43,7 +43,7 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
     .addOption(
       new Option("--algorithm <name>", "hash function").choices(Object.keys(VERITY_DIGEST_SIZES)).default("sha256"),
     )
-    .option("--workers <count>", "threads; 0 uses none besides the program's own", parseCount)
+    .option("--workers <count>", "threads besides the program's own", parseCount)
     .option("--json", "print one JSON document")
     .action((data: string, tree: string, options: BuildOptions) => build(io, data, tree, options));
   verity
@@ -52,7 +52,7 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
     .argument("<data>")
     .argument("<tree>")
     .argument("<root-hash>", "trusted root hash", parseHex)
-    .option("--workers <count>", "threads; 0 uses none besides the program's own", parseCount)
+    .option("--workers <count>", "threads besides the program's own", parseCount)
     .option("--json", "print one JSON document")
     .action((data: string, tree: string, root: Uint8Array, options: VerifyOptions) =>
       verify(io, data, tree, root, options),

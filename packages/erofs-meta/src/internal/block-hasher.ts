@@ -4,13 +4,15 @@ import { Worker } from "node:worker_threads";
 import type { BlockSource } from "../block-source.ts";
 import { type HashJob, hashBlocks } from "./hash-blocks.js";
 
-/** Data read and hashed at a time. */
+/** Data read and hashed at a time: the calling thread is busy for some three milliseconds with it. */
 const CHUNK_SIZE = 2 * 1024 * 1024;
 /** Below this, starting threads takes longer than hashing. */
 const MIN_SIZE_FOR_WORKERS = 32 * 1024 * 1024;
-const MAX_DEFAULT_WORKERS = 8;
-/** Chunks a worker has waiting besides the one in hand. */
+const MAX_DEFAULT_WORKERS = 7;
+/** Chunks a worker has at a time, so that it never waits for the calling thread, which hashes too. */
 const QUEUE_PER_WORKER = 2;
+/** Digests that may wait for earlier ones, in chunks. */
+const MAX_AHEAD = 64;
 
 /** Digests of consecutive data blocks. */
 export interface DigestBatch {
@@ -21,22 +23,23 @@ export interface DigestBatch {
   readonly digests: Uint8Array;
 }
 
-interface ReadChunk {
+interface Chunk {
   readonly first: number;
   readonly count: number;
   readonly buffer: Uint8Array<ArrayBuffer>;
 }
 
-interface Hasher {
-  /** Uses `buffer` up; its memory may serve another `buffer()` afterwards. */
-  hash(buffer: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
-  buffer(size: number): Uint8Array<ArrayBuffer>;
-  close(): Promise<void>;
+/** A place in the order of results. */
+interface Slot {
+  readonly first: number;
+  readonly count: number;
+  digests: Uint8Array | undefined;
+  readonly done: Promise<void>;
 }
 
 /**
- * Streams the digests of `dataBlocks` blocks of `source` in order. Reading runs ahead of hashing; worker threads end
- * with the iteration, whichever way it ends.
+ * Streams the digests of `dataBlocks` blocks of `source` in order. Reading runs ahead of hashing; the calling thread
+ * hashes what workers have no time for. Worker threads end with the iteration, whichever way it ends.
  */
 export async function* digestsOf(
   source: BlockSource,
@@ -45,46 +48,65 @@ export async function* digestsOf(
   options: { readonly workers?: number | undefined; readonly signal?: AbortSignal | undefined },
 ): AsyncGenerator<DigestBatch> {
   const { signal } = options;
+  signal?.throwIfAborted();
   const saltSize = job.salt.byteLength;
   const batchBlocks = Math.max(1, Math.floor(CHUNK_SIZE / job.blockSize));
+  const pool = bufferPool();
   const workers = options.workers ?? defaultWorkers(dataBlocks * job.blockSize);
-  const hasher = workers === 0 ? inlineHasher(job) : workerHasher(job, workers);
-  const depth = Math.max(1, workers * QUEUE_PER_WORKER);
+  const threads = Array.from({ length: workers }, () => startThread(job, pool.give));
 
-  const read = async (first: number): Promise<ReadChunk> => {
+  const read = async (first: number): Promise<Chunk> => {
     const count = Math.min(batchBlocks, dataBlocks - first);
-    const buffer = hasher.buffer(saltSize + count * job.blockSize);
+    const buffer = pool.take(saltSize + count * job.blockSize);
     const target = buffer.subarray(saltSize);
     if (source.readInto !== undefined) await source.readInto(target, first * job.blockSize);
     else target.set(await source.read(first * job.blockSize, target.byteLength));
     return { first, count, buffer };
   };
+  const hash = async ({ first, count, buffer }: Chunk): Promise<Slot> => {
+    const thread = leastBusy(threads);
+    if (thread !== undefined) return slotOf(first, count, thread.hash(buffer));
+    // Lets timers, signals and workers be heard between chunks.
+    await setImmediate();
+    const digests = hashBlocks(job, buffer);
+    pool.give(buffer.buffer);
+    return { first, count, digests, done: Promise.resolve() };
+  };
 
-  const inFlight: Promise<DigestBatch>[] = [];
-  let reading: Promise<ReadChunk> | undefined;
+  const slots: Slot[] = [];
+  let reading: Promise<Chunk> | undefined = quiet(read(0));
   try {
-    signal?.throwIfAborted();
-    reading = read(0);
-    while (reading !== undefined || inFlight.length > 0) {
+    while (reading !== undefined || slots.length > 0) {
       if (reading !== undefined) {
-        const { first, count, buffer }: ReadChunk = await reading;
-        signal?.throwIfAborted();
-        reading = first + count < dataBlocks ? quiet(read(first + count)) : undefined;
-        inFlight.push(quiet(hasher.hash(buffer).then((digests) => ({ first, count, digests }))));
-        if (inFlight.length < depth && reading !== undefined) continue;
+        const chunk: Chunk = await reading;
+        const next = chunk.first + chunk.count;
+        reading = next < dataBlocks ? quiet(read(next)) : undefined;
+        slots.push(await hash(chunk));
       }
-      const batch = await inFlight.shift();
+      if (reading === undefined || slots.length > MAX_AHEAD) await slots[0]?.done;
       signal?.throwIfAborted();
-      if (batch !== undefined) yield batch;
+      while (slots[0]?.digests !== undefined) {
+        const { first, count, digests } = slots[0];
+        slots.shift();
+        yield { first, count, digests };
+      }
     }
   } finally {
-    await hasher.close();
+    await Promise.all(threads.map((thread) => thread.end()));
     await reading?.catch(() => undefined);
   }
 }
 
 function defaultWorkers(sizeBytes: number): number {
-  return sizeBytes < MIN_SIZE_FOR_WORKERS ? 0 : Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
+  return sizeBytes < MIN_SIZE_FOR_WORKERS ? 0 : Math.min(availableParallelism() - 1, MAX_DEFAULT_WORKERS);
+}
+
+function slotOf(first: number, count: number, digests: Promise<Uint8Array>): Slot {
+  const done = digests.then((found) => {
+    slot.digests = found;
+  });
+  const slot: Slot = { first, count, digests: undefined, done: quiet(done) };
+  return slot;
 }
 
 /** Keeps a failure that is awaited later from being reported as unhandled now. */
@@ -107,51 +129,35 @@ function bufferPool(): { take(size: number): Uint8Array<ArrayBuffer>; give(buffe
   };
 }
 
-function inlineHasher(job: HashJob): Hasher {
-  const pool = bufferPool();
-  return {
-    buffer: pool.take,
-    async hash(buffer) {
-      // Lets timers and signals run between chunks.
-      await setImmediate();
-      const digests = hashBlocks(job, buffer);
-      pool.give(buffer.buffer);
-      return digests;
-    },
-    async close() {},
-  };
-}
-
-function workerHasher(job: HashJob, count: number): Hasher {
-  const pool = bufferPool();
-  const threads = Array.from({ length: count }, () => startThread(job, pool.give));
-  return {
-    buffer: pool.take,
-    async hash(buffer) {
-      const idle = threads.reduce((best, thread) => (thread.waiting() < best.waiting() ? thread : best));
-      return idle.hash(buffer);
-    },
-    async close() {
-      await Promise.all(threads.map((thread) => thread.end()));
-    },
-  };
-}
-
 interface HashThread {
+  /** chunks it has; endless until it has started */
   waiting(): number;
   hash(buffer: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
   end(): Promise<unknown>;
+}
+
+/** The worker with the shortest queue that has room in it. */
+function leastBusy(threads: readonly HashThread[]): HashThread | undefined {
+  let best: HashThread | undefined;
+  for (const thread of threads) {
+    if (thread.waiting() < (best?.waiting() ?? QUEUE_PER_WORKER)) best = thread;
+  }
+  return best;
 }
 
 function startThread(job: HashJob, give: (buffer: ArrayBuffer) => void): HashThread {
   // Found beside this module both in the sources and in the built package, where it is an entry of its own.
   const worker = new Worker(new URL("./hash-worker.js", import.meta.url), { workerData: job, execArgv: [] });
   const waiting: { resolve(digests: Uint8Array): void; reject(error: unknown): void }[] = [];
+  let isOnline = false;
   let failure: unknown;
   const fail = (error: unknown): void => {
     failure ??= error;
     for (const one of waiting.splice(0)) one.reject(failure);
   };
+  worker.on("online", () => {
+    isOnline = true;
+  });
   worker.on("message", ({ digests, buffer }: { digests: Uint8Array; buffer: Uint8Array<ArrayBuffer> }) => {
     give(buffer.buffer);
     waiting.shift()?.resolve(digests);
@@ -159,7 +165,7 @@ function startThread(job: HashJob, give: (buffer: ArrayBuffer) => void): HashThr
   worker.on("error", fail);
   worker.on("exit", (code) => fail(new Error(`bug: a hash worker ended early with code ${code}`)));
   return {
-    waiting: () => waiting.length,
+    waiting: () => (isOnline ? waiting.length : Number.POSITIVE_INFINITY),
     hash(buffer) {
       return new Promise((resolve, reject) => {
         if (failure !== undefined) return reject(failure);

@@ -28,7 +28,7 @@ export interface BuildVerityOptions {
   readonly hashBlockSize?: number | undefined;
   /** hash function, `sha256` */
   readonly algorithm?: VerityAlgorithm | undefined;
-  /** worker threads; 0 hashes in the calling thread; one per core for large data unless given */
+  /** worker threads besides the calling one, which hashes too; one less than cores for large data unless given */
   readonly workers?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** called after each couple of MiB */

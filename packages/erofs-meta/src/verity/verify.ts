@@ -12,7 +12,7 @@ import { decodeVeritySuperblock, type VeritySuperblock } from "./superblock.ts";
 export interface VerifyVerityOptions {
   /** root hash that is trusted */
   readonly rootHash: Uint8Array;
-  /** worker threads; 0 hashes in the calling thread; one per core for large data unless given */
+  /** worker threads besides the calling one, which hashes too; one less than cores for large data unless given */
   readonly workers?: number | undefined;
   /** most places each list of the report holds, {@link DEFAULT_MAX_DAMAGE} */
   readonly maxDamage?: number | undefined;
