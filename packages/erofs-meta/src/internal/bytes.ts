@@ -31,13 +31,9 @@ export function formatUuid(bytes: Uint8Array): string {
 }
 
 export function parseUuid(text: string): Uint8Array {
-  return fromHex(text.replaceAll("-", ""));
+  return new Uint8Array(Buffer.from(text.replaceAll("-", ""), "hex"));
 }
 
 export function toHex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
-}
-
-export function fromHex(text: string): Uint8Array {
-  return new Uint8Array(Buffer.from(text, "hex"));
 }
