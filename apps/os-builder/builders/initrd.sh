@@ -72,4 +72,4 @@ cd "$initrd"
 find . -exec touch --no-dereference --date="@$epoch" {} +
 mkdir "$out"
 find . -mindepth 1 -print0 | LC_ALL=C sort -z |
-  cpio --null --create --format=newc --owner=0:0 --reproducible --quiet | zstd --quiet -19 -T1 > "$out/initrd"
+  cpio --null --create --format=newc --owner=0:0 --reproducible --quiet | zstd --quiet -15 -T2 > "$out/initrd"

@@ -31,6 +31,7 @@ for unit in $mask; do units mask "$unit"; done
   echo 'disable *'
 } > "$target/usr/lib/systemd/system-preset/00-leveret.preset"
 
+while read -r line; do sed -i "/^${line%%=*}=/d" "$target/usr/lib/os-release"; done <<< "$release"
 printf '%s' "$release" >> "$target/usr/lib/os-release"
 mkdir -p "$target/usr/lib/repart.d"
 printf '%s' "$lines" > "$target/usr/lib/repart.d/50-root.conf"

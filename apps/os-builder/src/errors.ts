@@ -15,6 +15,7 @@ export type OsBuilderErrorCode =
   | "OS_DISK_FULL"
   | "OS_BOOT_REFUSED"
   | "OS_BOOT_FAILED"
+  | "OS_BOOT_UNVERIFIED"
   | "OS_MISSING_TOOLS";
 
 /** Facts beside the message of an {@link OsBuilderError}. */
@@ -24,6 +25,7 @@ export interface OsBuilderErrorDetails {
   /** the file or directory it is about */
   readonly path?: string | undefined;
   /** every problem of a description, each with its path in it */
+  readonly layer?: string | undefined;
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
   /** the original error */
   readonly cause?: unknown;

@@ -61,9 +61,10 @@ export function initrdModules(config: OsConfig): string[] {
   return [...new Set([...CORE_MODULES, ...config.initrd.modules])].sort();
 }
 
-/** Lines that the image's os-release gets besides Debian's. */
+/** Lines of os-release in which the image says what it is; systemd-boot sorts versions by them and shows the name. */
 export function releaseLines(config: OsConfig): string {
-  return `IMAGE_ID="${config.id}"\nIMAGE_VERSION="${config.version}"\n`;
+  const name = config.name === undefined ? "" : `PRETTY_NAME="${config.name} ${config.version}"\n`;
+  return `${name}IMAGE_ID="${config.id}"\nIMAGE_VERSION="${config.version}"\n`;
 }
 
 /** The definition from which systemd-repart makes the root file system at the first boot. */
@@ -82,16 +83,14 @@ export function rootDefinition(config: OsConfig): string {
 }
 
 /**
- * A UUID that depends on nothing but its name and the image: version 8 of RFC 9562, from SHA-256.
+ * Bytes that depend on nothing but their name and the image.
  *
  * @param seed - What the image is: id and version.
- * @param name - What the UUID is for.
+ * @param name - What the bytes are for.
+ * @param length - At most 32.
  */
-export function seededUuid(seed: string, name: string): string {
-  const bytes = createHash("sha256").update(`leveret\0${seed}\0${name}`).digest().subarray(0, 16);
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+export function seededBytes(seed: string, name: string, length: number): Uint8Array {
+  return new Uint8Array(createHash("sha256").update(`leveret\0${seed}\0${name}`).digest().subarray(0, length));
 }
 
 /** Seed of everything that has to be unique to an image, and the same in every build of it. */

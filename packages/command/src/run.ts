@@ -1,4 +1,4 @@
-import { type Command, CommanderError } from "commander";
+import type { Command, CommanderError } from "commander";
 import type { CommandIo } from "./io.ts";
 import { style } from "./text.ts";
 
@@ -33,7 +33,7 @@ export async function runCommand(program: Command, argv: readonly string[], io: 
     await program.parseAsync(argv, { from: "user" });
     return 0;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (isCommanderError(error)) return error.exitCode === 0 ? 0 : 2;
     if (io.signal.aborted) {
       io.stderr.write("interrupted; nothing half-written was left\n");
       return 130;
@@ -68,6 +68,11 @@ function reportError(error: unknown, io: CommandIo, json: boolean): number {
     if (error.hint !== undefined) io.stderr.write(`  ${error.hint.replaceAll("\n", "\n  ")}\n`);
   }
   return error instanceof UsageError ? 2 : 1;
+}
+
+// By code and not by class: each package that is installed may bring its own copy of commander.
+function isCommanderError(error: unknown): error is CommanderError {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("commander.");
 }
 
 interface CodedError extends Error {

@@ -1,3 +1,4 @@
+import { deterministicUuid } from "@leveret/disk-image";
 import {
   bind,
   concatText,
@@ -24,7 +25,6 @@ import {
   releaseLines,
   rootDefinition,
   SETS,
-  seededUuid,
 } from "../plan.ts";
 
 const SYSTEM = "x86_64-linux";
@@ -104,7 +104,7 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
             release: releaseLines(config),
             lines: rootDefinition(config),
             compression: EROFS_COMPRESSION,
-            uuid: seededUuid(imageSeed(config), "usr"),
+            uuid: deterministicUuid(imageSeed(config), "usr"),
             epoch,
           }),
         ),
@@ -122,17 +122,13 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
       outputs: {
         packages: {
           [SYSTEM]: {
-            ...Object.fromEntries(PARTS.map((part) => [part, ref(part)])),
+            ...Object.fromEntries(["system", ...PARTS].map((part) => [part, ref(part)])),
             // One thing to build and to keep: links to all the others.
             artefacts: derivation({
               name: `${imageName(config)}-artefacts`,
               system: SYSTEM,
               builder: ref("busybox"),
-              args: [
-                "sh",
-                "-euc",
-                '"$busybox" mkdir "$out"; for part in $parts; do "$busybox" ln -s "${part#*=}" "$out/${part%%=*}"; done',
-              ],
+              args: ["sh", "-euf", builder("artefacts.sh")],
               env: { busybox: ref("busybox"), parts: concatText(PARTS.flatMap((part) => [` ${part}=`, ref(part)])) },
             }),
           },

@@ -1,0 +1,80 @@
+import { type CommandIo, runCommand } from "@leveret/command";
+import { Command } from "commander";
+
+export { processIo } from "@leveret/command";
+
+const HELP = `
+Examples:
+  leveret-os init                  a description, keys and a .gitignore in this directory
+  leveret-os lock                  pin every package by version and hash
+  leveret-os image                 build, sign and assemble the disk image
+  leveret-os boot                  boot it under Secure Boot and show what it verified
+  leveret-os inspect images/*.raw  draw its partitions and its trust chain
+
+Environment:
+  LEVERET_DEBIAN_MIRROR, LEVERET_DEBIAN_SECURITY_MIRROR, LEVERET_NIX, LEVERET_NIX_STORE, LEVERET_QEMU, LEVERET_OVMF`;
+
+/**
+ * Runs the `leveret-os` command.
+ *
+ * @param argv - Arguments after the program's name.
+ * @param io - Streams, environment, working directory and abort signal.
+ * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ */
+export function main(argv: readonly string[], io: CommandIo): Promise<number> {
+  const program = new Command("leveret-os")
+    .description("Signed, immutable operating systems from a typed description")
+    .addHelpText("after", HELP);
+  const project = "directory with os.config.ts, or that file";
+
+  program
+    .command("init")
+    .description("write what is missing: a description, signing keys, a .gitignore")
+    .argument("[directory]", "where", ".")
+    .option("--id <id>", "what the system is called")
+    .option("--json", "print one JSON document")
+    .action(async (directory, flags) => (await import("./commands/init.ts")).init(directory, flags, io));
+  program
+    .command("lock")
+    .description("resolve the packages and write os.lock.json")
+    .argument("[project]", project, ".")
+    .option("--json", "print one JSON document")
+    .action(async (path, flags) => (await import("./commands/lock.ts")).lock(path, flags, io));
+  program
+    .command("build")
+    .description("build the unsigned artefacts with Nix")
+    .argument("[project]", project, ".")
+    .option("--json", "print one JSON document")
+    .action(async (path, flags) => (await import("./commands/build.ts")).build(path, flags, io));
+  program
+    .command("image")
+    .description("build, sign and assemble the disk image")
+    .argument("[project]", project, ".")
+    .option("-o, --output <directory>", "where the image goes (default: images beside the description)")
+    .option("--json", "print one JSON document")
+    .action(async (path, flags) => (await import("./commands/image.ts")).image(path, flags, io));
+  program
+    .command("boot")
+    .description("boot the image under Secure Boot with a TPM, show what it verified inside, and power it off")
+    .argument("[project]", project, ".")
+    .option("-o, --output <directory>", "where the image is (default: images beside the description)")
+    .option("--serial", "show the serial console as it goes (on stderr)")
+    .option("--timeout <seconds>", "how long the boot may take", "300")
+    .option("--json", "print one JSON document")
+    .action(async (path, flags) => (await import("./commands/boot.ts")).boot(path, flags, io));
+  program
+    .command("inspect")
+    .description("draw the partition map and the trust chain of a disk image")
+    .argument("<image>", "a raw disk image")
+    .option("--keys <directory>", "check the signatures against these keys' certificates")
+    .option("--svg", "print a drawing")
+    .option("--json", "print one JSON document")
+    .action(async (path, flags) => (await import("./commands/inspect.ts")).inspect(path, flags, io));
+  program
+    .command("doctor")
+    .description("say what is there, what is missing, and the command that fixes it")
+    .option("--json", "print one JSON document")
+    .action(async (flags) => (await import("./commands/doctor.ts")).doctor(flags, io));
+
+  return runCommand(program, argv, io);
+}

@@ -1,0 +1,22 @@
+import { resolve } from "node:path";
+import { type CommandIo, UsageError, writeJson } from "@leveret/command";
+import { loadKeys } from "@leveret/uki-sign";
+import { inspectImage } from "../inspect/read.ts";
+import { renderSvg } from "../inspect/svg.ts";
+import { renderText } from "../inspect/text.ts";
+
+interface InspectFlags {
+  readonly keys?: string;
+  readonly svg?: true;
+  readonly json?: true;
+}
+
+export async function inspect(path: string, flags: InspectFlags, io: CommandIo): Promise<void> {
+  if (flags.svg && flags.json) throw new UsageError("--svg and --json exclude each other");
+  const keys = flags.keys === undefined ? undefined : await loadKeys(resolve(io.cwd, flags.keys), { roles: [] });
+  const trusted = keys && { db: [keys.certificates.db], verity: [keys.certificates.verity] };
+  const inspection = await inspectImage(resolve(io.cwd, path), trusted);
+  const shown = { ...inspection, path };
+  if (flags.json) return writeJson(io, { kind: "os-inspection", version: 1, ...shown });
+  io.stdout.write(flags.svg ? renderSvg(shown) : renderText(shown, io));
+}
