@@ -24,11 +24,12 @@ export type NixGenErrorCode =
   | "NIX_GEN_NO_MIRROR"
   | "NIX_GEN_BAD_MIRROR"
   | "NIX_GEN_MIRROR_UNREACHABLE"
+  | "NIX_GEN_NOT_ON_MIRROR"
   | "NIX_GEN_BAD_SIGNATURE"
   | "NIX_GEN_NO_APT"
+  | "NIX_GEN_BUSY"
   | "NIX_GEN_UNKNOWN_PACKAGE"
   | "NIX_GEN_UNRESOLVABLE"
-  | "NIX_GEN_BAD_LOCK"
   | "NIX_GEN_BAD_DEB"
   // the nix command
   | "NIX_GEN_NO_NIX"
@@ -48,6 +49,8 @@ export interface NixGenErrorDetails {
   readonly path?: string | undefined;
   /** what a person could do about it */
   readonly hint?: string | undefined;
+  /** what the programs that failed said last, line by line */
+  readonly logTail?: readonly string[] | undefined;
   /** the original error */
   readonly cause?: unknown;
 }
@@ -65,6 +68,8 @@ export class NixGenError extends Error {
   readonly path?: string;
   /** What a person could do about it. */
   readonly hint?: string;
+  /** What the programs that failed said last, line by line. */
+  readonly logTail?: readonly string[];
 
   static {
     this.prototype.name = "NixGenError";
@@ -76,11 +81,12 @@ export class NixGenError extends Error {
    * @param details - Where, what to do, and the original error.
    */
   constructor(code: NixGenErrorCode, message: string, details: NixGenErrorDetails = {}) {
-    const { path, hint, cause } = details;
+    const { path, hint, logTail, cause } = details;
     const where = path === undefined || path === "" ? "" : ` (at ${path})`;
     super(`${message}${where}`, cause === undefined ? undefined : { cause });
     this.code = code;
     if (path !== undefined && path !== "") this.path = path;
     if (hint !== undefined) this.hint = hint;
+    if (logTail !== undefined) this.logTail = logTail;
   }
 }

@@ -75,12 +75,16 @@ export {
   renderFlakeLock,
 } from "./flake/lock.ts";
 
-// hashes and archives
+// hashes, archives, store paths
 
-// Debian as a source of packages
+export { toSri } from "./hash.ts";
+export { encodeNar, type NarTree, narHash, readNarHash } from "./nar.ts";
+export { fixedOutputStorePath } from "./nix/store-path.ts";
+
+// Debian as a source: what to lock, and the lock
+
 export { DEBIAN_KEYRING } from "./debian/apt.ts";
-export { DEFAULT_MAX_DEB_FILE_BYTES, readDebFile } from "./debian/deb.ts";
-export { debianPackage, debianPackages, debianPackageUrl, debStoreName } from "./debian/fetch.ts";
+export type { DebianArchitecture } from "./debian/architecture.ts";
 export {
   type DebianLock,
   type LockedPackage,
@@ -88,17 +92,26 @@ export {
   parseDebianLock,
   renderDebianLock,
 } from "./debian/lock.ts";
-export { type DebianMirror, type FindMirrorOptions, findDebianMirror } from "./debian/mirror.ts";
+export { type DebianMirror, type FindMirrorOptions, findDebianMirror, mirrorDirectories } from "./debian/mirror.ts";
+export { type DebianRequest, debianRequestDigest, type ResolveOptions, resolveDebian } from "./debian/resolve.ts";
+
+// Debian as a source: packages, trees and systems in a flake
+
 export {
-  type DebianRequest,
-  debianRequestDigest,
-  providedStatus,
-  type ResolveOptions,
-  resolveDebian,
-} from "./debian/resolve.ts";
-export { toSri } from "./hash.ts";
-export { encodeNar, type NarTree, narHash, readNarHash } from "./nar.ts";
+  type DebianBuilders,
+  type DebianBuildOptions,
+  type DebianSystemOptions,
+  type DebianTreeOptions,
+  debianBuilders,
+} from "./debian/builders.ts";
+export { DEFAULT_MAX_DEB_FILE_BYTES, readDebFile } from "./debian/deb.ts";
+export { debianDownloads, debianPackage, debianPackageUrl } from "./debian/fetch.ts";
+export { type DebianPackages, debianPackages } from "./debian/packages.ts";
+export { BOOTSTRAP_PACKAGE, type StageOptions, stageDebianBuilders } from "./debian/stage.ts";
+
 // the nix command
+
 export { type BuildFlakeOptions, buildFlake } from "./nix/build.ts";
+export type { ExpectedDownload } from "./nix/build-log.ts";
 export { MIN_NIX_VERSION, type Nix, type OpenNixOptions, openNix } from "./nix/open.ts";
 export type { Progress, ProgressEvent } from "./progress.ts";

@@ -1,22 +1,19 @@
-import { chmod, copyFile, cp, mkdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { cp, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import {
   buildFlake,
   type DebianLock,
   type DebianMirror,
-  debianPackage,
-  debStoreName,
-  flake,
+  debianDownloads,
+  mirrorDirectories,
   type Nix,
   type Progress,
-  readDebFile,
-  renderFlake,
+  stageDebianBuilders,
 } from "@leveret/nix-gen";
 import { BUILDERS_DIRECTORY } from "../builders.ts";
 import type { Project } from "../config/load.ts";
 import { OsBuilderError } from "../errors.ts";
-import { SETS } from "../plan.ts";
 import { FLAKE_LAYOUT, renderOsFlake } from "./flake.ts";
 
 /** What Nix has built: files in the store, unsigned, the same for everybody who builds from this lock. */
@@ -49,56 +46,25 @@ export interface BuildArtefactsOptions {
 export async function buildArtefacts(project: Project, options: BuildArtefactsOptions): Promise<Artefacts> {
   const { nix, lock, mirror, stateDirectory } = options;
   const directory = join(stateDirectory, "flake");
-  const { busybox, builders, tree } = FLAKE_LAYOUT;
+  const { builders, tree } = FLAKE_LAYOUT;
   await rm(directory, { recursive: true, force: true });
-  await mkdir(join(directory, busybox), { recursive: true });
-  await copyFile(await fetchBusybox(options), join(directory, busybox, "busybox"));
-  await chmod(join(directory, busybox, "busybox"), 0o755);
+  await stageDebianBuilders({ nix, lock, mirror, directory, stateDirectory, ...waiting(options) });
   await cp(BUILDERS_DIRECTORY, join(directory, builders), { recursive: true });
   if (project.config.tree !== undefined) await copyTree(project, join(directory, tree));
   const text = renderOsFlake(project.config, lock, mirror, project.config.tree !== undefined);
   await writeFile(join(directory, "flake.nix"), text);
 
-  const sizes = Object.entries(lock.packages).map(([name, { version, sizeBytes }]) => [
-    debStoreName(name, version),
-    sizeBytes,
-  ]);
   const artefacts = await buildFlake(nix, {
     directory,
     attribute: "artefacts",
-    downloadSizes: new Map(sizes as [string, number][]),
+    downloads: debianDownloads(lock),
+    readablePaths: mirrorDirectories(mirror),
     outLink: join(stateDirectory, "artefacts"),
     ...waiting(options),
   });
   const linked = async (name: string): Promise<string> =>
     nix.realPath(await readlink(join(nix.realPath(artefacts), name)));
   return { usr: await linked("usr"), initrd: await linked("initrd"), bootFiles: await linked("boot-files") };
-}
-
-// Nix's sandbox holds no program at all; the first one is unpacked here, from the locked and verified package.
-async function fetchBusybox(options: BuildArtefactsOptions): Promise<string> {
-  const { nix, lock, mirror, stateDirectory } = options;
-  const name = lock.sets[SETS.bootstrap]?.[0] ?? "";
-  const expression = debianPackage(lock, name, mirror);
-  const digest = lock.packages[name]?.sha256 ?? "";
-  const file = join(stateDirectory, `busybox-${digest.slice(0, 16)}`);
-  if ((await stat(file).catch(() => undefined)) !== undefined) return file;
-
-  const directory = join(stateDirectory, "bootstrap");
-  await mkdir(directory, { recursive: true });
-  const text = renderFlake(
-    flake({
-      description: "the first program of every build",
-      outputs: { packages: { "x86_64-linux": { deb: expression } } },
-    }),
-  );
-  await writeFile(join(directory, "flake.nix"), text);
-  const deb = await buildFlake(nix, { directory, attribute: "deb", ...waiting(options) });
-  const bytes = await readFile(nix.realPath(deb));
-  await writeFile(`${file}.new`, await readDebFile(bytes, "usr/bin/busybox"));
-  await copyFile(`${file}.new`, file);
-  await rm(`${file}.new`);
-  return file;
 }
 
 async function copyTree({ directory, config, configFile }: Project, destination: string): Promise<void> {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { ExecaError, execa } from "execa";
 import { NixGenError } from "../errors.ts";
 import type { Progress } from "../progress.ts";
+import type { DebianArchitecture } from "./architecture.ts";
 import type { DebianMirror } from "./mirror.ts";
 
 /** Keyring that signs Debian's archives, where Debian and its derivatives install it. */
@@ -16,7 +17,7 @@ export interface AptOptions {
   /** release: `trixie` */
   readonly suite: string;
   readonly components: readonly string[];
-  readonly architecture: "amd64" | "arm64";
+  readonly architecture: DebianArchitecture;
   /** file with the archive's public keys */
   readonly keyring: string;
   readonly signal?: AbortSignal | undefined;

@@ -12,21 +12,24 @@ export const DEFAULT_MAX_DEB_FILE_BYTES = 64 * 1024 * 1024;
  * Takes one regular file out of a Debian package, without any Debian tool.
  *
  * @param deb - The whole `.deb`; not modified.
- * @param path - Path inside of the package without a leading slash: `usr/bin/busybox`.
+ * @param path - Path inside of the package without a leading slash: `usr/bin/busybox`; or several, of which one is there.
  * @returns The file's bytes, a copy.
  * @throws {NixGenError} `NIX_GEN_BAD_DEB` for something that is no package, or a package without that file.
  * @see deb(5); ar member headers as in System V
  */
-export async function readDebFile(deb: Uint8Array, path: string): Promise<Uint8Array> {
+export async function readDebFile(deb: Uint8Array, path: string | readonly string[]): Promise<Uint8Array> {
   const data = await readDataArchive(deb);
+  const paths = [path].flat();
   return new Promise((resolve, reject) => {
     const extract = tar.extract();
     let found: Uint8Array | undefined;
     extract.on("entry", (header, stream, next) => {
-      const wanted = header.type === "file" && header.name.replace(/^\.?\//, "") === path;
+      const wanted = header.type === "file" && paths.includes(header.name.replace(/^\.?\//, ""));
       const chunks: Uint8Array[] = [];
       if (wanted && (header.size ?? 0) > DEFAULT_MAX_DEB_FILE_BYTES) {
-        extract.destroy(bad(`expected at most ${DEFAULT_MAX_DEB_FILE_BYTES} bytes in ${path}, got ${header.size}`));
+        extract.destroy(
+          bad(`expected at most ${DEFAULT_MAX_DEB_FILE_BYTES} bytes in ${header.name}, got ${header.size}`),
+        );
         return;
       }
       stream.on("data", (chunk) => wanted && chunks.push(chunk as Uint8Array));
@@ -37,7 +40,7 @@ export async function readDebFile(deb: Uint8Array, path: string): Promise<Uint8A
     });
     extract.on("error", (cause) => reject(cause instanceof NixGenError ? cause : bad("expected a tar archive", cause)));
     extract.on("finish", () => {
-      if (found === undefined) reject(bad(`expected ${path} in the package, found no such file`));
+      if (found === undefined) reject(bad(`expected ${paths.join(" or ")} in the package, found no such file`));
       else resolve(found);
     });
     extract.end(Buffer.from(data.buffer, data.byteOffset, data.byteLength));

@@ -1,5 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { NixGenError } from "../errors.ts";
 
 /** Where a Debian archive and its security archive are; URLs without a slash at the end. */
@@ -44,6 +45,12 @@ export async function findDebianMirror(options: FindMirrorOptions = {}): Promise
   throw new NixGenError("NIX_GEN_NO_MIRROR", message, {
     hint: "set LEVERET_DEBIAN_MIRROR to the URL of a directory that holds dists/ and pool/",
   });
+}
+
+/** The directories of a mirror that is on this machine (`file:` URLs), for {@link BuildFlakeOptions.readablePaths}. */
+export function mirrorDirectories({ main, security }: DebianMirror): string[] {
+  const urls = [main, security].filter((url) => url?.startsWith("file:") === true);
+  return [...new Set(urls.map((url) => fileURLToPath(url ?? "")))];
 }
 
 /** One archive and suite that apt is told to use. */

@@ -3,7 +3,7 @@ import { NixGenError } from "../errors.ts";
 import { isNixExpr, type NixExpr } from "./node.ts";
 
 /** An expression in a schema. */
-const zExpr: z.ZodType<NixExpr, NixExpr> = z.custom<NixExpr>(isNixExpr, "expected an expression");
+export const zExpr: z.ZodType<NixExpr, NixExpr> = z.custom<NixExpr>(isNixExpr, "expected an expression");
 
 /** Text or an expression that evaluates to text, in a schema. */
 export const zText: z.ZodType<string | NixExpr, string | NixExpr> = z.union([z.string(), zExpr], {

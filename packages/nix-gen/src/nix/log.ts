@@ -7,16 +7,17 @@ export type NixLogEvent =
   | { readonly kind: "message"; readonly level: number; readonly text: string };
 
 /** What an activity is; `other` for those that only structure Nix's own display. */
-export type NixActivity = "build" | "builds" | "transfer" | "other";
+export type NixActivity = "build" | "transfer" | "other";
 
-// Numbers of Nix's src/libutil/logging.hh, ActivityType and ResultType.
+// Numbers of Nix 2.8 `src/libutil/logging.hh`, ActivityType and ResultType; the same in 2.26.
 const ACTIVITIES = new Map<unknown, NixActivity>([
   [101, "transfer"],
-  [104, "builds"],
   [105, "build"],
 ]);
 const RESULT_BUILD_LOG_LINE = 101;
 const RESULT_PROGRESS = 105;
+
+const PREFIX = "@nix ";
 
 /**
  * Decodes one line of Nix's standard error; lines that are no log message are messages of level 0, so that nothing an
@@ -26,12 +27,12 @@ const RESULT_PROGRESS = 105;
  * @returns The event, or undefined for messages that are of no use here.
  */
 export function decodeNixLogLine(line: string): NixLogEvent | undefined {
-  if (!line.startsWith("@nix ")) return line === "" ? undefined : { kind: "message", level: 0, text: line };
+  if (!line.startsWith(PREFIX)) return line === "" ? undefined : { kind: "message", level: 0, text: stripAnsi(line) };
   let value: unknown;
   try {
-    value = JSON.parse(line.slice("@nix ".length));
+    value = JSON.parse(line.slice(PREFIX.length));
   } catch {
-    return { kind: "message", level: 0, text: line };
+    return { kind: "message", level: 0, text: stripAnsi(line) };
   }
   if (typeof value !== "object" || value === null) return undefined;
   const { action, id, type, level, msg, fields, text } = value as Record<string, unknown>;
@@ -42,15 +43,15 @@ export function decodeNixLogLine(line: string): NixLogEvent | undefined {
     return { kind: "start", id, activity: ACTIVITIES.get(type) ?? "other", subject: String(values[0] ?? text ?? "") };
   }
   if (action === "stop") return { kind: "stop", id };
-  if (action === "result" && type === RESULT_BUILD_LOG_LINE)
-    return { kind: "line", id, text: stripAnsi(String(values[0])) };
-  if (action === "result" && type === RESULT_PROGRESS) {
-    return { kind: "progress", id, done: Number(values[0]), expected: Number(values[1]) };
+  if (action !== "result") return undefined;
+  if (type === RESULT_BUILD_LOG_LINE) return { kind: "line", id, text: stripAnsi(String(values[0] ?? "")) };
+  if (type === RESULT_PROGRESS) {
+    return { kind: "progress", id, done: Number(values[0] ?? 0), expected: Number(values[1] ?? 0) };
   }
   return undefined;
 }
 
 function stripAnsi(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences begin with one
-  return text.replace(/\u001b\[[0-9;]*m/g, "");
+  return text.replace(/\u001b\[[0-9;]*[A-Za-z]/g, "");
 }

@@ -1,11 +1,17 @@
 import { access, constants } from "node:fs/promises";
-import { homedir } from "node:os";
+import { availableParallelism, homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { ExecaError, execa } from "execa";
 import { NixGenError } from "../errors.ts";
+import { quote } from "../internal/text.ts";
 
 /** Oldest Nix that everything here works with. */
 export const MIN_NIX_VERSION = "2.8";
+
+// Each download is a job too, and mostly waits.
+const MIN_JOBS = 8;
+const CONNECT_TIMEOUT_S = 15;
+const STALLED_TIMEOUT_S = 60;
 
 /** How {@link openNix} finds Nix and its store. */
 export interface OpenNixOptions {
@@ -22,6 +28,7 @@ export interface OpenNixOptions {
 
 /** A Nix that works, with its settings in the environment and nothing configured system-wide. */
 export interface Nix {
+  /** the program, as it is started */
   readonly program: string;
   /** such as `2.8.0` */
   readonly version: string;
@@ -36,9 +43,12 @@ export interface Nix {
 const DAEMON_SOCKET = "/nix/var/nix/daemon-socket/socket";
 
 /**
- * Finds Nix and chooses its store.
+ * Finds Nix and chooses its store. Nothing is created yet, and nothing system-wide is needed: no `/nix`, no daemon, no
+ * users for building, no settings in files.
  *
- * @throws {NixGenError} `NIX_GEN_NO_NIX`, `NIX_GEN_NIX_TOO_OLD`.
+ * @param options - Program, store and environment.
+ * @returns What every call of Nix takes.
+ * @throws {NixGenError} `NIX_GEN_NO_NIX`, `NIX_GEN_NIX_TOO_OLD`, `NIX_GEN_BAD_OPTIONS` for a store that is no URL.
  * @example
  * const nix = await openNix({ env: process.env });
  */
@@ -47,38 +57,42 @@ export async function openNix(options: OpenNixOptions): Promise<Nix> {
   const program = options.program ?? (env.LEVERET_NIX || "nix");
   const version = await nixVersion(program, env);
   const store = options.store ?? (env.LEVERET_NIX_STORE || (await defaultStore(env)));
-  const root = /^local\?(?:.*&)?root=([^&]+)/.exec(store)?.[1];
+  const root = storeRoot(store);
   return {
     program,
     version,
     store,
-    env: nixEnvironment(env, store),
+    env: { ...definedEntries(env), NIX_CONFIG: nixSettings(version, store).join("\n"), NIX_REMOTE: store },
     realPath: (storePath) => (root === undefined ? storePath : join(root, storePath)),
   };
 }
 
+/** Whether the version `version` comes before `than`; only the first two numbers count. */
+export function isOlderNix(version: string, than: string): boolean {
+  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
+  const [thanMajor = 0, thanMinor = 0] = than.split(".").map((part) => Number.parseInt(part, 10));
+  return major < thanMajor || (major === thanMajor && minor < thanMinor);
+}
+
 async function nixVersion(program: string, env: OpenNixOptions["env"]): Promise<string> {
+  let stdout: string;
   try {
-    const { stdout } = await execa(program, ["--version"], { env: definedEntries(env), extendEnv: false });
-    const version = /(\d+\.\d+(?:\.\d+)?)/.exec(stdout)?.[1] ?? "";
-    if (version === "" || isOlder(version, MIN_NIX_VERSION)) {
-      const message = `expected Nix ${MIN_NIX_VERSION} or newer, got ${JSON.stringify(stdout.trim())}`;
-      throw new NixGenError("NIX_GEN_NIX_TOO_OLD", message, { hint: "install a newer nix, or set LEVERET_NIX to one" });
-    }
-    return version;
+    ({ stdout } = await execa(program, ["--version"], { env: definedEntries(env), extendEnv: false }));
   } catch (cause) {
     if (!(cause instanceof ExecaError)) throw cause;
-    throw new NixGenError("NIX_GEN_NO_NIX", `expected the program ${program} to run, it did not`, {
+    const why = cause.code === "ENOENT" ? "found none" : `got ${cause.shortMessage}`;
+    throw new NixGenError("NIX_GEN_NO_NIX", `expected the program ${program}, ${why}`, {
       cause,
       hint: "on Debian: apt-get install nix-bin",
     });
   }
-}
-
-function isOlder(version: string, than: string): boolean {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  const [thanMajor = 0, thanMinor = 0] = than.split(".").map(Number);
-  return major < thanMajor || (major === thanMajor && minor < thanMinor);
+  // "nix (Nix) 2.8.0"; others put a name and a number of their own before it.
+  const version = /(\d+\.\d+[\w.]*)\s*$/.exec(stdout)?.[1] ?? "";
+  if (version === "" || isOlderNix(version, MIN_NIX_VERSION)) {
+    const message = `expected Nix ${MIN_NIX_VERSION} or newer, got ${quote(stdout.trim())} from ${program}`;
+    throw new NixGenError("NIX_GEN_NIX_TOO_OLD", message, { hint: "install a newer nix, or set LEVERET_NIX to one" });
+  }
+  return version;
 }
 
 async function defaultStore(env: OpenNixOptions["env"]): Promise<string> {
@@ -87,13 +101,26 @@ async function defaultStore(env: OpenNixOptions["env"]): Promise<string> {
     return "daemon";
   } catch {
     const cache = env.XDG_CACHE_HOME || join(env.HOME || homedir(), ".cache");
-    return `local?root=${resolve(cache, "leveret", "nix")}`;
+    const root = resolve(cache, "leveret", "nix");
+    return `local?root=${root.split("/").map(encodeURIComponent).join("/")}`;
   }
 }
 
-function nixEnvironment(env: OpenNixOptions["env"], store: string): Record<string, string> {
-  const settings = [
-    "experimental-features = nix-command flakes",
+function storeRoot(store: string): string | undefined {
+  const root = /^local\?(?:.*&)?root=([^&]+)/.exec(store)?.[1];
+  try {
+    return root === undefined ? undefined : decodeURIComponent(root);
+  } catch (cause) {
+    throw new NixGenError("NIX_GEN_BAD_OPTIONS", `expected a store URL, got ${quote(store)}`, { path: "store", cause });
+  }
+}
+
+function nixSettings(version: string, store: string): string[] {
+  const features = "experimental-features = nix-command flakes";
+  // A daemon keeps its own settings: its caches and remote builders are why somebody runs one.
+  if (store === "daemon") return [features];
+  return [
+    features,
     // No cache is asked: sources come from the Debian mirror, and what is built stays here.
     "substituters =",
     "flake-registry =",
@@ -101,12 +128,16 @@ function nixEnvironment(env: OpenNixOptions["env"], store: string): Record<strin
     "build-users-group =",
     "sandbox = true",
     "sandbox-fallback = false",
+    // Builds bring their own first program; Debian's Nix expects a shell that need not be installed.
+    "sandbox-paths =",
+    // The program that asks other machines to build is found by a path which a Nix out of a tool tree doesn't have.
+    // Nix 2.8 can't do without it.
+    ...(isOlderNix(version, "2.26") ? [] : ["build-hook ="]),
     "warn-dirty = false",
-    "max-jobs = auto",
+    `max-jobs = ${Math.max(MIN_JOBS, availableParallelism())}`,
+    `connect-timeout = ${CONNECT_TIMEOUT_S}`,
+    `stalled-download-timeout = ${STALLED_TIMEOUT_S}`,
   ];
-  // A daemon keeps its own settings: its caches and remote builders are why somebody runs one.
-  const config = store === "daemon" ? settings.slice(0, 1) : settings;
-  return { ...definedEntries(env), NIX_CONFIG: config.join("\n"), NIX_REMOTE: store };
 }
 
 function definedEntries(env: OpenNixOptions["env"]): Record<string, string> {
