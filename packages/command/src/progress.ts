@@ -1,5 +1,5 @@
 import type { CommandIo } from "./io.ts";
-import { formatBytes, formatDuration } from "./text.ts";
+import { cutToWidth, formatBytes, formatDuration, plainLine, style } from "./text.ts";
 
 /** One observation of a long step; libraries report these, only command lines draw them. */
 export interface ProgressEvent {
@@ -17,68 +17,107 @@ export interface ProgressEvent {
   readonly totalBytes?: number | undefined;
 }
 
-/** Draws progress: one line that rewrites itself on a terminal, one line per finished step elsewhere. */
+/** Draws progress: one line that rewrites itself on a terminal, and everywhere one line per finished step. */
 export interface Progress {
   readonly update: (event: ProgressEvent) => void;
-  /** ends the current step and prints its duration */
+  /** ends every step and prints how long it took; whatever is reported later is ignored */
   readonly finish: () => void;
 }
 
 const REDRAW_INTERVAL_MS = 80;
 const TICK_INTERVAL_MS = 1000;
+/** How long a step that another one has taken over from may still go on, in `milliseconds`: two of them can overlap. */
+const LINGER_MS = 2000;
+const TIME_WIDTH = 11;
+const BAR_WIDTH = 16;
+/** Width of a terminal that does not say how wide it is, in `characters`. */
+const DEFAULT_COLUMNS = 80;
+/** Terminals narrower than this get no bar, in `characters`. */
+const MIN_BAR_COLUMNS = 60;
+const CLEAR_LINE = "\r\u001b[2K";
+
+interface Step {
+  event: ProgressEvent;
+  readonly startedAt: number;
+  /** when another step reported; undefined while this one is in hand */
+  pausedAt: number | undefined;
+}
 
 /** Starts drawing on `io.stderr`; call `finish` when done, also after a failure. */
 export function startProgress(io: CommandIo): Progress {
   const terminal = io.stderr.isTTY === true;
-  let current: ProgressEvent | undefined;
-  let startedAt = 0;
+  const steps = new Map<string, Step>();
+  let current: Step | undefined;
   let drawnAt = 0;
+  let finished = false;
 
   const draw = (): void => {
     if (current === undefined || !terminal) return;
     drawnAt = Date.now();
-    const line = describe(current, drawnAt - startedAt);
-    io.stderr.write(`\r\u001b[2K${line.slice(0, (io.stderr.columns ?? 100) - 1)}`);
+    const columns = io.stderr.columns || DEFAULT_COLUMNS;
+    const line = liveLine(current.event, drawnAt - current.startedAt, columns);
+    io.stderr.write(`${CLEAR_LINE}${cutToWidth(line, columns - 1)}`);
   };
   // A step that says nothing for a while still shows that time passes.
   const ticker = terminal ? setInterval(draw, TICK_INTERVAL_MS) : undefined;
   ticker?.unref();
 
-  const endStep = (): void => {
-    if (current === undefined) return;
-    const took = formatDuration(Date.now() - startedAt);
-    const { step, total, totalBytes } = current;
-    const amount = [total === undefined ? "" : `${total}`, totalBytes === undefined ? "" : formatBytes(totalBytes)];
-    const detail = amount.filter((part) => part !== "").join(", ");
-    io.stderr.write(`${terminal ? "\r\u001b[2K" : ""}  ${step}${detail === "" ? "" : ` (${detail})`}: ${took}\n`);
-    current = undefined;
+  const end = ({ event, startedAt, pausedAt = Date.now() }: Step): void => {
+    steps.delete(event.step);
+    const time = style(io.stderr, io.env, "dim", formatDuration(pausedAt - startedAt).padStart(TIME_WIDTH));
+    io.stderr.write(`${terminal ? CLEAR_LINE : ""}${time}  ${[event.step, ...amounts(event)].join(" · ")}\n`);
   };
 
   return {
     update(event) {
-      if (current?.step !== event.step) {
-        endStep();
-        startedAt = Date.now();
-        drawnAt = 0;
+      if (finished) return;
+      const now = Date.now();
+      const step = steps.get(event.step) ?? { event, startedAt: now, pausedAt: undefined };
+      const taken = current !== step;
+      step.event = event;
+      step.pausedAt = undefined;
+      steps.set(event.step, step);
+      current = step;
+      for (const other of [...steps.values()]) {
+        if (other === step) continue;
+        other.pausedAt ??= now;
+        if (now - other.pausedAt >= LINGER_MS) end(other);
       }
-      current = event;
-      if (Date.now() - drawnAt >= REDRAW_INTERVAL_MS) draw();
+      if (taken || now - drawnAt >= REDRAW_INTERVAL_MS) draw();
     },
     finish() {
+      if (finished) return;
+      finished = true;
       clearInterval(ticker);
-      endStep();
+      for (const step of [...steps.values()]) end(step);
     },
   };
 }
 
-function describe(event: ProgressEvent, elapsedMs: number): string {
-  const parts = [event.step];
-  if (event.done !== undefined)
-    parts.push(event.total === undefined ? `${event.done}` : `${event.done}/${event.total}`);
-  if (event.doneBytes !== undefined) {
-    const total = event.totalBytes === undefined ? "" : ` of ${formatBytes(event.totalBytes)}`;
-    parts.push(`${formatBytes(event.doneBytes)}${total}`);
-  }
-  parts.push(formatDuration(elapsedMs));
-  return `  ${parts.join(" · ")}${event.item === undefined ? "" : ` · ${event.item}`}`;
+function liveLine(event: ProgressEvent, elapsedMs: number, columns: number): string {
+  const share = fraction(event);
+  const bar = share === undefined || columns < MIN_BAR_COLUMNS ? "" : ` ${drawBar(share)}`;
+  const item = event.item === undefined ? [] : [plainLine(event.item)];
+  const parts = [`${event.step}${bar}`, ...amounts(event), ...item];
+  return `${formatDuration(elapsedMs).padStart(TIME_WIDTH)}  ${parts.join(" · ")}`;
+}
+
+function amounts({ done, total, doneBytes, totalBytes }: ProgressEvent): string[] {
+  return [of(done, total, String), of(doneBytes, totalBytes, formatBytes)].filter((text) => text !== "");
+}
+
+/** `3 of 7`; `7` when that is all there are. */
+function of(done: number | undefined, total: number | undefined, format: (value: number) => string): string {
+  if (done === undefined) return "";
+  return total === undefined || total === done ? format(done) : `${format(done)} of ${format(total)}`;
+}
+
+function fraction({ done, total, doneBytes, totalBytes }: ProgressEvent): number | undefined {
+  const [part, whole] = totalBytes === undefined ? [done, total] : [doneBytes, totalBytes];
+  return part === undefined || whole === undefined || whole <= 0 ? undefined : Math.min(1, Math.max(0, part / whole));
+}
+
+function drawBar(share: number): string {
+  const filled = Math.round(share * BAR_WIDTH);
+  return "━".repeat(filled) + "─".repeat(BAR_WIDTH - filled);
 }

@@ -22,23 +22,32 @@ export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): v
 }
 
 /**
- * Parses `argv`, runs the chosen subcommand and maps what happened to an exit code.
+ * Parses `argv`, runs the chosen subcommand and maps what happened to an exit code. With `--json` every failure is one
+ * document on stdout, `{ kind: "error", version: 1, code, message, … }`.
  *
  * @returns 0 done, 1 failed (a coded error is printed with its hint; anything else is a bug and is printed with its
  *   stack), 2 wrong usage, 130 interrupted.
  */
 export async function runCommand(program: Command, argv: readonly string[], io: CommandIo): Promise<number> {
   configure(program, io);
+  const json = argv.includes("--json");
   try {
     await program.parseAsync(argv, { from: "user" });
     return 0;
   } catch (error) {
-    if (isCommanderError(error)) return error.exitCode === 0 ? 0 : 2;
+    if (isCommanderError(error)) {
+      if (error.exitCode === 0) return 0;
+      // Commander itself has told the person.
+      if (json) writeError(io, { code: "USAGE", message: error.message.replace(/^error: /, "") });
+      return 2;
+    }
     if (io.signal.aborted) {
-      io.stderr.write("interrupted; nothing half-written was left\n");
+      const message = "interrupted; nothing half-written was left";
+      if (json) writeError(io, { code: "INTERRUPTED", message });
+      else io.stderr.write(`${message}\n`);
       return 130;
     }
-    return reportError(error, io, argv.includes("--json"));
+    return reportError(error, io, json);
   }
 }
 
@@ -56,18 +65,29 @@ function configure(command: Command, io: CommandIo): void {
 
 function reportError(error: unknown, io: CommandIo, json: boolean): number {
   if (!isCodedError(error)) {
+    if (json) writeError(io, { code: "BUG", message: error instanceof Error ? error.message : String(error) });
     io.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
     io.stderr.write("This is a bug in leveret; please report it with the lines above.\n");
     return 1;
   }
-  if (json) {
-    const { code, message, hint } = error;
-    writeJson(io, { kind: "error", version: 1, ...error, code, message, hint });
-  } else {
-    io.stderr.write(`${style(io.stderr, io.env, "red", "error")}: ${error.message} [${error.code}]\n`);
-    if (error.hint !== undefined) io.stderr.write(`  ${error.hint.replaceAll("\n", "\n  ")}\n`);
+  const { code, message, hint } = error;
+  if (json) writeError(io, { ...error, code, message, hint });
+  else {
+    const [first = "", ...rest] = message.trimEnd().split("\n");
+    const label = style(io.stderr, io.env, "red", "error");
+    io.stderr.write(`${label}: ${first} ${style(io.stderr, io.env, "dim", `[${code}]`)}\n`);
+    for (const line of [...rest, ...(hint?.split("\n") ?? [])]) io.stderr.write(`${indented(line)}\n`);
   }
   return error instanceof UsageError ? 2 : 1;
+}
+
+function writeError(io: CommandIo, facts: { code: string; message: string; hint?: string | undefined }): void {
+  writeJson(io, { kind: "error", version: 1, ...facts });
+}
+
+/** Lists in messages bring their own indentation; everything else gets two blanks. */
+function indented(line: string): string {
+  return line === "" || line.startsWith("  ") ? line : `  ${line}`;
 }
 
 // By code and not by class: each package that is installed may bring its own copy of commander.
@@ -80,8 +100,10 @@ interface CodedError extends Error {
   readonly hint?: string;
 }
 
+// Node's own ERR_ codes mean a wrong call, which is a bug here; those of the system (ENOENT, …) are facts.
 function isCodedError(error: unknown): error is CodedError {
-  return error instanceof Error && "code" in error && typeof error.code === "string";
+  if (!(error instanceof Error && "code" in error && typeof error.code === "string")) return false;
+  return !error.code.startsWith("ERR_");
 }
 
 function jsonValue(_key: string, value: unknown): unknown {

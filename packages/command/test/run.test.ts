@@ -1,19 +1,7 @@
 import { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { formatBytes, formatDuration, runCommand, table, UsageError, writeJson } from "../src/index.ts";
-
-function capture(): { io: Parameters<typeof runCommand>[2]; out: () => string; err: () => string } {
-  let out = "";
-  let err = "";
-  const io = {
-    stdout: { write: (text: string) => (out += text) },
-    stderr: { write: (text: string) => (err += text) },
-    env: {},
-    cwd: "/",
-    signal: new AbortController().signal,
-  };
-  return { io, out: () => out, err: () => err };
-}
+import { runCommand, UsageError, writeJson } from "../src/index.ts";
+import { capture } from "./capture.ts";
 
 const nothing = (): void => {};
 
@@ -53,6 +41,35 @@ describe("runCommand", () => {
     expect(JSON.parse(out())).toEqual({ kind: "error", version: 1, code: "X_BAD", message: "bad", offset: "12" });
   });
 
+  test("indents what follows the first line, but not lists that already are", async () => {
+    const { io, err } = capture();
+    const fail = () => {
+      throw Object.assign(new Error("2 mistakes in a file\n  id: missing\nand more\n"), {
+        code: "X",
+        hint: "one\ntwo",
+      });
+    };
+    expect(await runCommand(program(fail), ["go"], io)).toBe(1);
+    expect(err()).toBe("error: 2 mistakes in a file [X]\n  id: missing\n  and more\n  one\n  two\n");
+  });
+
+  test("colours errors on a terminal, unless NO_COLOR is set or the terminal is dumb", async () => {
+    const fail = () => {
+      throw Object.assign(new Error("bad"), { code: "X" });
+    };
+    const printed: string[] = [];
+    for (const env of [{}, { NO_COLOR: "1" }, { TERM: "dumb" }]) {
+      const { io, err } = capture({ terminal: { columns: 80 }, env });
+      await runCommand(program(fail), ["go"], io);
+      printed.push(err());
+    }
+    expect(printed).toEqual([
+      "\u001b[31merror\u001b[0m: bad \u001b[2m[X]\u001b[0m\n",
+      "error: bad [X]\n",
+      "error: bad [X]\n",
+    ]);
+  });
+
   test("prints the stack of anything else and says that it is a bug", async () => {
     const { io, err } = capture();
     const fail = () => {
@@ -60,6 +77,57 @@ describe("runCommand", () => {
     };
     expect(await runCommand(program(fail), ["go"], io)).toBe(1);
     expect(err()).toMatch(/TypeError: oops\n\s+at .*\nThis is a bug/s);
+  });
+
+  test("takes Node's own codes for bugs and the system's for facts", async () => {
+    for (const [code, said] of [
+      ["ERR_INVALID_ARG_TYPE", "This is a bug"],
+      ["ENOENT", "error: oops [ENOENT]"],
+    ]) {
+      const { io, err } = capture();
+      const fail = () => {
+        throw Object.assign(new Error("oops"), { code });
+      };
+      expect(await runCommand(program(fail), ["go"], io)).toBe(1);
+      expect(err()).toContain(said);
+    }
+  });
+
+  test.each([
+    ["a bug", ["go", "--json"], 1, "BUG"],
+    ["wrong usage", ["go", "--json", "--unknown"], 2, "USAGE"],
+  ])("prints a document for %s under --json too", async (_what, argv, exitCode, code) => {
+    const { io, out } = capture();
+    const fail = () => {
+      throw new TypeError("oops");
+    };
+    expect(await runCommand(program(fail), argv, io)).toBe(exitCode);
+    expect(JSON.parse(out())).toMatchObject({ kind: "error", version: 1, code, message: expect.any(String) });
+  });
+
+  test.each([[[]], [["--json"]]])("returns 130 when it was interrupted, with flags %j", async (flags) => {
+    const controller = new AbortController();
+    const { io, out, err } = capture({ signal: controller.signal });
+    const interrupted = () => {
+      controller.abort(new Error("interrupted by SIGINT"));
+      controller.signal.throwIfAborted();
+    };
+    expect(await runCommand(program(interrupted), ["go", ...flags], io)).toBe(130);
+    if (flags.length === 0) expect(err()).toBe("interrupted; nothing half-written was left\n");
+    else expect(JSON.parse(out())).toMatchObject({ kind: "error", code: "INTERRUPTED" });
+  });
+
+  test("returns 0 for --help, as wide as the terminal", async () => {
+    const { io, out } = capture({ terminal: { columns: 40 } });
+    expect(await runCommand(program(nothing), ["go", "--help"], io)).toBe(0);
+    expect(out()).toContain("Usage: tool go [options]");
+    expect(
+      Math.max(
+        ...out()
+          .split("\n")
+          .map((line) => line.length),
+      ),
+    ).toBeLessThanOrEqual(40);
   });
 
   test("returns 2 for a UsageError", async () => {
@@ -75,10 +143,4 @@ test("writeJson prints bigints as strings and bytes as hex", () => {
   const { io, out } = capture();
   writeJson(io, { kind: "k", version: 1, n: 5n, b: Uint8Array.of(1, 255) });
   expect(JSON.parse(out())).toEqual({ kind: "k", version: 1, n: "5", b: "01ff" });
-});
-
-test("sizes, durations and tables read well", () => {
-  expect([1023, 1536, 15 << 20].map(formatBytes)).toEqual(["1023 B", "1.5 KiB", "15 MiB"]);
-  expect([940, 75_000, 119_700].map(formatDuration)).toEqual(["0.9 s", "1 min 15 s", "2 min 0 s"]);
-  expect(table([["a", "bbb"], ["cccc"], ["d", "e"]])).toBe("a     bbb\ncccc\nd     e");
 });
