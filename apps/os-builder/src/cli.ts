@@ -9,7 +9,8 @@ Examples:
   leveret-os lock                  pin every package by version and hash
   leveret-os image                 build, sign and assemble the disk image
   leveret-os boot                  boot it under Secure Boot and show what it verified
-  leveret-os inspect images/*.raw  draw its partitions and its trust chain
+  leveret-os inspect images/particle_0.1.0.raw --keys keys
+                                   draw its partitions, check its trust chain
 
 Environment:
   LEVERET_DEBIAN_MIRROR, LEVERET_DEBIAN_SECURITY_MIRROR, LEVERET_NIX, LEVERET_NIX_STORE, LEVERET_QEMU, LEVERET_OVMF`;
@@ -21,7 +22,9 @@ Environment:
  * @param io - Streams, environment, working directory and abort signal.
  * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
  */
-export function main(argv: readonly string[], io: CommandIo): Promise<number> {
+export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
+  // What boot and doctor find may be bad although they did all they were asked to do.
+  let isGood = true;
   const program = new Command("leveret-os")
     .description("Signed, immutable operating systems from a typed description")
     .addHelpText("after", HELP);
@@ -61,7 +64,9 @@ export function main(argv: readonly string[], io: CommandIo): Promise<number> {
     .option("--serial", "show the serial console as it goes (on stderr)")
     .option("--timeout <seconds>", "how long the boot may take", "300")
     .option("--json", "print one JSON document")
-    .action(async (path, flags) => (await import("./commands/boot.ts")).boot(path, flags, io));
+    .action(async (path, flags) => {
+      isGood = await (await import("./commands/boot.ts")).boot(path, flags, io);
+    });
   program
     .command("inspect")
     .description("draw the partition map and the trust chain of a disk image")
@@ -74,7 +79,10 @@ export function main(argv: readonly string[], io: CommandIo): Promise<number> {
     .command("doctor")
     .description("say what is there, what is missing, and the command that fixes it")
     .option("--json", "print one JSON document")
-    .action(async (flags) => (await import("./commands/doctor.ts")).doctor(flags, io));
+    .action(async (flags) => {
+      isGood = await (await import("./commands/doctor.ts")).doctor(flags, io);
+    });
 
-  return runCommand(program, argv, io);
+  const exitCode = await runCommand(program, argv, io);
+  return exitCode === 0 && !isGood ? 1 : exitCode;
 }

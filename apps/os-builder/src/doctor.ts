@@ -1,8 +1,11 @@
+import { execFile } from "node:child_process";
 import { access, constants } from "node:fs/promises";
 import { delimiter, join } from "node:path";
+import { promisify } from "node:util";
 import { findDebianMirror, openNix } from "@leveret/nix-gen";
 import { findFirmware, findQemu, probeAccelerator } from "@leveret/qemu-harness";
 import tools from "../tools.json" with { type: "json" };
+import { firstLine } from "./internal/reason.ts";
 
 /** One thing that building or booting needs. */
 export interface Finding {
@@ -14,19 +17,23 @@ export interface Finding {
   readonly fix?: string;
 }
 
-/** Looks at everything that building and booting images needs, without changing anything. */
-export async function examineMachine(env: Readonly<Record<string, string | undefined>>): Promise<Finding[]> {
+type Env = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Looks at everything that building and booting images needs, without changing anything.
+ *
+ * @param env - `PATH`, and the variables that Nix, mirror, QEMU and firmware may be named by.
+ * @returns One finding each, also for what is there.
+ */
+export async function examineMachine(env: Env): Promise<Finding[]> {
   return [
     await attempt("Node", async () => process.version, "install Node 20.19 or newer"),
-    await attempt(
-      "Nix",
-      async () => `${(await openNix({ env })).version}, store ${(await openNix({ env })).store}`,
-      install("nix"),
-    ),
-    await attempt("sandbox", userNamespaces, "sysctl kernel.unprivileged_userns_clone=1"),
+    await attempt("Nix", () => describeNix(env), install("nix")),
+    await attempt("sandbox", () => trySandbox(env), "sysctl kernel.unprivileged_userns_clone=1"),
     await attempt("apt", () => onPath("apt-get", env), install("apt-get")),
     await attempt("archive keys", () => readable(fileOf("debian-archive-keyring")), install("debian-archive-keyring")),
     await attempt("Debian mirror", async () => (await findDebianMirror({ env })).main, "set LEVERET_DEBIAN_MIRROR"),
+    await attempt("flock", () => onPath("flock", env), install("flock")),
     await attempt(
       "QEMU",
       async () => Object.values((await findQemu({ env })).version).join("."),
@@ -35,7 +42,7 @@ export async function examineMachine(env: Readonly<Record<string, string | undef
     await attempt("firmware", async () => (await findFirmware({ secureBoot: true, env })).codePath, install("ovmf")),
     await attempt("swtpm", () => onPath("swtpm", env), install("swtpm")),
     await attempt("setpriv", () => onPath("setpriv", env), install("setpriv")),
-    await attempt("accelerator", async () => describeAccelerator(env), "emulation needs nothing: check QEMU"),
+    await attempt("accelerator", () => describeAccelerator(env), "see QEMU"),
   ];
 }
 
@@ -44,7 +51,7 @@ async function attempt(name: string, look: () => Promise<string>, fix: string): 
     return { name, ok: true, found: await look() };
   } catch (error) {
     const hint = error instanceof Error && "hint" in error && typeof error.hint === "string" ? error.hint : undefined;
-    const found = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+    const found = firstLine(error);
     return { name, ok: false, found, fix: fix.startsWith("apt-get") ? fix : (hint ?? fix) };
   }
 }
@@ -64,26 +71,30 @@ async function readable(path: string): Promise<string> {
   return path;
 }
 
-async function onPath(program: string, env: Readonly<Record<string, string | undefined>>): Promise<string> {
+async function onPath(program: string, env: Env): Promise<string> {
   for (const directory of (env.PATH ?? "").split(delimiter)) {
     const path = join(directory, program);
-    if (
-      await access(path, constants.X_OK).then(
-        () => true,
-        () => false,
-      )
-    )
-      return path;
+    const found = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return path;
   }
   throw new Error(`no ${program} on the PATH`);
 }
 
-async function userNamespaces(): Promise<string> {
-  await access("/proc/self/ns/user");
-  return "user namespaces are there";
+async function describeNix(env: Env): Promise<string> {
+  const { version, store } = await openNix({ env });
+  return `${version}, store ${store}`;
 }
 
-async function describeAccelerator(env: Readonly<Record<string, string | undefined>>): Promise<string> {
+async function trySandbox(env: Env): Promise<string> {
+  const unshare = await onPath("unshare", env);
+  await promisify(execFile)(unshare, ["--user", "--map-root-user", "--mount", "--", unshare, "--version"]);
+  return "user and mount namespaces work";
+}
+
+async function describeAccelerator(env: Env): Promise<string> {
   const { kind, reason } = await probeAccelerator({ env });
   return `${kind}: ${reason}`;
 }

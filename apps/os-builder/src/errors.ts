@@ -1,22 +1,41 @@
 /** Reasons of {@link OsBuilderError}; renaming one is a breaking change. */
 export type OsBuilderErrorCode =
+  /** no `os.config.ts` where one was looked for */
   | "OS_NO_CONFIG"
-  | "OS_BAD_CONFIG"
+  /** a description that throws, does not compile or exports nothing */
   | "OS_CONFIG_FAILED"
-  | "OS_CONFIG_EXISTS"
+  /** a description with mistakes; `issues` has all of them */
+  | "OS_BAD_CONFIG"
+  /** no `os.lock.json` beside the description */
   | "OS_NO_LOCK"
+  /** a lock of other packages than the description asks for */
   | "OS_STALE_LOCK"
-  | "OS_NO_KEYS"
+  /** signing keys that are missing, incomplete or wrong; the message names each file */
+  | "OS_BAD_KEYS"
+  /** a `/usr` larger than its slot */
   | "OS_SLOT_TOO_SMALL"
+  /** an EFI system partition without room for two kernel images */
   | "OS_ESP_TOO_SMALL"
-  | "OS_BAD_IMAGE"
-  | "OS_NO_IMAGE"
+  /** another command at work in the same project */
   | "OS_BUSY"
+  /** no room left on the disk */
   | "OS_DISK_FULL"
+  /** a machine that a layer of the trust chain refused to boot; `layer` says which */
   | "OS_BOOT_REFUSED"
+  /** a machine that ended before it reported */
   | "OS_BOOT_FAILED"
+  /** a machine that runs, but has not verified everything */
   | "OS_BOOT_UNVERIFIED"
+  /** a program or file that this machine lacks */
   | "OS_MISSING_TOOLS";
+
+/** One mistake in a description. */
+export interface ConfigIssue {
+  /** where: `packages[2]`, `kernel.arguments`; empty for the whole description */
+  readonly path: string;
+  /** what was expected there */
+  readonly message: string;
+}
 
 /** Facts beside the message of an {@link OsBuilderError}. */
 export interface OsBuilderErrorDetails {
@@ -24,9 +43,10 @@ export interface OsBuilderErrorDetails {
   readonly hint?: string | undefined;
   /** the file or directory it is about */
   readonly path?: string | undefined;
-  /** every problem of a description, each with its path in it */
+  /** the layer of the trust chain that refused */
   readonly layer?: string | undefined;
-  readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
+  /** every mistake in a description */
+  readonly issues?: readonly ConfigIssue[] | undefined;
   /** the original error */
   readonly cause?: unknown;
 }
@@ -42,8 +62,10 @@ export class OsBuilderError extends Error {
   declare readonly hint?: string;
   /** The file or directory it is about. */
   declare readonly path?: string;
-  /** Every problem of a description. */
-  declare readonly issues?: readonly { readonly path: string; readonly message: string }[];
+  /** The layer of the trust chain that refused: `firmware`, `verity` … */
+  declare readonly layer?: string;
+  /** Every mistake in a description. */
+  declare readonly issues?: readonly ConfigIssue[];
 
   static {
     this.prototype.name = "OsBuilderError";

@@ -1,14 +1,15 @@
 import { resolve } from "node:path";
-import { findDebianMirror, openNix, type Progress } from "@leveret/nix-gen";
+import { type DebianLock, findDebianMirror, openNix, type Progress } from "@leveret/nix-gen";
 import { loadProject, type Project } from "./config/load.ts";
+import { exclusively } from "./exclusive.ts";
 import { type BuiltImage, buildImage } from "./image/image.ts";
-import { readLock } from "./lock.ts";
+import { lockProject, readLock } from "./lock.ts";
 import { type Artefacts, buildArtefacts } from "./nix/artefacts.ts";
 
 /** Directory beside the description for everything that can be made again. */
-export const STATE_DIRECTORY = ".leveret";
+const STATE_DIRECTORY = ".leveret";
 /** Directory beside the description for images. */
-export const IMAGES_DIRECTORY = "images";
+const IMAGES_DIRECTORY = "images";
 
 /** What every step of the way from a description to an image takes. */
 export interface PipelineOptions {
@@ -25,36 +26,55 @@ export function stateDirectory(project: Project): string {
 }
 
 /**
+ * Resolves a project's packages and writes its lock.
+ *
+ * @throws {OsBuilderError} `OS_BUSY`. {NixGenError} As `lockProject`.
+ */
+export async function lockPackages(project: Project, options: PipelineOptions): Promise<DebianLock> {
+  const directory = stateDirectory(project);
+  return exclusively(directory, () => lockProject(project, { ...options, stateDirectory: directory }));
+}
+
+/**
  * Builds a project's unsigned artefacts from its lock.
  *
- * @throws {OsBuilderError} As `readLock`. {NixGenError} As `openNix`, `findDebianMirror`, `buildFlake`.
+ * @throws {OsBuilderError} `OS_BUSY`, and as `readLock`. {NixGenError} As `openNix`, `findDebianMirror`, `buildFlake`.
  */
 export async function buildProject(project: Project, options: PipelineOptions): Promise<Artefacts> {
-  const { env, signal, onProgress } = options;
   const lock = await readLock(project);
-  const nix = await openNix({ env });
-  const mirror = await findDebianMirror({ env });
-  return buildArtefacts(project, { nix, lock, mirror, stateDirectory: stateDirectory(project), signal, onProgress });
+  return exclusively(stateDirectory(project), () => buildLocked(project, lock, options));
 }
 
 /**
  * Builds a project's signed image, and whatever of it isn't there yet.
  *
  * @param path - Directory with `os.config.ts`, or that file.
+ * @throws {OsBuilderError} `OS_BUSY`, and as `loadProject`, `readLock`, `buildImage`. Errors of the libraries below.
+ * @example
+ * const { image } = await buildProjectImage("examples/particle", { env: process.env });
  */
 export async function buildProjectImage(
   path: string,
   options: PipelineOptions,
 ): Promise<{ readonly project: Project; readonly image: BuiltImage }> {
+  const { signal, onProgress } = options;
   const project = await loadProject(path);
-  const artefacts = await buildProject(project, options);
-  const image = await buildImage(project, {
-    artefacts,
-    lock: await readLock(project),
-    stateDirectory: stateDirectory(project),
-    outputDirectory: options.outputDirectory ?? resolve(project.directory, IMAGES_DIRECTORY),
-    signal: options.signal,
-    onProgress: options.onProgress,
+  const lock = await readLock(project);
+  const directory = stateDirectory(project);
+  const outputDirectory = options.outputDirectory ?? resolve(project.directory, IMAGES_DIRECTORY);
+  const image = await exclusively(directory, async () => {
+    const artefacts = await buildLocked(project, lock, options);
+    return buildImage(project, { artefacts, lock, stateDirectory: directory, outputDirectory, signal, onProgress });
   });
   return { project, image };
+}
+
+async function buildLocked(
+  project: Project,
+  lock: DebianLock,
+  { env, signal, onProgress }: PipelineOptions,
+): Promise<Artefacts> {
+  const nix = await openNix({ env });
+  const mirror = await findDebianMirror({ env });
+  return buildArtefacts(project, { nix, lock, mirror, stateDirectory: stateDirectory(project), signal, onProgress });
 }

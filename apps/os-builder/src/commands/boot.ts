@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatDuration, style, table, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, formatDuration, UsageError, writeJson } from "@leveret/command";
 import { OsBuilderError } from "../errors.ts";
 import { type BootResult, bootImage } from "../machine/boot.ts";
 import { buildProjectImage, stateDirectory } from "../pipeline.ts";
-import { withProgress } from "./shared.ts";
+import { markedLines, withProgress } from "./shared.ts";
 
 interface BootFlags {
   readonly output?: string;
@@ -12,9 +12,15 @@ interface BootFlags {
   readonly json?: true;
 }
 
-export async function boot(path: string, flags: BootFlags, io: CommandIo): Promise<void> {
+// A day; timers of Node take 24 of them.
+const MAX_TIMEOUT_SECONDS = 86_400;
+
+/** @returns Whether the machine verified everything. */
+export async function boot(path: string, flags: BootFlags, io: CommandIo): Promise<boolean> {
   const timeoutSeconds = Number(flags.timeout);
-  if (!(timeoutSeconds > 0)) throw new UsageError(`expected a number of seconds, got --timeout ${flags.timeout}`);
+  if (!(timeoutSeconds > 0 && timeoutSeconds <= MAX_TIMEOUT_SECONDS)) {
+    throw new UsageError(`expected 1 to ${MAX_TIMEOUT_SECONDS} seconds, got --timeout ${flags.timeout}`);
+  }
   const { project, image } = await withProgress(io, (onProgress) =>
     buildProjectImage(resolve(io.cwd, path), {
       env: io.env,
@@ -33,33 +39,23 @@ export async function boot(path: string, flags: BootFlags, io: CommandIo): Promi
       ...(flags.serial ? { onSerial: (chunk: Uint8Array) => io.stderr.write(Buffer.from(chunk).toString()) } : {}),
     });
   });
-  print(result, flags, io);
   const bad = result.checks.filter(({ ok }) => !ok).map(({ name }) => name);
-  if (bad.length > 0) {
-    throw new OsBuilderError("OS_BOOT_UNVERIFIED", `expected everything to be verified, got: ${bad.join(", ")}`, {
-      hint: "leveret-os boot --serial shows the console",
-    });
+  if (flags.json) {
+    const { checks, bootMs, accelerator } = result;
+    const report = Object.fromEntries(result.report);
+    writeJson(io, { kind: "os-boot", version: 1, ok: bad.length === 0, bootMs, accelerator, checks, report });
+    return bad.length === 0;
   }
+  print(result, io);
+  if (bad.length === 0) return true;
+  throw new OsBuilderError("OS_BOOT_UNVERIFIED", `expected everything to be verified, got: ${bad.join(", ")}`, {
+    hint: "leveret-os boot --serial shows the console",
+  });
 }
 
-function print(result: BootResult, flags: BootFlags, io: CommandIo): void {
-  const { checks, report, bootMs, accelerator } = result;
-  if (flags.json) {
-    writeJson(io, {
-      kind: "os-boot",
-      version: 1,
-      bootMs,
-      accelerator,
-      checks,
-      report: Object.fromEntries(report),
-    });
-    return;
-  }
+function print({ checks, bootMs, accelerator }: BootResult, io: CommandIo): void {
   const how = accelerator === "tcg" ? "emulated" : `with ${accelerator}`;
   const rows = checks.map(({ name, ok, found }) => [ok ? "✓" : "✗", name, found]);
-  const coloured = table(rows)
-    .split("\n")
-    .map((line) => style(io.stdout, io.env, line.startsWith("✓") ? "green" : "red", line.slice(0, 1)) + line.slice(1));
   io.stdout.write(`Read inside of the machine, ${formatDuration(bootMs)} after power-on (${how}):\n`);
-  io.stdout.write(`${coloured.map((line) => `  ${line}`).join("\n")}\n`);
+  for (const line of markedLines(rows, io)) io.stdout.write(`  ${line}\n`);
 }

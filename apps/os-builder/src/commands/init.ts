@@ -1,43 +1,55 @@
-import { mkdir, stat, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { type CommandIo, UsageError, writeJson } from "@leveret/command";
-import { generateKeys } from "@leveret/uki-sign";
-import { CONFIG_FILE } from "../config/load.ts";
-import { renderStarter, STARTER_GITIGNORE } from "../config/starter.ts";
+import { generateKeys, UkiSignError } from "@leveret/uki-sign";
+import { CONFIG_FILE, loadProject } from "../config/load.ts";
+import { checkDescription } from "../config/schema.ts";
+import { renderStarter, renderStarterGitignore, STARTER } from "../config/starter.ts";
+import { createFile } from "../internal/files.ts";
+import { loadProjectKeys, SIGNING_ROLES } from "../keys.ts";
 
 /** Makes what is missing and leaves alone what is there. */
 export async function init(directory: string, flags: { id?: string; json?: true }, io: CommandIo): Promise<void> {
   const root = resolve(io.cwd, directory);
-  const id =
-    flags.id ??
-    basename(root)
-      .toLowerCase()
-      .replace(/[^a-z0-9.-]+/g, "-")
-      .replace(/^[^a-z]+/, "")
-      .slice(0, 32);
-  if (!/^[a-z][a-z0-9.-]{0,31}$/.test(id)) {
+  const id = flags.id ?? idOf(basename(root));
+  const checked = checkDescription({ ...STARTER, id });
+  if ("issues" in checked) {
     throw new UsageError(
-      `expected an id of a-z, 0-9, dot and dash, got ${JSON.stringify(flags.id ?? basename(root))}; use --id`,
+      `${checked.issues.map(({ message }) => message).join("; ")}, got ${JSON.stringify(id)}; use --id`,
     );
   }
-  await mkdir(root, { recursive: true });
   const made: string[] = [];
   const write = async (name: string, text: string): Promise<void> => {
-    const created = await writeFile(join(root, name), text, { flag: "wx" }).then(() => true, isThere);
-    if (created) made.push(join(root, name));
+    if (await createFile(join(root, name), text)) made.push(join(root, name));
   };
+  await mkdir(root, { recursive: true });
   await write(CONFIG_FILE, renderStarter(id));
-  await write(".gitignore", STARTER_GITIGNORE);
-  if ((await stat(join(root, "keys")).catch(() => undefined)) === undefined) {
-    await generateKeys(join(root, "keys"), { name: id });
-    made.push(join(root, "keys"));
-  }
+  const { config } = await loadProject(root);
+  await write(".gitignore", renderStarterGitignore(config.keys));
+  const keys = join(root, config.keys);
+  if (await makeKeys(keys, config.id, io.signal)) made.push(keys);
   if (flags.json) return writeJson(io, { kind: "os-init", version: 1, directory: root, made });
   for (const path of made) io.stdout.write(`made ${relative(io.cwd, path)}\n`);
   if (made.length === 0) io.stdout.write("nothing was missing\n");
 }
 
-function isThere(error: NodeJS.ErrnoException): boolean {
-  if (error.code !== "EEXIST") throw error;
-  return false;
+function idOf(name: string): string {
+  const id = name
+    .toLowerCase()
+    .replace(/[^a-z0-9.-]+/g, "-")
+    .replace(/^[^a-z]+/, "");
+  return id.slice(0, 24) || "os";
+}
+
+// A hierarchy that lacks files is refused and not completed: new keys among old ones would fit none of them.
+async function makeKeys(directory: string, name: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await mkdir(join(directory, ".."), { recursive: true });
+    await generateKeys(directory, { name, signal });
+    return true;
+  } catch (error) {
+    if (!(error instanceof UkiSignError) || error.code !== "UKI_SIGN_KEYS_EXIST") throw error;
+    await loadProjectKeys(directory, SIGNING_ROLES);
+    return false;
+  }
 }

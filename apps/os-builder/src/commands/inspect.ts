@@ -15,7 +15,7 @@ export async function inspect(path: string, flags: InspectFlags, io: CommandIo):
   if (flags.svg && flags.json) throw new UsageError("--svg and --json exclude each other");
   const keys = flags.keys === undefined ? undefined : await loadKeys(resolve(io.cwd, flags.keys), { roles: [] });
   const trusted = keys && { db: [keys.certificates.db], verity: [keys.certificates.verity] };
-  const inspection = await inspectImage(resolve(io.cwd, path), trusted);
+  const inspection = await inspectImage(resolve(io.cwd, path), { trusted, signal: io.signal });
   const shown = { ...inspection, path };
   if (flags.json) return writeJson(io, { kind: "os-inspection", version: 1, ...shown });
   io.stdout.write(flags.svg ? renderSvg(shown) : renderText(shown, io));

@@ -1,14 +1,14 @@
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
 import { loadProject } from "../config/load.ts";
-import { LOCK_FILE, lockProject } from "../lock.ts";
-import { stateDirectory } from "../pipeline.ts";
+import { LOCK_FILE } from "../lock.ts";
+import { lockPackages } from "../pipeline.ts";
 import { withProgress } from "./shared.ts";
 
 export async function lock(path: string, flags: { json?: true }, io: CommandIo): Promise<void> {
   const project = await loadProject(resolve(io.cwd, path));
   const locked = await withProgress(io, (onProgress) =>
-    lockProject(project, { env: io.env, stateDirectory: stateDirectory(project), signal: io.signal, onProgress }),
+    lockPackages(project, { env: io.env, signal: io.signal, onProgress }),
   );
   const sets = Object.entries(locked.sets).map(([set, names]) => ({
     set,

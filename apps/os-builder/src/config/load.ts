@@ -1,9 +1,10 @@
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createJiti } from "jiti";
-import { OsBuilderError } from "../errors.ts";
+import { type ConfigIssue, OsBuilderError } from "../errors.ts";
+import { reasonOf } from "../internal/reason.ts";
 import { debian, defineOs } from "./define.ts";
-import { type ConfigIssue, checkDescription, type OsConfig } from "./schema.ts";
+import { checkDescription, type OsConfig } from "./schema.ts";
 
 /** Name of the file that describes an operating system. */
 export const CONFIG_FILE = "os.config.ts";
@@ -20,8 +21,11 @@ export interface Project {
  * Loads and checks the description in a directory.
  *
  * @param path - A directory with `os.config.ts`, or such a file.
- * @throws {OsBuilderError} `OS_NO_CONFIG`, `OS_CONFIG_FAILED` when the file itself throws, `OS_BAD_CONFIG` with every
- *   mistake and its path.
+ * @returns The description with all defaults. The file is run anew each time.
+ * @throws {OsBuilderError} `OS_NO_CONFIG`, `OS_CONFIG_FAILED` when the file does not compile, throws or exports nothing,
+ *   `OS_BAD_CONFIG` with every mistake and its path.
+ * @example
+ * const { config } = await loadProject("examples/particle");
  */
 export async function loadProject(path: string): Promise<Project> {
   const configFile = await findConfig(resolve(path));
@@ -50,12 +54,15 @@ async function importDefault(file: string): Promise<unknown> {
     fsCache: false,
     moduleCache: false,
   });
-  try {
-    return await jiti.import(file, { default: true });
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new OsBuilderError("OS_CONFIG_FAILED", `expected ${file} to load, got: ${reason}`, { cause, path: file });
-  }
+  const exported = await jiti.import<object>(file).catch((cause: unknown) => {
+    const message = `expected ${file} to load, got: ${reasonOf(cause).trim()}`;
+    throw new OsBuilderError("OS_CONFIG_FAILED", message, { cause, path: file });
+  });
+  if ("default" in exported) return exported.default;
+  throw new OsBuilderError("OS_CONFIG_FAILED", `expected a default export in ${file}, got none`, {
+    path: file,
+    hint: "export default defineOs({ … })",
+  });
 }
 
 function badConfig(file: string, issues: readonly ConfigIssue[]): OsBuilderError {

@@ -1,11 +1,13 @@
-import { isAbsolute, normalize } from "node:path";
+import { posix } from "node:path";
 import { z } from "zod";
+import type { ConfigIssue } from "../errors.ts";
+import { reasonOf } from "../internal/reason.ts";
 
 const PACKAGE = z.string().regex(/^[a-z0-9][a-z0-9+.-]*$/, "expected a Debian package name");
 const UNIT = z
   .string()
   .regex(
-    /^[\w@.:\\-]+\.(service|socket|timer|path|target|mount|automount|swap|slice)$/,
+    /^(?!--)[\w@.:\\-]+\.(service|socket|timer|path|target|mount|automount|swap|slice)$/,
     "expected a unit's name with its suffix",
   );
 const MODULE = z.string().regex(/^[a-z0-9_-]+$/i, "expected a kernel module's name");
@@ -15,8 +17,9 @@ const ARGUMENT = z
   .refine((text) => !text.includes('"'), "quotes in kernel arguments are not supported");
 const RELATIVE_PATH = z
   .string()
-  .min(1)
-  .refine((path) => !isAbsolute(path) && !normalize(path).startsWith(".."), "expected a path inside of the project");
+  .regex(/^[^\p{Cc}]+$/u, "expected a path")
+  .transform((path) => posix.normalize(path).replace(/\/$/, ""))
+  .refine((path) => !/^(\.?\.)?(\/|$)/.test(path), "expected a directory inside of the project");
 const MIB = z
   .int()
   .positive()
@@ -33,6 +36,9 @@ const DEBIAN = z.strictObject({
     .default(["main"]),
 });
 
+/** Longest `id_version`: it names partitions, and GPT has room for this many characters. */
+const MAX_NAME_LENGTH = 36;
+
 /** Arguments that the builder sets itself; two values of one of them would be an accident. */
 const OWN_ARGUMENTS = [
   "usrhash",
@@ -46,7 +52,7 @@ const OWN_ARGUMENTS = [
  * A description of an operating system, as `os.config.ts` exports it. Everything unknown is a mistake, and all mistakes
  * are reported at once.
  */
-export const osSchema = z.strictObject({
+const osSchema = z.strictObject({
   /** `IMAGE_ID` of os-release, and the beginning of every artefact's name */
   id: z
     .string()
@@ -58,7 +64,7 @@ export const osSchema = z.strictObject({
     .string()
     .min(1)
     .max(64)
-    .regex(/^[^\n"\\$`]+$/, 'expected one line without ", \\, $ and `')
+    .regex(/^[^\p{Cc}"\\$`]+$/u, 'expected one line without ", \\, $ and `')
     .optional(),
   /** where packages come from */
   source: DEBIAN,
@@ -86,7 +92,7 @@ export const osSchema = z.strictObject({
       arguments: z
         .array(
           ARGUMENT.refine(
-            (text) => !OWN_ARGUMENTS.includes(text.split("=")[0] ?? ""),
+            (text) => !OWN_ARGUMENTS.includes(argumentName(text)),
             `set by the builder: ${OWN_ARGUMENTS.join(", ")}`,
           ),
         )
@@ -126,19 +132,31 @@ export type OsDescription = z.input<typeof osSchema>;
 /** A checked description with all defaults. */
 export type OsConfig = z.output<typeof osSchema>;
 
-/** One mistake in a description. */
-export interface ConfigIssue {
-  /** where: `packages[2]`, `kernel.arguments` */
-  readonly path: string;
-  readonly message: string;
-}
-
-/** Checks a description; the result holds the config or every mistake in it. */
+/**
+ * Checks a description. It never throws: a description may be any object at all.
+ *
+ * @returns The config, or every mistake in the description.
+ */
 export function checkDescription(value: unknown): { readonly config: OsConfig } | { readonly issues: ConfigIssue[] } {
-  const result = osSchema.safeParse(value);
+  const result = parse(value);
+  if (typeof result === "string") return { issues: [{ path: "", message: `expected plain values, got: ${result}` }] };
   if (!result.success) return { issues: result.error.issues.flatMap(toIssues) };
   const issues = crossFieldIssues(result.data);
   return issues.length > 0 ? { issues } : { config: result.data };
+}
+
+// A getter or a proxy in a description may throw while it is looked at; then the result is what it threw.
+function parse(value: unknown): z.ZodSafeParseResult<OsConfig> | string {
+  try {
+    return osSchema.safeParse(value);
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+// The kernel takes a dash in a parameter's name for an underscore.
+function argumentName(argument: string): string {
+  return (argument.split("=")[0] ?? "").replaceAll("-", "_");
 }
 
 function toIssues(issue: z.core.$ZodIssue): ConfigIssue[] {
@@ -151,6 +169,16 @@ function toIssues(issue: z.core.$ZodIssue): ConfigIssue[] {
 
 function crossFieldIssues(config: OsConfig): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
+  const name = `${config.id}_${config.version}`;
+  if (name.length > MAX_NAME_LENGTH) {
+    const message = `expected id_version of at most ${MAX_NAME_LENGTH} characters, got ${name.length}`;
+    issues.push({ path: "version", message });
+  }
+  // What is in the tree comes into the Nix store, which everybody may read.
+  const { tree, keys } = config;
+  if (tree !== undefined && (`${keys}/`.startsWith(`${tree}/`) || `${tree}/`.startsWith(`${keys}/`))) {
+    issues.push({ path: "tree", message: `expected keys (${keys}) and tree (${tree}) to lie apart` });
+  }
   const { enable, disable, mask } = config.units;
   for (const [index, unit] of enable.entries()) {
     if (mask.includes(unit) || disable.includes(unit)) {

@@ -1,15 +1,26 @@
-/** What of a project doesn't belong into version control; the lock does. */
-export const STARTER_GITIGNORE = ["/.leveret/", "/images/", "/keys/", ""].join("\n");
+import { debian } from "./define.ts";
 
-/** A description to start from. */
+/**
+ * What of a project doesn't belong into version control; the lock does.
+ *
+ * @param keys - Directory of the signing keys, relative to the description.
+ */
+export function renderStarterGitignore(keys: string): string {
+  return ["/.leveret/", "/images/", `/${keys}/`, ""].join("\n");
+}
+
+/** What a new description says besides its id. */
+export const STARTER = { version: "0.1.0", source: debian({ suite: "trixie" }) } as const;
+
+/** The text of a description to start from. */
 export function renderStarter(id: string): string {
   return [
     'import { debian, defineOs } from "@leveret/os-builder";',
     "",
     "export default defineOs({",
     `  id: ${JSON.stringify(id)},`,
-    '  version: "0.1.0",',
-    '  source: debian({ suite: "trixie" }),',
+    `  version: ${JSON.stringify(STARTER.version)},`,
+    `  source: debian({ suite: ${JSON.stringify(STARTER.source.suite)} }),`,
     '  packages: ["iproute2", "less", "procps"],',
     '  kernel: { arguments: ["console=ttyS0", "quiet"] },',
     "});",

@@ -1,10 +1,13 @@
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { deterministicUuid, uuidsOfRootHash, writeDiskImage } from "@leveret/disk-image";
 import type { DebianLock, Progress } from "@leveret/nix-gen";
-import { encodeVeritySignaturePartition, type KeySet, loadKeys, signPe, signRootHash } from "@leveret/uki-sign";
+import { encodeVeritySignaturePartition, type KeySet, signPe, signRootHash } from "@leveret/uki-sign";
+import packageJson from "../../package.json" with { type: "json" };
 import type { Project } from "../config/load.ts";
+import { replaceFile } from "../internal/files.ts";
+import { loadProjectKeys, SIGNING_ROLES } from "../keys.ts";
 import type { Artefacts } from "../nix/artefacts.ts";
 import { imageEpochSeconds, imageName, imageSeed, seededBytes } from "../plan.ts";
 import { assertFits, type DiskLayout, diskBytes, diskLayout } from "./layout.ts";
@@ -64,15 +67,16 @@ export interface BuiltImage {
 
 /**
  * Signs the artefacts and puts the disk image together; does nothing when the image is up to date. Keys are used here,
- * outside of Nix, and nowhere else.
+ * outside of Nix, and nowhere else. Each file appears whole or not at all, the record last: an image that was not
+ * finished has none.
  *
- * @throws {UkiSignError} `UKI_SIGN_KEYS_INVALID` for missing or wrong keys. {OsBuilderError} `OS_SLOT_TOO_SMALL`,
- *   `OS_ESP_TOO_SMALL`. {DiskImageError} `DISK_FULL`.
+ * @throws {OsBuilderError} `OS_BAD_KEYS`, `OS_SLOT_TOO_SMALL`, `OS_ESP_TOO_SMALL`, `OS_DISK_FULL`. {DiskImageError}
+ *   `DISK_FULL`. {ErofsError} `EROFS_DISK_FULL`. An abort throws the signal's reason.
  */
 export async function buildImage(project: Project, options: BuildImageOptions): Promise<BuiltImage> {
   const { config } = project;
   const { artefacts, lock, outputDirectory, signal, onProgress } = options;
-  const keys = await loadKeys(join(project.directory, config.keys), { roles: ["db", "verity"] });
+  const keys = await loadProjectKeys(join(project.directory, config.keys), SIGNING_ROLES);
   const name = imageName(config);
   const paths = {
     disk: join(outputDirectory, `${name}.raw`),
@@ -130,7 +134,7 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
           },
         },
       },
-      ...slot(`${name}`, layout, {
+      ...slot(name, layout, {
         usr: { uuid: uuids.data, content: { file: usrPath } },
         verity: { uuid: uuids.verity, content: { file: verity.path } },
         signature: {
@@ -170,7 +174,7 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
     pcr11: uki.pcr11,
     certificates: { db: keys.certificates.db.fingerprint, verity: keys.certificates.verity.fingerprint },
   };
-  await replaceFile(paths.recordPath, new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`));
+  await replaceFile(paths.recordPath, `${JSON.stringify(record, null, 2)}\n`);
   return { record, ...paths, upToDate: false };
 }
 
@@ -192,11 +196,12 @@ function slot(label: string, layout: DiskLayout, parts: Readonly<Record<"usr" | 
 function inputsDigest(
   { artefacts, lock }: BuildImageOptions,
   { config }: Project,
-  keys: KeySet<"db" | "verity">,
+  keys: KeySet<(typeof SIGNING_ROLES)[number]>,
 ): string {
   const { db, verity } = keys.certificates;
   const inputs = {
     record: RECORD_VERSION,
+    builder: packageJson.version,
     artefacts: [artefacts.usr, artefacts.initrd, artefacts.bootFiles].map((path) => basename(path)),
     config,
     commandLine: kernelCommandLine(config, ""),
@@ -206,12 +211,8 @@ function inputsDigest(
   return createHash("sha256").update(JSON.stringify(inputs)).digest("hex");
 }
 
-/**
- * Reads the record beside an image.
- *
- * @returns Undefined when there is none, or one of another version.
- */
-export async function readRecord(path: string): Promise<ImageRecord | undefined> {
+// Undefined when there is none, or one of another version.
+async function readRecord(path: string): Promise<ImageRecord | undefined> {
   try {
     const record = JSON.parse(await readFile(path, "utf8")) as ImageRecord;
     return record.kind === "os-image" && record.version === RECORD_VERSION ? record : undefined;
@@ -220,21 +221,19 @@ export async function readRecord(path: string): Promise<ImageRecord | undefined>
   }
 }
 
+// A file that changed after its record was written is not the one that the record is about.
 async function isComplete(
   record: ImageRecord,
-  paths: { readonly disk: string; readonly uki: string },
+  paths: { readonly disk: string; readonly uki: string; readonly recordPath: string },
 ): Promise<boolean> {
+  const { mtimeMs: recordedMs } = await stat(paths.recordPath);
   const sizes = [
     [paths.disk, record.sizeBytes],
     [paths.uki, record.ukiBytes],
   ] as const;
   for (const [path, size] of sizes) {
-    if ((await stat(path).catch(() => undefined))?.size !== size) return false;
+    const found = await stat(path).catch(() => undefined);
+    if (found?.size !== size || found.mtimeMs > recordedMs) return false;
   }
   return true;
-}
-
-async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
-  await writeFile(`${path}.new`, bytes, { flush: true });
-  await rename(`${path}.new`, path);
 }

@@ -4,8 +4,10 @@ import { OsBuilderError } from "../errors.ts";
 const MIB = 1024 * 1024;
 /** Size of a slot's signature partition in `bytes`; systemd needs 16 KiB, disks like whole mebibytes. */
 const SIGNATURE_SLOT_BYTES = MIB;
-/** What the file system of the ESP itself takes, at most: FATs, directories, the boot loader's own files. */
+/** What the ESP's file system itself takes, at most, in `bytes`: directories, half-filled clusters, FATs of a small ESP. */
 const ESP_OVERHEAD_BYTES = 2 * MIB;
+/** From 256 MiB on there are 8 bytes of FATs for each cluster of 4096 bytes: a little less than one in this many. */
+const ESP_BYTES_PER_FAT_BYTE = 500;
 
 /** Sizes of an image's partitions, in `bytes`. */
 export interface DiskLayout {
@@ -70,12 +72,14 @@ export function assertFits(
     );
   }
   // While an update is installed, the ESP holds two versions; the boot loader is there twice as well.
-  const needed = 2 * ukiBytes + 2 * bootLoaderBytes + ESP_OVERHEAD_BYTES;
+  const files = 2 * ukiBytes + 2 * bootLoaderBytes;
+  const overhead = ESP_OVERHEAD_BYTES + Math.ceil(files / ESP_BYTES_PER_FAT_BYTE);
+  const needed = files + overhead;
   if (needed > layout.espBytes) {
     throw new OsBuilderError(
       "OS_ESP_TOO_SMALL",
       `expected an ESP for two kernel images: 2 × ${ukiBytes} + 2 × ${bootLoaderBytes} (boot loader) + ` +
-        `${ESP_OVERHEAD_BYTES} (file system) = ${needed} bytes, ` +
+        `${overhead} (file system) = ${needed} bytes, ` +
         `got ${layout.espBytes} (disk.espMiB ${layout.espBytes / MIB}): ${needed - layout.espBytes} too few`,
       { hint: `set disk.espMiB to ${Math.ceil(needed / MIB)} or more` },
     );

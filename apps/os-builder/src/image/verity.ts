@@ -1,9 +1,10 @@
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { readFile, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { deterministicUuid } from "@leveret/disk-image";
 import { buildVerityTree, fileSource } from "@leveret/erofs-meta";
 import type { Progress } from "@leveret/nix-gen";
 import type { OsConfig } from "../config/schema.ts";
+import { replaceFile } from "../internal/files.ts";
 import { imageSeed, seededBytes } from "../plan.ts";
 
 /** The hash tree over a /usr file system. */
@@ -16,11 +17,16 @@ export interface UsrVerity {
   readonly treeSizeBytes: number;
 }
 
+/** What is kept beside a tree; `of` says which file system it is over, and with which salt and UUID. */
+interface TreeRecord extends Omit<UsrVerity, "path"> {
+  readonly of: string;
+}
+
 /**
- * Builds the hash tree over a /usr file system, or returns the one that was built before: a store path never changes.
+ * Builds the hash tree over a /usr file system, or returns the one that was built last: a store path never changes.
  *
  * @param usr - The file system in the Nix store.
- * @param directory - Where the tree is kept.
+ * @param directory - Where the tree is kept, in place of the one before.
  */
 export async function buildUsrVerity(
   config: OsConfig,
@@ -28,27 +34,31 @@ export async function buildUsrVerity(
   directory: string,
   options: { readonly signal?: AbortSignal | undefined; readonly onProgress?: Progress | undefined },
 ): Promise<UsrVerity> {
-  const salt = seededBytes(imageSeed(config), "usr-verity-salt", 32);
-  const uuid = deterministicUuid(imageSeed(config), "usr-verity");
-  const path = join(directory, `${basename(dirname(usr))}-${uuid.slice(0, 8)}.verity`);
-  const known = await readFile(`${path}.json`, "utf8").catch(() => undefined);
-  if (known !== undefined) {
-    const verity = JSON.parse(known) as UsrVerity;
-    const found = await stat(path).catch(() => undefined);
-    if (found?.size === verity.treeSizeBytes) return { ...verity, path };
-  }
+  const path = join(directory, "usr.verity");
+  const of = `${basename(dirname(usr))} ${config.id} ${config.version}`;
+  const known = await readTreeRecord(path);
+  if (known?.of === of) return { ...known, path };
+  // A record never stands beside another tree than its own, not even when this process ends in between.
+  await rm(`${path}.json`, { force: true });
   await using source = await fileSource(usr);
-  const tree = await buildVerityTree(source, {
+  const { rootHash, dataSizeBytes, treeSizeBytes } = await buildVerityTree(source, {
     output: path,
-    salt,
-    uuid,
+    salt: seededBytes(imageSeed(config), "usr-verity-salt", 32),
+    uuid: deterministicUuid(imageSeed(config), "usr-verity"),
     signal: options.signal,
-    onProgress: ({ doneBytes, totalBytes }) =>
-      options.onProgress?.({ step: "hashing /usr", doneBytes: Number(doneBytes), totalBytes: Number(totalBytes) }),
+    onProgress: ({ doneBytes, totalBytes }) => options.onProgress?.({ step: "hashing /usr", doneBytes, totalBytes }),
   });
-  const { dataSizeBytes, treeSizeBytes } = tree;
-  const rootHash = Buffer.from(tree.rootHash).toString("hex");
-  const verity = { path, rootHash, dataSizeBytes, treeSizeBytes };
-  await writeFile(`${path}.json`, `${JSON.stringify({ rootHash, dataSizeBytes, treeSizeBytes })}\n`);
-  return verity;
+  const verity = { rootHash: Buffer.from(rootHash).toString("hex"), dataSizeBytes, treeSizeBytes };
+  await replaceFile(`${path}.json`, `${JSON.stringify({ of, ...verity } satisfies TreeRecord)}\n`);
+  return { ...verity, path };
+}
+
+/** The record of the tree that is there; undefined when it, or its tree, is missing or was cut short. */
+async function readTreeRecord(path: string): Promise<TreeRecord | undefined> {
+  try {
+    const record = JSON.parse(await readFile(`${path}.json`, "utf8")) as TreeRecord;
+    return (await stat(path)).size === record.treeSizeBytes ? record : undefined;
+  } catch {
+    return undefined;
+  }
 }
