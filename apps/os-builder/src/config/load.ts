@@ -51,6 +51,7 @@ async function importDefault(file: string): Promise<unknown> {
   // The description imports this very package, also where that isn't installed beside it.
   const jiti = createJiti(import.meta.url, {
     virtualModules: { "@leveret/os-builder": { debian, defineOs } },
+    interopDefault: false,
     fsCache: false,
     moduleCache: false,
   });

@@ -21,7 +21,7 @@ const RELATIVE_PATH = z
   .transform((path) => posix.normalize(path).replace(/\/$/, ""))
   .refine((path) => !/^(\.?\.)?(\/|$)/.test(path), "expected a directory inside of the project");
 const MIB = z
-  .int()
+  .int("expected a whole number of MiB")
   .positive()
   .max(1024 * 1024);
 
@@ -62,7 +62,6 @@ const osSchema = z.strictObject({
   /** name for people; shown by the boot menu */
   name: z
     .string()
-    .min(1)
     .max(64)
     .regex(/^[^\p{Cc}"\\$`]+$/u, 'expected one line without ", \\, $ and `')
     .optional(),
@@ -73,7 +72,9 @@ const osSchema = z.strictObject({
   /** paths that no package may install; a star at the end stands for everything below, licences excepted */
   exclude: z
     .array(
-      z.string().regex(/^\/(?!.*\.\.)[\w./+-]*(\/\*)?$/, "expected an absolute path, with or without /* at its end"),
+      z
+        .string()
+        .regex(/^(\/(?!\.\.?(\/|$))[\w.+-]+)+(\/\*)?$/, "expected an absolute path, with or without /* at its end"),
     )
     .default([
       "/usr/share/doc/*",
