@@ -1,50 +1,95 @@
 // npm start: everything that is missing is installed and built, then the example system is built, signed and booted.
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
-import { buildWorkspaces, ensureDebianPackages, ensureNpmPackages, ROOT, since } from "./setup.mjs";
+import {
+  buildWorkspaces,
+  colour,
+  duration,
+  ensureDebianPackages,
+  ensureNpmPackages,
+  fail,
+  ROOT,
+  run,
+} from "./setup.mjs";
 
-const example = join(ROOT, "examples", "particle");
-const command = join(ROOT, "apps", "os-builder", "bin", "leveret-os.js");
+const PLAIN = 0;
+const BOLD = 1;
+const DIM = 2;
+const GREEN = 32;
+
+const example = join("examples", "particle");
+/** A slow machine that has other work boots for minutes when it emulates. */
+const BOOT_TIMEOUT_SECONDS = "900";
+const program = join(ROOT, "apps", "os-builder", "bin", "leveret-os.js");
 const steps = [];
 
-function step(name, action) {
-  process.stdout.write(`\n── ${name}\n`);
+async function step(name, action) {
+  process.stdout.write(`\n${colour(BOLD, name)}\n`);
   const start = performance.now();
-  action();
-  steps.push([name, since(start)]);
+  await action();
+  steps.push(`${duration(performance.now() - start).padStart(11)}  ${name}`);
 }
 
-function leveretOs(...args) {
-  const result = spawnSync(process.execPath, [command, ...args], { cwd: ROOT, stdio: "inherit" });
-  if (result.status !== 0) process.exit(result.status ?? 1);
+const leveretOs = (...args) => run(process.execPath, [program, ...args]);
+
+/** The JSON document of a command whose failure is an answer too. */
+async function leveretOsJson(...args) {
+  const { text } = await run(process.execPath, [program, ...args, "--json"], { stdout: "text", mayFail: true });
+  return JSON.parse(text);
 }
 
-step("Set-up", () => {
-  ensureNpmPackages();
-  ensureDebianPackages(["apps/os-builder/tools.json"]);
-  buildWorkspaces();
-});
-step("Keys", () => leveretOs("init", example, "--id", "particle"));
-if (!existsSync(join(example, "os.lock.json"))) step("Packages", () => leveretOs("lock", example));
-step("Image", () => leveretOs("image", example));
-step("Boot", () => leveretOs("boot", example));
-step("Trust", () => {
-  const image = join(example, "images", "particle_0.1.0.raw");
-  leveretOs("inspect", image, "--keys", join(example, "keys"));
-  mkdirSync(join(example, "images"), { recursive: true });
-});
+async function buildImage() {
+  const built = await leveretOsJson("image", example);
+  if (built.code !== "NIX_GEN_NOT_ON_MIRROR") return built;
+  // Mirrors keep one version of a package, and this lock is older than theirs.
+  process.stdout.write("  a locked package is gone from the mirror: locking the newest ones\n");
+  await leveretOs("lock", example);
+  return await leveretOsJson("image", example);
+}
 
-const from = relative(process.cwd(), example) || ".";
-const width = Math.max(...steps.map(([name]) => name.length));
+let image;
+await step("Set-up", async () => {
+  await ensureNpmPackages();
+  await ensureDebianPackages(["apps/os-builder/tools.json"]);
+  await buildWorkspaces();
+});
+await step("Keys", () => leveretOs("init", example, "--id", "particle"));
+if (!existsSync(join(ROOT, example, "os.lock.json"))) await step("Packages", () => leveretOs("lock", example));
+await step("Image", async () => {
+  image = await buildImage();
+  if (image.kind === "error") fail([`${image.message} [${image.code}]`, image.hint].filter(Boolean).join("\n  "));
+  process.stdout.write(image.upToDate ? "  nothing changed: the image is up to date\n" : "");
+});
+await step("Boot", () => leveretOs("boot", example, "--timeout", BOOT_TIMEOUT_SECONDS));
+await step("Trust", () => leveretOs("inspect", relative(ROOT, image.disk), "--keys", join(example, "keys")));
+
+const mebibytes = (bytes) => `${Math.round(bytes / 1024 / 1024)} MiB`;
+const here = (path) => relative(process.cwd(), path) || ".";
+const project = here(join(ROOT, example));
+const made = [
+  [here(image.disk), `disk image, ${mebibytes(image.usedBytes)} of ${mebibytes(image.sizeBytes)} in use`],
+  [here(image.uki), `signed kernel image, ${mebibytes(image.ukiBytes)}`],
+  [`${project}/keys`, "the keys it is signed with; they are yours, and stay out of Nix and of Git"],
+];
+const next = [
+  ["watch the boot on its console", `npx leveret-os boot ${project} --serial`],
+  ["draw the image", `npx leveret-os inspect ${here(image.disk)} --svg > particle.svg`],
+  ["see what this machine has", "npx leveret-os doctor"],
+  ["edit os.config.ts, build and boot it", `npx leveret-os lock ${project} && npx leveret-os boot ${project}`],
+];
+const columns = (rows, [first, second]) => {
+  const width = Math.max(...rows.map(([text]) => text.length));
+  return rows.map(([left, right]) => `  ${colour(first, left.padEnd(width))}  ${colour(second, right)}`).join("\n");
+};
+
 process.stdout.write(`
-Done:
-${steps.map(([name, time]) => `  ${name.padEnd(width)}  ${time}`).join("\n")}
+${colour(GREEN, "✓")} ${colour(BOLD, `${image.id} ${image.imageVersion}`)} is built and signed, and its boot was verified from inside
 
-What was made is in ${from}/images; the description is ${from}/os.config.ts. To try next:
+${steps.join("\n")}
 
-  npx leveret-os boot ${from} --serial          watch the boot on its console
-  npx leveret-os inspect ${from}/images/particle_0.1.0.raw --svg > particle.svg
-  npx leveret-os doctor                          what this machine has and lacks
-  edit ${from}/os.config.ts, then: npx leveret-os lock ${from} && npx leveret-os boot ${from}
+${colour(BOLD, "Made")}
+${columns(made, [PLAIN, DIM])}
+
+${colour(BOLD, "Next")}
+${columns(next, [DIM, PLAIN])}
 `);
