@@ -143,8 +143,9 @@ function describeDamage(report: VerityReport): string {
   const ranges = [...damagedDataBlocks, ...unverifiableDataBlocks].sort((a, b) => a.first - b.first);
   const blocks = ranges.reduce((sum, { count }) => sum + count, 0);
   const first = (ranges[0]?.first ?? 0) * superblock.dataBlockSize;
-  const hashBlocks = damagedHashBlocks.length === 0 ? "" : ` under ${damagedHashBlocks.length} damaged hash blocks`;
-  return `${isIncomplete ? "at least " : ""}${blocks} damaged blocks${hashBlocks}, the first at byte ${first}`;
+  const damaged = `${isIncomplete ? "at least " : ""}${blocks} damaged block${blocks === 1 ? "" : "s"}`;
+  const under = damagedHashBlocks.length === 0 ? "" : " under a damaged part of the hash tree";
+  return `${damaged}${under}, the first at byte ${first}`;
 }
 
 interface Slot {

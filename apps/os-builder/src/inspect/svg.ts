@@ -73,22 +73,20 @@ export function renderSvg(inspection: ImageInspection): string {
 
 function renderBar({ partitions, sizeBytes }: ImageInspection, top: number): string[] {
   const used = partitions.reduce((sum, partition) => sum + partition.sizeBytes, 0);
-  // Of a truncated image, partitions may be larger than all of it.
-  const whole = Math.max(sizeBytes, used);
   const parts = [
     ...partitions.map((partition) => ({
       name: `${partition.number}`,
       bytes: partition.sizeBytes,
       paint: paintOf(partition),
     })),
-    { name: "free", bytes: whole - used, paint: `fill="${FREE_FILL}"` },
+    { name: "free", bytes: sizeBytes - used, paint: `fill="${FREE_FILL}"` },
   ];
   // Every part gets room for its number; what is left is shared by size.
   const least = Math.min(MIN_PART_WIDTH, (RIGHT - MARGIN) / parts.length);
   const shared = RIGHT - MARGIN - parts.length * least;
   let x = MARGIN;
   return parts.flatMap(({ name, bytes, paint }) => {
-    const width = least + (bytes / whole) * shared;
+    const width = least + (bytes / sizeBytes) * shared;
     const left = x;
     x += width;
     const box = `<rect x="${round(left)}" y="${top}" width="${round(Math.max(1, width - GAP))}" height="${BAR_HEIGHT}" rx="4" ${paint}/>`;
@@ -106,7 +104,7 @@ function renderRow(partition: InspectedPartition, y: number): string[] {
     text(MARGIN + 50, y, label, { width: 200 }),
     text(MARGIN + 262, y, type, { width: 312 }),
     text(MARGIN + 640, y, formatBytes(sizeBytes), { anchor: "end" }),
-    text(MARGIN + 664, y, content, {}),
+    ...(content === "" ? [] : [text(MARGIN + 664, y, content, {})]),
   ];
 }
 

@@ -40,11 +40,9 @@ function renderBar(partitions: readonly InspectedPartition[], sizeBytes: number)
   const used = partitions.reduce((sum, partition) => sum + partition.sizeBytes, 0);
   const parts = [
     ...partitions.map(({ number, sizeBytes: bytes }) => ({ name: `${number}`, bytes })),
-    { name: "free", bytes: Math.max(0, sizeBytes - used) },
+    { name: "free", bytes: sizeBytes - used },
   ];
-  // Of a truncated image, partitions may be larger than all of it.
-  const whole = Math.max(sizeBytes, used);
-  const widths = parts.map(({ name, bytes }) => Math.max(name.length + 2, Math.round((bytes / whole) * BAR_WIDTH)));
+  const widths = parts.map(({ name, bytes }) => Math.max(name.length + 2, Math.round((bytes / sizeBytes) * BAR_WIDTH)));
   const line = (left: string, middle: string, right: string): string =>
     `  ${left}${widths.map((width) => "─".repeat(width)).join(middle)}${right}`;
   const names = parts.map(({ name }, index) => centre(name, widths[index] ?? 0));
