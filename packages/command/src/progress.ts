@@ -47,6 +47,7 @@ interface Step {
 export function startProgress(io: CommandIo): Progress {
   const terminal = io.stderr.isTTY === true;
   const steps = new Map<string, Step>();
+  const ended = new Set<string>();
   let current: Step | undefined;
   let drawnAt = 0;
   let finished = false;
@@ -64,13 +65,15 @@ export function startProgress(io: CommandIo): Progress {
 
   const end = ({ event, startedAt, pausedAt = Date.now() }: Step): void => {
     steps.delete(event.step);
+    ended.add(event.step);
     const time = style(io.stderr, io.env, "dim", formatDuration(pausedAt - startedAt).padStart(TIME_WIDTH));
     io.stderr.write(`${terminal ? CLEAR_LINE : ""}${time}  ${[event.step, ...amounts(event)].join(" · ")}\n`);
   };
 
   return {
     update(event) {
-      if (finished) return;
+      // What is complete and has been printed may be reported once more, when nothing else is in hand.
+      if (finished || (ended.has(event.step) && fraction(event) === 1)) return;
       const now = Date.now();
       const step = steps.get(event.step) ?? { event, startedAt: now, pausedAt: undefined };
       const taken = current !== step;

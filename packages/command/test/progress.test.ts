@@ -58,6 +58,19 @@ describe("elsewhere than on a terminal", () => {
     expect(text).toBe("      2.5 s  downloading · 3\n      7.5 s  building tools\n");
   });
 
+  test("a complete step is not printed again when it is reported between others", () => {
+    const text = script(({ update }) => {
+      const complete = { step: "downloading", done: 3, total: 3 };
+      for (const event of [complete, { step: "building a" }, complete, { step: "building b" }]) {
+        update(event);
+        vi.advanceTimersByTime(2000);
+        update(event);
+        vi.advanceTimersByTime(1000);
+      }
+    });
+    expect(text).toBe("      3.0 s  downloading · 3\n      6.0 s  building a\n      3.0 s  building b\n");
+  });
+
   test("nothing is printed without steps, after the end, or twice", () => {
     const { io, err } = capture();
     const progress = startProgress(io);
