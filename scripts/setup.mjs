@@ -63,7 +63,11 @@ export async function run(program, args, options = {}) {
     started.once("close", (code) => resolve(code ?? 1));
   });
   child = undefined;
-  if (interrupted) process.exit(INTERRUPTED);
+  if (interrupted) {
+    clearLine();
+    if (piped || stdout === "text") process.stderr.write("interrupted; the next run goes on from here\n");
+    process.exit(INTERRUPTED);
+  }
   if (exitCode !== 0 && !mayFail) {
     clearLine();
     if (piped || exitCode === 127)
@@ -150,7 +154,7 @@ export async function ensureDebianPackages(lists) {
   if (!isRoot && !sudoWorks) {
     const line = `apt-get update && apt-get install --yes --no-install-recommends ${missing.join(" ")}`;
     const asRoot = isOnPath("sudo") ? `sudo sh -c '${line}'` : `su -c '${line}'`;
-    fail(`${missing.length} Debian packages are missing. Run this line and try again:\n\n  ${asRoot}\n`);
+    fail(`missing Debian packages: ${missing.join(" ")}\n\nRun this line and try again:\n\n  ${asRoot}\n`);
   }
   const aptGet = (args, onLine, mayFail) => {
     const command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "APT::Status-Fd=1", "-q", ...args];

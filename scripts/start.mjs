@@ -49,8 +49,8 @@ async function buildImage() {
 
 let image;
 await step("Set-up", async () => {
-  await ensureNpmPackages();
   await ensureDebianPackages(["apps/os-builder/tools.json"]);
+  await ensureNpmPackages();
   await buildWorkspaces();
 });
 await step("Keys", () => leveretOs("init", example, "--id", "particle"));

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { ensureOracleTree } from "./oracle-tree.mjs";
 import { buildWorkspaces, ensureDebianPackages, ensureNpmPackages, ROOT, run } from "./setup.mjs";
 
-await ensureNpmPackages();
 await ensureDebianPackages(["apps/os-builder/tools.json", "scripts/oracles.json"]);
+await ensureNpmPackages();
 await buildWorkspaces();
 const oracles = await ensureOracleTree();
 

@@ -112,7 +112,8 @@ function amounts({ done, total, doneBytes, totalBytes }: ProgressEvent): string[
 /** `3 of 7`; `7` when that is all there are. */
 function of(done: number | undefined, total: number | undefined, format: (value: number) => string): string {
   if (done === undefined) return "";
-  return total === undefined || total === done ? format(done) : `${format(done)} of ${format(total)}`;
+  const [part, whole] = [format(done), format(total ?? done)];
+  return part === whole ? part : `${part} of ${whole}`;
 }
 
 function fraction({ done, total, doneBytes, totalBytes }: ProgressEvent): number | undefined {
