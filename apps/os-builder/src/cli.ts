@@ -15,6 +15,8 @@ Examples:
 Environment:
   LEVERET_DEBIAN_MIRROR, LEVERET_DEBIAN_SECURITY_MIRROR, LEVERET_NIX, LEVERET_NIX_STORE, LEVERET_QEMU, LEVERET_OVMF`;
 
+const example = (line: string): string => `\nExample:\n  ${line}`;
+
 /**
  * Runs the `leveret-os` command.
  *
@@ -36,18 +38,21 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .argument("[directory]", "where", ".")
     .option("--id <id>", "what the system is called")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os init particle"))
     .action(async (directory, flags) => (await import("./commands/init.ts")).init(directory, flags, io));
   program
     .command("lock")
     .description("resolve the packages and write os.lock.json")
     .argument("[project]", project, ".")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os lock particle"))
     .action(async (path, flags) => (await import("./commands/lock.ts")).lock(path, flags, io));
   program
     .command("build")
     .description("build the unsigned artefacts with Nix")
     .argument("[project]", project, ".")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os build particle --json"))
     .action(async (path, flags) => (await import("./commands/build.ts")).build(path, flags, io));
   program
     .command("image")
@@ -55,6 +60,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .argument("[project]", project, ".")
     .option("-o, --output <directory>", "where the image goes (default: images beside the description)")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os image particle --output out"))
     .action(async (path, flags) => (await import("./commands/image.ts")).image(path, flags, io));
   program
     .command("boot")
@@ -64,6 +70,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--serial", "show the serial console as it goes (on stderr)")
     .option("--timeout <seconds>", "how long the boot may take", "300")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os boot particle --serial"))
     .action(async (path, flags) => {
       isGood = await (await import("./commands/boot.ts")).boot(path, flags, io);
     });
@@ -74,11 +81,13 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--keys <directory>", "check the signatures against these keys' certificates")
     .option("--svg", "print a drawing")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os inspect particle_0.1.0.raw --svg > particle.svg"))
     .action(async (path, flags) => (await import("./commands/inspect.ts")).inspect(path, flags, io));
   program
     .command("doctor")
     .description("say what is there, what is missing, and the command that fixes it")
     .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-os doctor"))
     .action(async (flags) => {
       isGood = await (await import("./commands/doctor.ts")).doctor(flags, io);
     });

@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { findDebianMirror, openNix } from "@leveret/nix-gen";
 import { findFirmware, findQemu, probeAccelerator } from "@leveret/qemu-harness";
 import tools from "../tools.json" with { type: "json" };
+import { OsBuilderError } from "./errors.ts";
 import { firstLine } from "./internal/reason.ts";
 
 /** One thing that building or booting needs. */
@@ -80,7 +81,7 @@ async function onPath(program: string, env: Env): Promise<string> {
     );
     if (found) return path;
   }
-  throw new Error(`no ${program} on the PATH`);
+  throw new OsBuilderError("OS_MISSING_TOOLS", `no ${program} on the PATH`, { hint: install(program) });
 }
 
 async function describeNix(env: Env): Promise<string> {

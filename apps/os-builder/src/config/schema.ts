@@ -21,8 +21,8 @@ const RELATIVE_PATH = z
   .transform((path) => posix.normalize(path).replace(/\/$/, ""))
   .refine((path) => !/^(\.?\.)?(\/|$)/.test(path), "expected a directory inside of the project");
 const MIB = z
-  .int("expected a whole number of MiB")
-  .positive()
+  .int({ error: ({ code }) => (code === "invalid_type" ? "expected a whole number of MiB" : undefined) })
+  .min(1)
   .max(1024 * 1024);
 
 const DEBIAN = z.strictObject({

@@ -47,10 +47,9 @@ export type RefusingLayer = "firmware" | "boot loader" | "root hash signature" |
 // In the order in which a boot reaches them.
 const REFUSALS = {
   firmware: /Security Violation|Access Denied|Secure Boot.*(denied|fail)/i,
-  "root hash signature":
-    /verity.*(signature|roothash).*(fail|reject|denied)|Root hash signature verification failed|Required key not available|Key was rejected/i,
+  "root hash signature": /verity: Root hash verification failed/,
   verity: /verity: \S+: (data|metadata) block \d+ is corrupted|dm-verity device.* corrupted/i,
-  initrd: /Entering emergency mode|emergency\.target/i,
+  initrd: /Restart, because this version can't be started/,
 } as const;
 
 /**
