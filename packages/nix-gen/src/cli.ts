@@ -1,5 +1,6 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
+import { debianCommand } from "./commands/debian.ts";
 import { fromJsonCommand } from "./commands/from-json.ts";
 import { narHashCommand } from "./commands/nar-hash.ts";
 
@@ -14,6 +15,6 @@ export { processIo } from "@leveret/command";
  */
 export function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("nix-gen").description("Nix code from data: expressions, archives, package sources");
-  program.addCommand(fromJsonCommand(io)).addCommand(narHashCommand(io));
+  program.addCommand(fromJsonCommand(io)).addCommand(narHashCommand(io)).addCommand(debianCommand(io));
   return runCommand(program, argv, io);
 }

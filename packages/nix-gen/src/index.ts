@@ -90,7 +90,9 @@ export {
   type LockedPackage,
   lockEpochSeconds,
   parseDebianLock,
+  readDebianLock,
   renderDebianLock,
+  writeDebianLock,
 } from "./debian/lock.ts";
 export { type DebianMirror, type FindMirrorOptions, findDebianMirror, mirrorDirectories } from "./debian/mirror.ts";
 export { type DebianRequest, debianRequestDigest, type ResolveOptions, resolveDebian } from "./debian/resolve.ts";
@@ -108,6 +110,11 @@ export { DEFAULT_MAX_DEB_FILE_BYTES, readDebFile } from "./debian/deb.ts";
 export { debianDownloads, debianPackage, debianPackageUrl } from "./debian/fetch.ts";
 export { type DebianPackages, debianPackages } from "./debian/packages.ts";
 export { BOOTSTRAP_PACKAGE, type StageOptions, stageDebianBuilders } from "./debian/stage.ts";
+
+// Debian as a source: programs of another release, to be run as they are
+
+export { type DebianTree, type DebianTreeRequest, type MakeTreeOptions, makeDebianTree } from "./debian/tree.ts";
+export { type RunnableTree, type TreeCommand, treeCommand, writeTreePrograms } from "./debian/tree-command.ts";
 
 // the nix command
 

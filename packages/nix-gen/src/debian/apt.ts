@@ -1,7 +1,9 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ExecaError, execa } from "execa";
-import { NixGenError } from "../errors.ts";
+import { execa } from "execa";
+import { NixGenError, type NixGenErrorCode } from "../errors.ts";
+import { fileError, writeWhole } from "../internal/files.ts";
+import { quote } from "../internal/text.ts";
 import type { Progress } from "../progress.ts";
 import type { DebianArchitecture } from "./architecture.ts";
 import type { DebianMirror } from "./mirror.ts";
@@ -11,15 +13,17 @@ export const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /** What one private apt works on. */
 export interface AptOptions {
-  /** directory for lists and caches; created, and kept so that the next update is quick */
+  /** directory for lists and caches, absolute; created, and kept so that the next update is quick */
   readonly stateDirectory: string;
   readonly mirror: DebianMirror;
   /** release: `trixie` */
   readonly suite: string;
   readonly components: readonly string[];
   readonly architecture: DebianArchitecture;
-  /** file with the archive's public keys */
+  /** file with the archive's public keys, absolute */
   readonly keyring: string;
+  /** environment: `PATH`, and proxies */
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -28,11 +32,18 @@ export interface Apt {
   /** fetches the indexes and checks their signatures */
   update(onProgress?: Progress): Promise<void>;
   /** runs a private `apt-get`; `status` is the text of the dpkg status it shall believe */
-  get(args: readonly string[], status: string): Promise<{ stdout: string; stderr: string; exitCode: number }>;
+  get(args: readonly string[], status: string): Promise<AptResult>;
   /** every package name of the suite */
   names(): Promise<string[]>;
   /** release dates of the fetched indexes */
   releases(): Promise<{ archive: "main" | "security"; suite: string; date: string }[]>;
+}
+
+/** How a call of apt ended. */
+export interface AptResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode: number;
 }
 
 interface SuiteSource {
@@ -41,66 +52,95 @@ interface SuiteSource {
   readonly suite: string;
 }
 
+const MAX_COMPLAINTS = 4;
+
+// The first descriptor that apt doesn't use itself.
+const STATUS_FD = 3;
+
 /**
  * Prepares a private apt.
  *
- * @throws {NixGenError} `NIX_GEN_NO_APT` when `apt-get` is missing or the keyring can't be read.
+ * @throws {NixGenError} `NIX_GEN_NO_APT` when the keyring can't be read (and, from its methods, when `apt-get` is
+ *   missing), `NIX_GEN_BAD_OPTIONS` for a keyring that apt can't be told of, `NIX_GEN_IO`, `NIX_GEN_DISK_FULL`.
  */
 export async function openApt(options: AptOptions): Promise<Apt> {
   const { stateDirectory: root, keyring, signal } = options;
-  const env = { ...process.env, APT_CONFIG: join(root, "apt.conf"), LC_ALL: "C.UTF-8" };
   const sources = suiteSources(options);
-  await readFile(keyring).catch((cause) => {
-    const hint = "install the package debian-archive-keyring, or name another keyring";
-    throw new NixGenError("NIX_GEN_NO_APT", `expected the archive's public keys in ${keyring}`, { cause, hint });
-  });
-  for (const directory of ["lists/partial", "archives/partial", "etc/apt.conf.d", "etc/preferences.d"]) {
-    await mkdir(join(root, directory), { recursive: true });
-  }
-  await writeFile(join(root, "apt.conf"), aptConfiguration(root, options.architecture));
-  await writeFile(
-    join(root, "sources.list"),
-    sources
-      .map(({ uri, suite }) => `deb [signed-by=${keyring}] ${uri} ${suite} ${options.components.join(" ")}\n`)
-      .join(""),
-  );
-
-  const run = async (command: string, args: readonly string[]) => {
-    try {
-      const result = await execa(command, args, {
-        env,
-        extendEnv: false,
-        reject: false,
-        stdin: "ignore",
-        ...(signal === undefined ? {} : { cancelSignal: signal }),
-      });
-      signal?.throwIfAborted();
-      if (result.code === "ENOENT") throw result;
-      return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode ?? 1 };
-    } catch (cause) {
-      if (!(cause instanceof ExecaError) || cause.code !== "ENOENT") throw cause;
-      const hint = "packages are resolved by apt itself: run this on Debian or a derivative, or use an existing lock";
-      throw new NixGenError("NIX_GEN_NO_APT", `expected the program ${command}, found none`, { cause, hint });
+  await assertKeyring(keyring);
+  try {
+    for (const directory of ["lists/partial", "archives/partial", "etc/apt.conf.d", "etc/preferences.d"]) {
+      await mkdir(join(root, directory), { recursive: true });
     }
+  } catch (cause) {
+    throw fileError(root, cause);
+  }
+  const lines = sources.map(
+    ({ uri, suite }) => `deb [signed-by=${keyring}] ${uri} ${suite} ${options.components.join(" ")}\n`,
+  );
+  await writeWhole(join(root, "apt.conf"), aptConfiguration(root, options.architecture));
+  await writeWhole(join(root, "sources.list"), lines.join(""));
+
+  const env = { ...definedEntries(options.env), APT_CONFIG: join(root, "apt.conf"), LC_ALL: "C.UTF-8" };
+  const run = async (command: string, args: readonly string[], onStatus?: (line: string) => void) => {
+    const child = execa(command, args, {
+      env,
+      extendEnv: false,
+      reject: false,
+      stdio: ["ignore", "pipe", "pipe", ...(onStatus === undefined ? [] : ["pipe" as const])],
+      ...(signal === undefined ? {} : { cancelSignal: signal }),
+    });
+    if (onStatus !== undefined) {
+      for await (const line of child.iterable({ from: `fd${STATUS_FD}` })) onStatus(line);
+    }
+    const result = await child;
+    signal?.throwIfAborted();
+    if (result.code === "ENOENT") {
+      const hint = "packages are resolved by apt itself: run this on Debian or a derivative, or use an existing lock";
+      throw new NixGenError("NIX_GEN_NO_APT", `expected the program ${command}, found none`, { cause: result, hint });
+    }
+    return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode ?? 1 };
   };
 
   return {
     async update(onProgress) {
-      onProgress?.({ step: "reading the package indexes", item: options.suite });
-      await writeFile(join(root, "status"), "");
-      const result = await run("apt-get", ["update", "--error-on=any", "-q"]);
-      if (result.exitCode !== 0) throw updateError(result.stderr, options.mirror);
+      const step = "reading the package indexes";
+      onProgress?.({ step, item: options.suite });
+      await writeWhole(join(root, "status"), "");
+      const args = ["update", "--error-on=any", "-q", "-o", `APT::Status-Fd=${STATUS_FD}`];
+      const result = await run("apt-get", args, (line) => {
+        const [, percent, item] = STATUS_LINE.exec(line) ?? [];
+        if (percent !== undefined) onProgress?.({ step, item: `${Math.round(Number(percent))} % · ${item ?? ""}` });
+      });
+      if (result.exitCode !== 0) throw updateError(result, options.mirror);
     },
     async get(args, status) {
-      await writeFile(join(root, "status"), status);
+      await writeWhole(join(root, "status"), status);
       return run("apt-get", args);
     },
     async names() {
       const { stdout } = await run("apt-cache", ["pkgnames"]);
       return stdout.split("\n").filter((name) => name !== "");
     },
-    releases: () => Promise.all(sources.map((source) => readRelease(root, source))),
+    releases: async () => {
+      const lists = await readdir(join(root, "lists"));
+      return Promise.all(sources.map((source) => readRelease(join(root, "lists"), lists, source)));
+    },
   };
+}
+
+// dlstatus:FILE:PERCENT:DESCRIPTION, as in apt's README.progress-reporting
+const STATUS_LINE = /^dlstatus:\d+:([\d.]+):(.*)$/;
+
+async function assertKeyring(keyring: string): Promise<void> {
+  if (/[\s\]]/.test(keyring)) {
+    throw new NixGenError("NIX_GEN_BAD_OPTIONS", `expected a keyring in a path without blanks, got ${keyring}`, {
+      path: "keyring",
+    });
+  }
+  await readFile(keyring).catch((cause) => {
+    const hint = "install the package debian-archive-keyring, or name another keyring";
+    throw new NixGenError("NIX_GEN_NO_APT", `expected the archive's public keys in ${keyring}`, { cause, hint });
+  });
 }
 
 function suiteSources({ mirror, suite }: AptOptions): SuiteSource[] {
@@ -144,25 +184,90 @@ function aptConfiguration(root: string, architecture: string): string {
     .join("");
 }
 
-async function readRelease(root: string, { archive, uri, suite }: SuiteSource) {
-  // apt's name of an index file: the URL without its scheme, with "/" as "_" (and "_" escaped).
-  const name = `${uri.replace(/^\w+:\/\//, "")}/dists/${suite}/InRelease`.replaceAll("_", "%5f").replaceAll("/", "_");
-  const text = await readFile(join(root, "lists", name), "utf8");
-  const date = /^Date: (.*)$/m.exec(text)?.[1] ?? "";
-  return { archive, suite, date: new Date(date).toISOString().replace(".000Z", "Z") };
+async function readRelease(directory: string, lists: readonly string[], { archive, suite }: SuiteSource) {
+  // apt's name of an index file is its URL with "/" as "_"; files of other sources are removed by every update.
+  const name = lists.find((list) => /_(In)?Release$/.test(list) && list.includes(`_dists_${suite}_`));
+  if (name === undefined) throw new Error(`bug: apt keeps no release file of ${suite} in ${directory}`);
+  const date = /^Date: (.*)$/m.exec(await readFile(join(directory, name), "utf8"))?.[1] ?? "";
+  const milliseconds = Date.parse(date);
+  if (Number.isNaN(milliseconds)) {
+    throw new NixGenError("NIX_GEN_BAD_INDEX", `expected a release file of ${suite} with its date, got ${quote(date)}`);
+  }
+  return { archive, suite, date: new Date(milliseconds).toISOString().replace(".000Z", "Z") };
 }
 
-function updateError(stderr: string, mirror: DebianMirror): NixGenError {
-  const lines = stderr.split("\n").filter((line) => /^[EW]: /.test(line));
-  const detail = lines.slice(0, 4).join("\n");
-  if (/NO_PUBKEY|not signed|signature|Splitting up .* failed/i.test(detail)) {
-    const message = `expected indexes signed by a key of the keyring:\n${detail}`;
-    return new NixGenError("NIX_GEN_BAD_SIGNATURE", message, {
-      hint: "update debian-archive-keyring, or name another",
-    });
+interface UpdateFailure {
+  readonly pattern: RegExp;
+  readonly code: NixGenErrorCode;
+  readonly message: string;
+  readonly hint: string;
+}
+
+const UPDATE_FAILURES: readonly UpdateFailure[] = [
+  {
+    pattern: /No space left on device|not have enough free space|Disk quota exceeded/i,
+    code: "NIX_GEN_DISK_FULL",
+    message: "expected room on the disk for the package indexes, got none",
+    hint: "free some space",
+  },
+  {
+    pattern: /Could not get lock|Unable to lock/,
+    code: "NIX_GEN_BUSY",
+    message: "expected nobody else to be resolving packages in this directory",
+    hint: "wait for the other one to end",
+  },
+  {
+    pattern:
+      /Could not (connect|resolve)|Temporary failure|Connection (refused|failed|timed out)|timed out|Unable to connect/i,
+    code: "NIX_GEN_MIRROR_UNREACHABLE",
+    message: "expected the package indexes",
+    hint: "check the network, or choose another mirror with LEVERET_DEBIAN_MIRROR",
+  },
+  {
+    pattern: /does not have a Release file|no longer has a Release file/,
+    code: "NIX_GEN_NO_RELEASE",
+    message: "expected that release on the mirror",
+    hint: "check the release's name; a mirror drops releases that are no longer supported",
+  },
+  {
+    pattern: /NO_PUBKEY|not signed|signature|Splitting up .* failed|Clearsigned file|is expired|not valid yet/i,
+    code: "NIX_GEN_BAD_SIGNATURE",
+    message: "expected indexes that are signed by a key of the keyring and still valid",
+    hint: "update the package debian-archive-keyring, name another keyring, or check the clock",
+  },
+  {
+    pattern: /Hash Sum mismatch|unexpected size|Unable to parse package file|Encountered a section with no Package/i,
+    code: "NIX_GEN_BAD_INDEX",
+    message: "expected indexes as the archive's release file has them",
+    hint: "the mirror may be in the middle of an update: try again later, or choose another with LEVERET_DEBIAN_MIRROR",
+  },
+];
+
+/** Errors and warnings of apt, each with the lines that belong to it. */
+export function aptComplaints(stderr: string): string[] {
+  const complaints: string[] = [];
+  for (const line of stderr.split("\n")) {
+    // apt 3 writes the words out, and explains itself in indented lines.
+    if (/^(E|W|Error|Warning): /.test(line)) complaints.push(line);
+    else if (/^\s+\S/.test(line) && complaints.length > 0) complaints.push(line);
   }
-  const message = `expected the package indexes at ${mirror.main}:\n${detail}`;
+  return complaints;
+}
+
+function updateError({ stderr }: AptResult, mirror: DebianMirror): NixGenError {
+  const complaints = aptComplaints(stderr);
+  const detail = complaints.slice(0, MAX_COMPLAINTS).map((line) => `  ${line}`);
+  for (const { pattern, code, message, hint } of UPDATE_FAILURES) {
+    if (!complaints.some((line) => pattern.test(line))) continue;
+    return new NixGenError(code, [`${message}:`, ...detail].join("\n"), { hint, logTail: complaints });
+  }
+  const message = [`expected the package indexes at ${mirror.main}:`, ...detail].join("\n");
   return new NixGenError("NIX_GEN_MIRROR_UNREACHABLE", message, {
     hint: "check the network, or choose another mirror with LEVERET_DEBIAN_MIRROR",
+    logTail: complaints,
   });
+}
+
+function definedEntries(env: AptOptions["env"]): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
 }

@@ -1,5 +1,9 @@
+import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { NixGenError } from "../errors.ts";
+import { writeWhole } from "../internal/files.ts";
+import { zRecord } from "../internal/options.ts";
+import { reasonOf } from "../internal/text.ts";
 
 const NAME = z.string().regex(/^[a-z0-9][a-z0-9+.-]*$/, "expected a Debian package name");
 
@@ -21,8 +25,8 @@ const LOCK = z
     releases: z.array(
       z.strictObject({ archive: z.enum(["main", "security"]), suite: z.string(), date: z.iso.datetime() }),
     ),
-    sets: z.record(z.string(), z.array(NAME)),
-    packages: z.record(NAME, LOCKED_PACKAGE),
+    sets: zRecord(z.array(NAME)),
+    packages: zRecord(LOCKED_PACKAGE, NAME),
   })
   .superRefine((lock, context) => {
     for (const [set, names] of Object.entries(lock.sets)) {
@@ -65,6 +69,30 @@ export function parseDebianLock(text: string): DebianLock {
 export function renderDebianLock(lock: DebianLock): string {
   const packages = Object.fromEntries(Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1)));
   return `${JSON.stringify({ ...lock, packages }, null, 2)}\n`;
+}
+
+/**
+ * Reads a lock file.
+ *
+ * @throws {NixGenError} `NIX_GEN_NO_LOCK` when there is none, `NIX_GEN_IO`, and as {@link parseDebianLock}.
+ */
+export async function readDebianLock(file: string): Promise<DebianLock> {
+  const text = await readFile(file, "utf8").catch((cause) => {
+    const reason = reasonOf(cause);
+    if (reason === "ENOENT")
+      throw new NixGenError("NIX_GEN_NO_LOCK", `expected locked packages in ${file}, found none`);
+    throw new NixGenError("NIX_GEN_IO", `expected a readable lock file, got ${reason}`, { path: file, cause });
+  });
+  return parseDebianLock(text);
+}
+
+/**
+ * Writes a lock file: whole, or not at all.
+ *
+ * @throws {NixGenError} `NIX_GEN_DISK_FULL`, `NIX_GEN_IO`; what was there is then left as it was.
+ */
+export async function writeDebianLock(file: string, lock: DebianLock): Promise<void> {
+  await writeWhole(file, renderDebianLock(lock));
 }
 
 /**

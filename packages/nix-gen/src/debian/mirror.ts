@@ -145,6 +145,13 @@ function checkMirror(mirror: DebianMirror, origin: string): DebianMirror {
       const message = `expected an http, https or file URL as mirror, got ${JSON.stringify(uri)} (from ${origin})`;
       throw new NixGenError("NIX_GEN_BAD_MIRROR", message);
     }
+    // The URL gets into derivations, which everybody can read.
+    if (new URL(uri).username !== "" || new URL(uri).password !== "") {
+      throw new NixGenError(
+        "NIX_GEN_BAD_MIRROR",
+        `expected a mirror's URL without a user or password (from ${origin})`,
+      );
+    }
     return withoutSlash(uri);
   };
   const { main, security } = mirror;

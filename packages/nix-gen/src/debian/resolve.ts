@@ -2,9 +2,9 @@ import { createHash } from "node:crypto";
 import { resolve as resolvePath } from "node:path";
 import { z } from "zod";
 import { NixGenError } from "../errors.ts";
-import { checkOptions } from "../internal/options.ts";
+import { checkOptions, zRecord } from "../internal/options.ts";
 import type { Progress } from "../progress.ts";
-import { type Apt, DEBIAN_KEYRING, openApt } from "./apt.ts";
+import { type Apt, aptComplaints, DEBIAN_KEYRING, openApt } from "./apt.ts";
 import type { DebianLock, LockedPackage } from "./lock.ts";
 import type { DebianMirror } from "./mirror.ts";
 import { nearestNames } from "./suggest.ts";
@@ -16,8 +16,7 @@ const REQUEST = z.strictObject({
     .min(1)
     .default(["main"]),
   architecture: z.enum(["amd64", "arm64"]).default("amd64"),
-  sets: z.record(
-    z.string(),
+  sets: zRecord(
     z.strictObject({
       essential: z.boolean().default(false),
       packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9+.-]*$/, "expected a Debian package name")),
@@ -40,9 +39,11 @@ export interface ResolveOptions {
   /** directory for apt's private state, kept between calls */
   readonly stateDirectory: string;
   /** the archive's public keys; Debian's own when not given */
-  readonly keyring?: string;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: Progress;
+  readonly keyring?: string | undefined;
+  /** environment of apt: `PATH`, and proxies; the process's own when not given */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: Progress | undefined;
 }
 
 /**
@@ -53,15 +54,18 @@ export interface ResolveOptions {
  * @param options - Mirror, state directory, progress.
  * @returns The lock; its sets are in the order in which apt would unpack them.
  * @throws {NixGenError} `NIX_GEN_BAD_OPTIONS`, `NIX_GEN_NO_APT`, `NIX_GEN_MIRROR_UNREACHABLE`, `NIX_GEN_BAD_SIGNATURE`,
- *   `NIX_GEN_UNKNOWN_PACKAGE` with the nearest names, `NIX_GEN_UNRESOLVABLE` with apt's reasons.
+ *   `NIX_GEN_BAD_INDEX`, `NIX_GEN_UNKNOWN_PACKAGE` with the nearest names, `NIX_GEN_UNRESOLVABLE` with apt's reasons,
+ *   `NIX_GEN_BUSY` while another call works in the same state directory, `NIX_GEN_DISK_FULL`, `NIX_GEN_IO`. The signal's
+ *   reason when it aborts.
  * @example
  * const lock = await resolveDebian({ suite: "trixie", sets: { tools: { packages: ["zstd"] } } }, { mirror, stateDirectory })
  */
 export async function resolveDebian(request: DebianRequest, options: ResolveOptions): Promise<DebianLock> {
   const { suite, components, architecture, sets } = checkOptions(REQUEST, request, "request");
-  const { mirror, keyring = DEBIAN_KEYRING, signal, onProgress } = options;
+  const { mirror, env = process.env, signal, onProgress } = options;
+  const keyring = resolvePath(options.keyring ?? DEBIAN_KEYRING);
   const stateDirectory = resolvePath(options.stateDirectory);
-  const apt = await openApt({ stateDirectory, mirror, suite, components, architecture, keyring, signal });
+  const apt = await openApt({ stateDirectory, mirror, suite, components, architecture, keyring, env, signal });
   await apt.update(onProgress);
   await assertKnown(apt, suite, sets);
 
@@ -141,7 +145,9 @@ export function providedStatus(names: readonly string[], architecture: string): 
 const PRINTED_URI = /^'(\S+)' ([a-z0-9+.-]+)_(\S+)_[a-z0-9]+\.deb (\d+) SHA256:([0-9a-f]{64})$/;
 
 function parsePrintedUri(line: string, mirror: DebianMirror): [string, LockedPackage] {
-  const [, uri = "", name = "", version = "", size = "", sha256 = ""] = PRINTED_URI.exec(line) ?? [];
+  const [, printed = "", name = "", version = "", size = "", sha256 = ""] = PRINTED_URI.exec(line) ?? [];
+  // apt leaves out the empty host.
+  const uri = printed.replace(/^file:\/(?!\/)/, "file:///");
   const security = mirror.security !== undefined && uri.startsWith(`${mirror.security}/`);
   // With one mirror's URL a prefix of the other's, the longer one is meant.
   const longer =
@@ -179,7 +185,7 @@ async function assertKnown(apt: Apt, suite: string, sets: Record<string, Checked
 
 function unresolvable(stdout: string, stderr: string): NixGenError {
   const unmet = stdout.split("\n").filter((line) => /(Depends|PreDepends|Conflicts|Breaks):/.test(line));
-  const errors = stderr.split("\n").filter((line) => line.startsWith("E: "));
+  const errors = aptComplaints(stderr);
   const reasons = [...unmet, ...errors].map((line) => line.trim()).slice(0, 12);
   return new NixGenError("NIX_GEN_UNRESOLVABLE", `expected packages that fit together:\n  ${reasons.join("\n  ")}`);
 }

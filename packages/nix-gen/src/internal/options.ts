@@ -13,12 +13,13 @@ export const zText: z.ZodType<string | NixExpr, string | NixExpr> = z.union([z.s
 /** Values by name, in a schema. zod leaves `__proto__` out without a word; here it is refused. */
 export function zRecord<T extends z.ZodType>(
   value: T,
+  key: z.ZodType<string, string> = z.string(),
 ): z.ZodType<Record<string, z.output<T>>, Record<string, z.input<T>>> {
   const isSafe = (record: unknown): boolean =>
     typeof record !== "object" || record === null || !Object.hasOwn(record, "__proto__");
   return z
     .custom<Record<string, z.input<T>>>(isSafe, "expected keys other than __proto__")
-    .pipe(z.record(z.string(), value) as unknown as z.ZodType<Record<string, z.output<T>>, Record<string, z.input<T>>>);
+    .pipe(z.record(key, value) as unknown as z.ZodType<Record<string, z.output<T>>, Record<string, z.input<T>>>);
 }
 
 /** `value` as the schema's output; all mistakes in one error. */
