@@ -18,5 +18,7 @@ export async function inspect(path: string, flags: InspectFlags, io: CommandIo):
   const inspection = await inspectImage(resolve(io.cwd, path), { trusted, signal: io.signal });
   const shown = { ...inspection, path };
   if (flags.json) return writeJson(io, { kind: "os-inspection", version: 1, ...shown });
-  io.stdout.write(flags.svg ? renderSvg(shown) : renderText(shown, io));
+  if (flags.svg) return void io.stdout.write(renderSvg(shown));
+  io.stdout.write(renderText(shown, io));
+  if (keys === undefined) io.stdout.write("\nSignatures were read, not checked: --keys says whom to trust.\n");
 }

@@ -79,7 +79,7 @@ function signatureLink(about: typeof LOADER, image: Uint8Array, trusted: Trusted
     const [signature] = examineSignatures(image);
     if (signature?.signer === undefined) throw signature?.problem ?? new Error("expected a signature, got none");
     const by = `signed by ${signature.signer.certificate.subject}`;
-    return { ...about, by, verdict: "unchecked", detail: "intact; --keys checks by whom" };
+    return { ...about, by, verdict: "unchecked", detail: "intact, whoever that is" };
   } catch (error) {
     return refused(about, error);
   }

@@ -45,7 +45,14 @@ const VERDICTS: Record<Verdict, { readonly mark: string; readonly colour: string
   missing: { mark: "M -5 0 H 5", colour: FAINT },
 };
 
-/** The partition map and the trust chain as a drawing that stands alone. */
+/**
+ * Draws the partition map and the trust chain.
+ *
+ * @param inspection - What `inspectImage` found; names in it become neither markup nor control characters.
+ * @returns An SVG document that stands alone.
+ * @example
+ * await writeFile("particle.svg", renderSvg(await inspectImage("images/particle_0.1.0.raw")));
+ */
 export function renderSvg(inspection: ImageInspection): string {
   const { path, sizeBytes, diskGuid, partitions, chain, warnings } = inspection;
   const name = path.slice(path.lastIndexOf("/") + 1);

@@ -150,9 +150,9 @@ describe("an image", () => {
 
       Trust, from the firmware down:
         ? boot loader: EFI/BOOT/BOOTX64.EFI · unchecked, signed by CN=tiny db
-          intact; --keys checks by whom
+          intact, whoever that is
         └─ ? kernel image: EFI/Linux/tiny_1.0.efi · unchecked, signed by CN=tiny db
-             intact; --keys checks by whom
+             intact, whoever that is
            └─ ? root hash of /usr: b9ac22c55581dc33… · unchecked, its signature was not looked at
                 pinned by the kernel image
               └─ ✓ file system: /usr · by the root hash

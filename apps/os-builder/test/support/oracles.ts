@@ -8,11 +8,11 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   bsdcpio: "libarchive-tools",
   cpio: "cpio",
   "mkfs.erofs": "erofs-utils",
-  "rsvg-convert": "librsvg2-bin",
   sbverify: "sbsigntool",
   sgdisk: "gdisk",
   unshare: "util-linux",
   veritysetup: "cryptsetup-bin",
+  xmllint: "libxml2-utils",
 };
 
 const PATH = `${process.env.PATH ?? ""}${delimiter}/usr/sbin${delimiter}/sbin`;

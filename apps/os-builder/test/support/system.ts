@@ -71,7 +71,7 @@ export function tinyErofs(blocks = 40): Uint8Array {
 }
 
 /** A PE32+ EFI program with one section, as in Microsoft's PE format; it is well-formed and does nothing. */
-export function tinyPe(text: string): Uint8Array {
+function tinyPe(text: string): Uint8Array {
   const image = Buffer.alloc(0x800 + 0x200);
   image.write("MZ", 0);
   image.writeUInt32LE(0x40, 0x3c);
