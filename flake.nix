@@ -28,7 +28,7 @@
         pkgs.util-linux
       ];
 
-      # What the tests compare with, as in scripts/oracles.json; sbverify, sign-efi-sig-list and osslsigncode too.
+      # What the tests compare with, as in scripts/oracles.json.
       oracles = [
         pkgs.attr
         pkgs.cpio
@@ -36,9 +36,10 @@
         pkgs.dosfstools
         pkgs.efitools
         pkgs.erofs-utils
+        pkgs.gnupg
         pkgs.gptfdisk
         pkgs.libarchive
-        pkgs.librsvg
+        pkgs.libxml2
         pkgs.mtools
         pkgs.openssl
         pkgs.osslsigncode

@@ -1,21 +1,27 @@
 // npm test: the same set-up as npm start, then every test. Arguments go to vitest.
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { ensureOracleTree } from "./oracle-tree.mjs";
+import { makeOracleTrees } from "./oracle-trees.mjs";
 import { buildWorkspaces, ensureDebianPackages, ensureNpmPackages, ROOT, run } from "./setup.mjs";
 
 await ensureDebianPackages(["apps/os-builder/tools.json", "scripts/oracles.json"]);
 await ensureNpmPackages();
 await buildWorkspaces();
-const oracles = await ensureOracleTree();
+const oracles = await makeOracleTrees();
 
 const report = join(ROOT, "test-results", "report.json");
 mkdirSync(join(ROOT, "test-results"), { recursive: true });
 rmSync(report, { force: true });
 const vitest = join(ROOT, "node_modules", "vitest", "vitest.mjs");
 const args = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...process.argv.slice(2)];
-// Foreign tools that Debian keeps in sbin are found without being root.
-const env = { ...process.env, ...oracles, REQUIRE_ORACLES: "1", PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
+const env = {
+  ...process.env,
+  ...oracles,
+  REQUIRE_ORACLES: "1",
+  // Foreign tools that Debian keeps in sbin are found without being root.
+  PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
+  ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }),
+};
 const { exitCode } = await run(process.execPath, [vitest, ...args], { env, mayFail: true });
 if (!existsSync(report)) process.exit(exitCode || 1);
 
