@@ -28,7 +28,8 @@ printf '#!/bin/sh\nexit 101\n' > "$target/usr/sbin/policy-rc.d"
 chmod 755 "$target/usr/sbin/policy-rc.d"
 {
   echo force-unsafe-io
-  printf '%s' "$exclude" | sed 's/^/path-exclude=/'
+  # Of a directory that is left out itself, dpkg wants everything below to be named too.
+  printf '%s' "$exclude" | sed -e 's/^/path-exclude=/' -e '/[^*]$/{p;s|$|/*|}'
   # Licences ask for their text to go with the program.
   echo 'path-include=/usr/share/doc/*/copyright'
 } > "$target/etc/dpkg/dpkg.cfg.d/leveret"

@@ -41,6 +41,7 @@ export type NixGenErrorCode =
   | "NIX_GEN_NO_SANDBOX"
   | "NIX_GEN_HASH_MISMATCH"
   | "NIX_GEN_DISK_FULL"
+  | "NIX_GEN_NOT_REPRODUCIBLE"
   | "NIX_GEN_BUILD_FAILED"
   // archives and files
   | "NIX_GEN_BAD_JSON"

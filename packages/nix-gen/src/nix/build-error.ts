@@ -23,6 +23,12 @@ const CAUSES: readonly Cause[] = [
     hint: "free some space, or set LEVERET_NIX_STORE to a store (and TMPDIR to a directory) on another disk",
   },
   {
+    pattern: /may not be deterministic/,
+    code: "NIX_GEN_NOT_REPRODUCIBLE",
+    message: "expected the same result as before",
+    hint: "something in the build depends on time, order or chance; --keep-failed of nix build keeps both results",
+  },
+  {
     pattern: /HTTP error (404|410)|Couldn't read a file:\/\/ file/,
     code: "NIX_GEN_NOT_ON_MIRROR",
     message: "expected the locked packages on the mirror",
