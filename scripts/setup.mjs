@@ -11,6 +11,7 @@ export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const STAMP = join(ROOT, "node_modules", ".leveret-lock");
 const TIME_WIDTH = 11;
 const INTERRUPTED = 130;
+const GRACE_MS = 5000;
 
 const terminal = process.stderr.isTTY === true;
 let child;
@@ -22,27 +23,43 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
     interrupted = true;
     if (child === undefined) process.exit(INTERRUPTED);
     if (child.finishes) process.stderr.write("\nwaiting for apt-get to end what it has begun\n");
+    else if (child.group) endGroup(child.process.pid, signal);
     else child.process.kill(signal);
   });
+}
+
+function endGroup(leader, signal) {
+  killGroup(leader, signal);
+  setTimeout(() => killGroup(leader, "SIGKILL"), GRACE_MS).unref();
+}
+
+function killGroup(leader, signal) {
+  try {
+    process.kill(-leader, signal);
+  } catch (error) {
+    // Nobody is left in it.
+    if (error.code !== "ESRCH") throw error;
+  }
 }
 
 /**
  * Runs a program to its end. Its failure ends this one with the same exit code, unless `mayFail`.
  *
  * @param options - `onLine` gets its output line by line; otherwise it writes where this program does. `finishes` keeps
- *   it from being interrupted half-way. `stdout: "text"` returns what it printed there.
+ *   it from being interrupted half-way. `group` ends whatever it has started together with it. `stdout: "text"` returns
+ *   what it printed there.
  */
 export async function run(program, args, options = {}) {
-  const { env = process.env, onLine, finishes = false, mayFail = false, stdout } = options;
+  const { env = process.env, onLine, finishes = false, group = false, mayFail = false, stdout } = options;
   const piped = onLine !== undefined;
   const started = spawn(program, args, {
     cwd: ROOT,
     env,
     stdio: [piped ? "ignore" : "inherit", piped || stdout === "text" ? "pipe" : "inherit", piped ? "pipe" : "inherit"],
     // In a session of its own no key that is pressed here reaches it.
-    detached: finishes,
+    detached: finishes || group,
   });
-  child = { process: started, finishes };
+  child = { process: started, finishes, group };
   let text = "";
   const collect = (stream) => {
     let rest = "";
@@ -63,6 +80,7 @@ export async function run(program, args, options = {}) {
     started.once("close", (code) => resolve(code ?? 1));
   });
   child = undefined;
+  if (group && started.pid !== undefined) killGroup(started.pid, "SIGKILL");
   if (interrupted) {
     clearLine();
     if (piped || stdout === "text") process.stderr.write("interrupted; the next run goes on from here\n");

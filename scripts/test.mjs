@@ -22,7 +22,7 @@ const env = {
   PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
   ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }),
 };
-const { exitCode } = await run(process.execPath, [vitest, ...args], { env, mayFail: true });
+const { exitCode } = await run(process.execPath, [vitest, ...args], { env, mayFail: true, group: true });
 if (!existsSync(report)) process.exit(exitCode || 1);
 
 const results = JSON.parse(readFileSync(report, "utf8"));
