@@ -2,12 +2,12 @@ import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/pr
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { leveretOs, scratch } from "./support/io.ts";
-import { copyKeys, makeKeys, type TestKeys } from "./support/keys.ts";
+import { copyKeys, KEYS_TIMEOUT_MS, makeKeys, type TestKeys } from "./support/keys.ts";
 
 let keys: TestKeys;
 beforeAll(async () => {
   keys = await makeKeys("cli");
-});
+}, KEYS_TIMEOUT_MS);
 
 /** A directory after `leveret-os init`, with keys that were made before. */
 async function initialised(): Promise<string> {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { scratch } from "./support/io.ts";
-import { copyKeys, makeKeys, type TestKeys } from "./support/keys.ts";
+import { copyKeys, KEYS_TIMEOUT_MS, makeKeys, type TestKeys } from "./support/keys.ts";
 import { needs, run } from "./support/oracles.ts";
 
 const SCRIPT = fileURLToPath(new URL("support/fill-disk.ts", import.meta.url));
@@ -11,7 +11,7 @@ const SCRIPT = fileURLToPath(new URL("support/fill-disk.ts", import.meta.url));
 let keys: TestKeys;
 beforeAll(async () => {
   keys = await makeKeys("tiny");
-});
+}, KEYS_TIMEOUT_MS);
 
 describe.each([
   ["image", "images", "128k", "DISK_FULL"],

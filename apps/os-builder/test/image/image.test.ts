@@ -6,14 +6,14 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { type BuiltImage, buildImage } from "../../src/image/image.ts";
 import { kernelCommandLine } from "../../src/image/uki.ts";
 import { rejectionOf, scratch } from "../support/io.ts";
-import { copyKeys, makeKeys, type TestKeys } from "../support/keys.ts";
+import { copyKeys, KEYS_TIMEOUT_MS, makeKeys, type TestKeys } from "../support/keys.ts";
 import { configOf, projectIn, TINY, TINY_LOCK, tinyErofs, writeArtefacts } from "../support/system.ts";
 
 let keys: TestKeys;
 let otherKeys: TestKeys;
 beforeAll(async () => {
   [keys, otherKeys] = await Promise.all([makeKeys("tiny"), makeKeys("other")]);
-});
+}, KEYS_TIMEOUT_MS);
 
 interface Workspace {
   readonly directory: string;

@@ -10,7 +10,7 @@ import { inspectImage } from "../../src/inspect/read.ts";
 import { renderSvg } from "../../src/inspect/svg.ts";
 import { renderText } from "../../src/inspect/text.ts";
 import { scratch } from "../support/io.ts";
-import { copyKeys, makeKeys } from "../support/keys.ts";
+import { copyKeys, KEYS_TIMEOUT_MS, makeKeys } from "../support/keys.ts";
 import { projectIn, TINY_LOCK, writeArtefacts } from "../support/system.ts";
 
 let directory: string;
@@ -35,7 +35,7 @@ beforeAll(async () => {
   others = { db: [other.set.certificates.db], verity: [other.set.certificates.verity] };
   await using disk = await openDiskImage(image);
   starts = [0, ...disk.partitions.map(({ offsetBytes }) => offsetBytes)];
-});
+}, KEYS_TIMEOUT_MS);
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
 const io = { stdout: { write: () => {} }, stderr: { write: () => {} }, env: {}, cwd: "/", signal: AbortSignal.abort() };
