@@ -18,6 +18,8 @@ export default defineConfig({
           name: "e2e",
           include: ["{packages,apps,examples}/*/test/**/*.e2e.test.ts"],
           exclude: ["**/node_modules/**"],
+          // After the unit tests: emulated machines have no processor to share.
+          sequence: { groupOrder: 1 },
           testTimeout: 300_000,
           hookTimeout: 900_000,
           fileParallelism: false,

@@ -1,4 +1,4 @@
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   type DebianLock,
@@ -11,6 +11,7 @@ import {
 } from "@leveret/nix-gen";
 import type { Project } from "./config/load.ts";
 import { OsBuilderError } from "./errors.ts";
+import { replaceFile } from "./internal/files.ts";
 import { debianRequest } from "./plan.ts";
 
 /** Name of the lock file, beside the description. */
@@ -39,8 +40,7 @@ export async function lockProject(project: Project, options: LockOptions): Promi
     ...(onProgress === undefined ? {} : { onProgress }),
   });
   const file = join(project.directory, LOCK_FILE);
-  await writeFile(`${file}.new`, renderDebianLock(lock));
-  await rename(`${file}.new`, file);
+  await replaceFile(file, renderDebianLock(lock));
   return lock;
 }
 

@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
 import { type CommandIo, UsageError, writeJson } from "@leveret/command";
-import { loadKeys } from "@leveret/uki-sign";
 import { inspectImage } from "../inspect/read.ts";
 import { renderSvg } from "../inspect/svg.ts";
 import { renderText } from "../inspect/text.ts";
+import { loadProjectKeys } from "../keys.ts";
 
 interface InspectFlags {
   readonly keys?: string;
@@ -13,7 +13,7 @@ interface InspectFlags {
 
 export async function inspect(path: string, flags: InspectFlags, io: CommandIo): Promise<void> {
   if (flags.svg && flags.json) throw new UsageError("--svg and --json exclude each other");
-  const keys = flags.keys === undefined ? undefined : await loadKeys(resolve(io.cwd, flags.keys), { roles: [] });
+  const keys = flags.keys === undefined ? undefined : await loadProjectKeys(resolve(io.cwd, flags.keys), []);
   const trusted = keys && { db: [keys.certificates.db], verity: [keys.certificates.verity] };
   const inspection = await inspectImage(resolve(io.cwd, path), { trusted, signal: io.signal });
   const shown = { ...inspection, path };

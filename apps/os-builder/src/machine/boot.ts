@@ -1,10 +1,12 @@
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findFirmware, type MachineDescription, startMachine } from "@leveret/qemu-harness";
-import { enrollVariableStore, type KeySet, loadKeys } from "@leveret/uki-sign";
+import { enrollVariableStore, type KeySet } from "@leveret/uki-sign";
 import type { Project } from "../config/load.ts";
 import { OsBuilderError } from "../errors.ts";
 import type { BuiltImage } from "../image/image.ts";
+import { replaceFile } from "../internal/files.ts";
+import { loadProjectKeys } from "../keys.ts";
 import {
   type BootCheck,
   type BootReport,
@@ -61,7 +63,7 @@ export async function describeMachine(
   image: { readonly disk: string },
   options: Pick<BootImageOptions, "env" | "stateDirectory">,
 ): Promise<MachineDescription> {
-  const keys = await loadKeys(join(project.directory, project.config.keys), { roles: [] });
+  const keys = await loadProjectKeys(join(project.directory, project.config.keys), []);
   const variables = await writeVariables(keys, options);
   return {
     name: project.config.id,
@@ -129,8 +131,7 @@ async function writeVariables(
   });
   await mkdir(options.stateDirectory, { recursive: true });
   const path = join(options.stateDirectory, "OVMF_VARS.fd");
-  await writeFile(`${path}.new`, store);
-  await rename(`${path}.new`, path);
+  await replaceFile(path, store);
   return path;
 }
 
