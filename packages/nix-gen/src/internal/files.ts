@@ -21,7 +21,8 @@ export async function writeWhole(path: string, content: string | Uint8Array, mod
     }
     await rename(beside, path);
   } catch (cause) {
-    await rm(beside, { force: true });
+    // Where a part of the path is no directory, this fails too.
+    await rm(beside, { force: true }).catch(() => undefined);
     throw fileError(path, cause);
   }
 }

@@ -77,5 +77,5 @@ function indent(lines: readonly string[]): string {
 /** A shell command that prints the log of a derivation. */
 function logCommand(nix: Nix, derivation: string): string {
   const remote = `NIX_REMOTE='${nix.store.replaceAll("'", "'\\''")}'`;
-  return `${remote} ${nix.program} --extra-experimental-features nix-command log ${derivation}`;
+  return `${remote} ${nix.program} --offline --extra-experimental-features nix-command log ${derivation}`;
 }

@@ -33,7 +33,7 @@ describe("nix", () => {
     [{ "a.b": 1 }, '{ "a.b" = 1; }'],
     [{ "${x}": 1 }, '{ "\\${x}" = 1; }'],
     [{ x: ref("y", "z") }, "{ x = y.z; }"],
-  ])("prints %j as %s", (value, expected) => {
+  ])("prints %o as %s", (value, expected) => {
     expect(print(value)).toBe(expected);
   });
 
