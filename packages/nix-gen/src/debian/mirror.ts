@@ -54,7 +54,7 @@ export function mirrorDirectories({ main, security }: DebianMirror): string[] {
 }
 
 /** One archive and suite that apt is told to use. */
-export interface AptSource {
+interface AptSource {
   /** URL without a slash at the end */
   readonly uri: string;
   /** `trixie`, `trixie-updates`, `trixie-security` */
@@ -67,7 +67,7 @@ export interface AptSource {
  *
  * @see sources.list(5), "one-line-style format"
  */
-export function parseSourcesList(text: string): AptSource[] {
+function parseSourcesList(text: string): AptSource[] {
   const sources: AptSource[] = [];
   for (const line of text.split("\n")) {
     const match = /^\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)([^#]*)/.exec(line);
@@ -83,7 +83,7 @@ export function parseSourcesList(text: string): AptSource[] {
  *
  * @see sources.list(5), "deb822-style format"
  */
-export function parseDeb822Sources(text: string): AptSource[] {
+function parseDeb822Sources(text: string): AptSource[] {
   const sources: AptSource[] = [];
   for (const stanza of text.split(/\n\s*\n/)) {
     const fields = deb822Fields(stanza);

@@ -17,12 +17,18 @@ test("the built command reads standard input", () => {
   });
 });
 
-test.each([[["from-json"]], [["nar-hash", "--unknown", "x"]], [["nonsense"]]])("%j is wrong usage", (argv) => {
+test.each([
+  [["from-json"]],
+  [["nar-hash", "--unknown", "x"]],
+  [["debian", "tree", "--suite", "trixie"]],
+  [["debian", "lock", "x"]],
+  [["nonsense"]],
+])("%j is wrong usage", (argv) => {
   expect(run("", ...argv).status).toBe(2);
 });
 
-test.each([["from-json"], ["nar-hash"]])("%s has help with examples", (command) => {
-  const { status, stdout } = run("", command, "--help");
+test.each([["from-json"], ["nar-hash"], ["debian lock"], ["debian tree"]])("%s has help with examples", (command) => {
+  const { status, stdout } = run("", ...command.split(" "), "--help");
   expect(status).toBe(0);
   expect(stdout).toContain("Examples:");
 });
