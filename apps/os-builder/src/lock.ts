@@ -1,17 +1,16 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   type DebianLock,
   debianRequestDigest,
   findDebianMirror,
+  NixGenError,
   type Progress,
-  parseDebianLock,
-  renderDebianLock,
+  readDebianLock,
   resolveDebian,
+  writeDebianLock,
 } from "@leveret/nix-gen";
 import type { Project } from "./config/load.ts";
 import { OsBuilderError } from "./errors.ts";
-import { replaceFile } from "./internal/files.ts";
 import { debianRequest } from "./plan.ts";
 
 /** Name of the lock file, beside the description. */
@@ -36,30 +35,30 @@ export async function lockProject(project: Project, options: LockOptions): Promi
   const lock = await resolveDebian(debianRequest(project.config), {
     mirror: await findDebianMirror({ env }),
     stateDirectory: join(stateDirectory, "apt"),
-    ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
+    env,
+    signal,
+    onProgress,
   });
-  const file = join(project.directory, LOCK_FILE);
-  await replaceFile(file, renderDebianLock(lock));
+  await writeDebianLock(join(project.directory, LOCK_FILE), lock);
   return lock;
 }
 
 /**
  * Reads `os.lock.json` and checks that it was made from this description.
  *
- * @throws {OsBuilderError} `OS_NO_LOCK`, `OS_STALE_LOCK`. {NixGenError} `NIX_GEN_BAD_LOCK`.
+ * @throws {OsBuilderError} `OS_NO_LOCK`, `OS_STALE_LOCK`. {NixGenError} `NIX_GEN_BAD_LOCK`, `NIX_GEN_IO`.
  */
 export async function readLock(project: Project): Promise<DebianLock> {
   const file = join(project.directory, LOCK_FILE);
   const hint = "run leveret-os lock";
-  const text = await readFile(file, "utf8").catch((cause) => {
+  const lock = await readDebianLock(file).catch((cause) => {
+    if (!(cause instanceof NixGenError) || cause.code !== "NIX_GEN_NO_LOCK") throw cause;
     throw new OsBuilderError("OS_NO_LOCK", `expected locked packages in ${file}, found none`, {
       cause,
       hint,
       path: file,
     });
   });
-  const lock = parseDebianLock(text);
   if (lock.request !== debianRequestDigest(debianRequest(project.config))) {
     const message = `expected a lock of the packages in ${project.configFile}, got one that is older than it`;
     throw new OsBuilderError("OS_STALE_LOCK", message, { hint, path: file });
