@@ -6,10 +6,12 @@ import { fail, ROOT } from "./setup.mjs";
 
 const SUITE = "trixie";
 const PACKAGES = [
-  // uki-sign: images and measurements
+  // uki-sign: images, measurements and verity signatures
+  "libcryptsetup12",
   "python3-pefile",
   "systemd",
   "systemd-boot-efi",
+  "systemd-repart",
   "systemd-ukify",
   // nix-gen: a second Nix
   "nix-bin",

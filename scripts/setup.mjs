@@ -1,6 +1,6 @@
 // Set-up that `npm start` and `npm test` share: whatever is missing is installed, and what is there is left alone.
 // No dependencies: this runs before any are installed.
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
@@ -163,8 +163,8 @@ export async function ensureNpmPackages() {
  */
 export async function ensureDebianPackages(lists) {
   if ((process.env.LEVERET_NO_APT ?? "") !== "") return;
-  if (missingDebianPackages(lists).length === 0) return;
-  const missing = availableNames(missingDebianPackages(lists));
+  const missing = missingDebianPackages(lists);
+  if (missing.length === 0) return;
   if (!isOnPath("apt-get")) fail(`missing ${missing.join(", ")} (Debian's names): install them and try again`);
   const isRoot = process.getuid() === 0;
   // Asked as it will be used: without a terminal to type a password into.
@@ -181,9 +181,8 @@ export async function ensureDebianPackages(lists) {
   };
   // A source that has nothing to do with this may be out of reach; what is needed shows when it is installed.
   await task("reading Debian's package lists", async () => void (await aptGet(["update"], () => {}, true)));
-  const packages = availableNames(missingDebianPackages(lists));
-  await task(`installing ${packages.join(" ")}`, async (report) => {
-    const install = ["install", "--yes", "--no-install-recommends", ...packages];
+  await task(`installing ${missing.join(" ")}`, async (report) => {
+    const install = ["install", "--yes", "--no-install-recommends", ...missing];
     const { text } = await aptGet(install, (line) =>
       report(/^(?:dl|pm)status:[^:]*:[^:]*:(.*)$/.exec(line)?.[1] ?? ""),
     );
@@ -193,22 +192,11 @@ export async function ensureDebianPackages(lists) {
   if (still.length > 0) fail(`installed, but still missing: ${still.join(", ")}`);
 }
 
-// Lists are JSON files of `{ program | file, package }`; a package may have two names, "new | old", whichever there is.
+// Lists are JSON files of `{ program | file, package }`.
 function missingDebianPackages(lists) {
   const tools = lists.flatMap((list) => JSON.parse(readFileSync(join(ROOT, list), "utf8")));
   const missing = tools.filter(({ program, file }) => !(program ? isOnPath(program) : existsSync(file)));
   return [...new Set(missing.map((tool) => tool.package))].sort();
-}
-
-function availableNames(packages) {
-  const isKnown = (name) => {
-    const { status, stdout } = spawnSync("apt-cache", ["policy", name], { encoding: "utf8" });
-    return status === 0 && /Candidate: (?!\(none\))/.test(stdout);
-  };
-  return packages.map((names) => {
-    const choices = names.split(" | ");
-    return choices.find((name, index) => index === choices.length - 1 || isKnown(name));
-  });
 }
 
 /** Compiles every package; nothing happens when nothing changed. */

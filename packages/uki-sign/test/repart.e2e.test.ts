@@ -4,7 +4,8 @@ import { expect, test } from "vitest";
 import { encodePem, encodeVeritySignaturePartition, signCms, verifyVeritySignaturePartition } from "../src/index.ts";
 import { testCertificate } from "./support/certificates.ts";
 import { testPem, testSigner } from "./support/keys.ts";
-import { describeWith, run, scratch } from "./support/oracles.ts";
+import { describeWith, scratch } from "./support/oracles.ts";
+import { REPART, systemdRepart } from "./support/systemd-tools.ts";
 
 /** Partitions that systemd-repart makes of `data.img`: data, hash tree, signature. */
 function definitions(folder: string): Record<string, readonly string[]> {
@@ -15,7 +16,7 @@ function definitions(folder: string): Record<string, readonly string[]> {
   };
 }
 
-describeWith("systemd-repart", ["systemd-repart"], [], () => {
+describeWith("systemd-repart", [], [REPART], () => {
   test("makes the same verity signature partition, byte for byte", async () => {
     const cwd = scratch();
     const certificate = await testCertificate();
@@ -28,7 +29,7 @@ describeWith("systemd-repart", ["systemd-repart"], [], () => {
     }
     const keys = ["--private-key=key.pem", "--certificate=cert.pem", "--definitions=defs"];
     const how = ["--empty=create", "--size=auto", "--dry-run=no", "--json=short"];
-    const table: unknown = JSON.parse(run("systemd-repart", [...how, ...keys, "disk.img"], cwd));
+    const table: unknown = JSON.parse(systemdRepart([...how, ...keys, "disk.img"], cwd));
     const partitions = table as { type: string; offset: number; raw_size: number; roothash?: string }[];
     const rootHash = partitions.find(({ roothash }) => roothash)?.roothash ?? "";
     const { offset, raw_size } = partitions.find(({ type }) => type.endsWith("-verity-sig")) ?? {

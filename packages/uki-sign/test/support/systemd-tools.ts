@@ -1,5 +1,6 @@
-// Environment: LEVERET_TRIXIE_TREE is a directory with the unpacked Debian 13 packages systemd, systemd-ukify,
-// systemd-boot-efi, python3-pefile and what they need. Nothing in it has to be installed or run as root.
+// Environment: LEVERET_TRIXIE_TREE is a directory with the unpacked Debian 13 packages systemd, systemd-boot-efi,
+// systemd-repart, systemd-ukify, libcryptsetup12, python3-pefile and what they need. Nothing in it has to be installed or
+// run as root.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,6 +14,9 @@ export const TREE_FILES: readonly string[] = [
   "usr/lib/systemd/systemd-measure",
   "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
 ].map((path) => join(TREE, path));
+
+/** The program systemd-repart. */
+export const REPART = join(TREE, "usr/bin/systemd-repart");
 
 /** systemd's stub program. */
 export function systemdStub(): Uint8Array {
@@ -34,12 +38,18 @@ export function systemdMeasure(argv: readonly string[]): string {
   return runInTree([join(TREE, "usr/lib/systemd/systemd-measure"), ...argv], {});
 }
 
+/** Runs systemd-repart in a directory, without the loop devices that only root may use, and returns its standard output. */
+export function systemdRepart(argv: readonly string[], cwd: string): string {
+  return runInTree([REPART, "--offline=yes", ...argv], {}, cwd);
+}
+
 /** Starts a program of the tree with the tree's own loader and libraries. */
-function runInTree(command: readonly string[], env: Record<string, string>): string {
+function runInTree(command: readonly string[], env: Record<string, string>, cwd?: string): string {
   const loader = join(TREE, "usr/lib64/ld-linux-x86-64.so.2");
   const libraries = [LIBRARIES, join(LIBRARIES, "systemd")].join(":");
   return execFileSync(loader, ["--library-path", libraries, ...command], {
     encoding: "utf8",
+    cwd,
     env: { PATH: process.env.PATH, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
