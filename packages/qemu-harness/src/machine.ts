@@ -93,8 +93,11 @@ const consoleSchema = z.strictObject({
   name: z
     .string()
     .regex(/^[a-z][a-z0-9-]{0,30}$/, "expected lower-case letters, digits and hyphens, starting with a letter"),
-  /** `serial` is a 16550 (`ttyS0`… in order), `virtio` a virtio console (`hvc0`… in order) */
-  type: z.enum(["serial", "virtio"]).default("serial"),
+  /**
+   * `serial` is a 16550 (`ttyS0`… in order), `virtio` a virtio console (`hvc0`… in order), `port` a virtio serial port
+   * (`/dev/virtio-ports/` and the name), which no terminal line discipline and no login prompt gets hold of
+   */
+  type: z.enum(["serial", "virtio", "port"]).default("serial"),
 });
 
 const tpmSchema = z.strictObject({

@@ -30,7 +30,7 @@ const everything: MachineDescription = {
       { protocol: "udp", hostAddress: "0.0.0.0", hostPort: 5353, guestPort: 53 },
     ],
   },
-  consoles: [{ name: "serial0" }, { name: "hvc", type: "virtio" }],
+  consoles: [{ name: "serial0" }, { name: "hvc", type: "virtio" }, { name: "report", type: "port" }],
   fwCfg: [
     { name: "opt/a", value: "x,y" },
     { name: "opt/b", path: "/cfg,b" },
@@ -48,7 +48,7 @@ describe("buildArgv", () => {
       { boot: { type: "kernel", kernelPath: "/k", initrdPath: "/i", commandLine: "a=b,c d" }, rng: false },
       {},
     ],
-    ["everything", everything, { fds: { qmp: 3, consoles: [4, 5], tpm: 6, credentials: [7] } }],
+    ["everything", everything, { fds: { qmp: 3, consoles: [4, 5, 6], tpm: 7, credentials: [8] } }],
     ["kvm", { boot: { type: "uefi" } }, { accelerator: "kvm" }],
     ["qemu-10", { boot: { type: "uefi" } }, { qemuVersion: { major: 10, minor: 0, micro: 2 } }],
   ];
