@@ -18,8 +18,6 @@ const DIM = 2;
 const GREEN = 32;
 
 const example = join("examples", "particle");
-/** A slow machine that has other work boots for minutes when it emulates. */
-const BOOT_TIMEOUT_SECONDS = "900";
 const program = join(ROOT, "apps", "os-builder", "bin", "leveret-os.js");
 const steps = [];
 
@@ -60,7 +58,7 @@ await step("Image", async () => {
   if (image.kind === "error") fail([`${image.message} [${image.code}]`, image.hint].filter(Boolean).join("\n  "));
   process.stdout.write(image.upToDate ? "  nothing changed: the image is up to date\n" : "");
 });
-await step("Boot", () => leveretOs("boot", example, "--timeout", BOOT_TIMEOUT_SECONDS));
+await step("Boot", () => leveretOs("boot", example));
 await step("Trust", () => leveretOs("inspect", relative(ROOT, image.disk), "--keys", join(example, "keys")));
 
 const mebibytes = (bytes) => `${Math.round(bytes / 1024 / 1024)} MiB`;

@@ -68,7 +68,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .argument("[project]", project, ".")
     .option("-o, --output <directory>", "where the image is (default: images beside the description)")
     .option("--serial", "show the serial console as it goes (on stderr)")
-    .option("--timeout <seconds>", "how long the boot may take", "300")
+    .option("--timeout <seconds>", "how long the boot may take", "900")
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-os boot particle --serial"))
     .action(async (path, flags) => {

@@ -1,4 +1,5 @@
 import { mkdir, readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { findFirmware, type MachineDescription, startMachine } from "@leveret/qemu-harness";
 import { enrollVariableStore, type KeySet } from "@leveret/uki-sign";
@@ -18,7 +19,10 @@ import {
 } from "./report.ts";
 
 /** How long a boot may take until it reports, in `milliseconds`: emulated, on a busy machine. */
-export const DEFAULT_BOOT_TIMEOUT_MS = 300_000;
+export const DEFAULT_BOOT_TIMEOUT_MS = 900_000;
+
+/** More processors than this don't make a boot faster. */
+const MAX_CPUS = 2;
 
 /** How {@link bootImage} works. */
 export interface BootImageOptions {
@@ -68,10 +72,12 @@ export async function describeMachine(
   return {
     name: project.config.id,
     memoryMiB: 1024,
+    // Starting units is the longest part, and goes on side by side.
+    cpus: Math.min(MAX_CPUS, availableParallelism()),
     boot: { type: "uefi", secureBoot: true, variables: { path: variables } },
     disks: [{ path: image.disk }],
     tpm: {},
-    consoles: [{ name: "serial" }, { name: REPORT_CONSOLE, type: "virtio" }],
+    consoles: [{ name: "serial" }, { name: REPORT_CONSOLE, type: "port" }],
     credentials: await reportCredentials(),
   };
 }

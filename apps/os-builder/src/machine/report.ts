@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { BUILDERS_DIRECTORY } from "../builders.ts";
 import type { ImageRecord } from "../image/image.ts";
 
-/** Name of the virtio console on which a machine reports. */
+/** Name of the virtio serial port on which a machine reports: a console would be given a login prompt. */
 export const REPORT_CONSOLE = "report";
 
 /** What stands at the end of a report. */
