@@ -10,12 +10,14 @@ const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const EXAMPLE = join(ROOT, "examples", "particle");
 const LEVERET_OS = join(ROOT, "apps", "os-builder", "bin", "leveret-os.js");
 const CONFIG = "os.config.ts";
+const LOCK = "os.lock.json";
 const SYSTEM = "x86_64-linux";
 
 /** The copy, and an image of it that is up to date. */
 export class Project {
   constructor(directory, { signal, progress }) {
     this.directory = directory;
+    this.lockFile = join(directory, LOCK);
     this.signal = signal;
     this.progress = progress;
     // Store paths of builds that nobody else has any use for.
@@ -25,7 +27,7 @@ export class Project {
   static async create(context) {
     const directory = await context.temporary("particle");
     const project = new Project(directory, context);
-    for (const name of [CONFIG, "os.lock.json", "tree"]) {
+    for (const name of [CONFIG, LOCK, "tree"]) {
       await cp(join(EXAMPLE, name), join(directory, name), { recursive: true });
     }
     project.config = await readFile(join(directory, CONFIG), "utf8");
