@@ -8,6 +8,11 @@ export default defineOs({
   packages: ["ca-certificates", "iproute2", "less", "procps"],
   tree: "tree",
   kernel: {
-    arguments: ["console=ttyS0", "quiet"],
+    arguments: [
+      "console=ttyS0",
+      "quiet",
+      // Debian's list without bpf, which makes systemd load a program at every boot that no unit here has a use for.
+      "lsm=landlock,lockdown,yama,integrity,apparmor",
+    ],
   },
 });
