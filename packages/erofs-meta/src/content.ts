@@ -1,4 +1,6 @@
 import type { BlockSource } from "./block-source.ts";
+import { compressedContentOf, type PackedContent } from "./compressed.ts";
+import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import { ErofsError } from "./errors.ts";
 import {
   CHUNK_BLOCK_BITS_MASK,
@@ -19,16 +21,22 @@ export interface ImageParts {
   readonly source: BlockSource;
   readonly metadata: MetadataCache;
   readonly superblock: Superblock;
+  /** content that fragments are parts of */
+  packed(): Promise<PackedContent>;
 }
 
-/** A run of an inode's content that is contiguous in the image, or a hole. */
+/** A run of an inode's content that is in one place: in the image, in the packed inode, or nowhere, being a hole. */
 export interface Extent {
   /** position in the content in `bytes` */
   readonly start: number;
   /** length in `bytes` */
   readonly length: number;
-  /** position in the image in `bytes`; absent for a hole, which reads as zeros */
+  /** position in the image in `bytes`; absent for a fragment and for a hole, which reads as zeros */
   readonly position?: number;
+  /** how it is stored at `position`, and in how many `bytes`; absent where content is stored as it is */
+  readonly stored?: { readonly encoding: Encoding; readonly length: number };
+  /** position in the packed inode's content in `bytes`, for a fragment */
+  readonly packedPosition?: number;
 }
 
 const READ_SIZE = 1024 * 1024;
@@ -38,7 +46,7 @@ const MAP_BATCH = 4096;
 /**
  * Lists where an inode's content lies, in order, covering all of it.
  *
- * @throws {ErofsError} `EROFS_UNSUPPORTED` for compressed data and data on another device.
+ * @throws {ErofsError} `EROFS_UNSUPPORTED` for data on another device.
  */
 export async function* extentsOf(image: ImageParts, inode: Inode): AsyncGenerator<Extent> {
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
@@ -54,16 +62,25 @@ export async function* extentsOf(image: ImageParts, inode: Inode): AsyncGenerato
       return;
     case "compressed-full":
     case "compressed-compact":
-      throw new ErofsError("EROFS_UNSUPPORTED", "cannot read compressed content yet", { offset: inode.offset });
+      for await (const batch of storedExtentsOf(image, inode)) yield* batch.map(publicExtent);
   }
 }
 
-/** Streams an inode's content in pieces of at most 1 MiB, holes as zeros. */
+function publicExtent({ start, length, position, isFragment, encoding, storedLength }: StoredExtent): Extent {
+  if (isFragment) return { start, length, packedPosition: position };
+  return { start, length, position, stored: { encoding, length: storedLength } };
+}
+
+/** Streams an inode's content in pieces of some MiB at most, holes as zeros. */
 export async function* contentOf(
   image: ImageParts,
   inode: Inode,
   range: { readonly start: number; readonly end: number },
 ): AsyncGenerator<Uint8Array> {
+  if (inode.layout === "compressed-full" || inode.layout === "compressed-compact") {
+    yield* compressedContentOf(image, inode, range);
+    return;
+  }
   for await (const extent of extentsOf(image, inode)) {
     const end = Math.min(extent.start + extent.length, range.end);
     let at = Math.max(extent.start, range.start);

@@ -1,4 +1,5 @@
 import type { BlockSource } from "./block-source.ts";
+import { PackedContent } from "./compressed.ts";
 import { contentOf, type Extent, extentsOf, type ImageParts } from "./content.ts";
 import type { DirectoryEntry } from "./directory.ts";
 import { ErofsError } from "./errors.ts";
@@ -30,7 +31,16 @@ export class ErofsImage {
   /** Use {@link openErofs}. */
   constructor(source: BlockSource, superblock: Superblock) {
     this.superblock = superblock;
-    this.#parts = { source, superblock, metadata: new MetadataCache(source) };
+    let packed: Promise<PackedContent> | undefined;
+    this.#parts = {
+      source,
+      superblock,
+      metadata: new MetadataCache(source),
+      packed: () => {
+        packed ??= this.#openPacked();
+        return packed;
+      },
+    };
   }
 
   /** Reads the inode with the node number `nid`. */
@@ -107,7 +117,7 @@ export class ErofsImage {
   }
 
   /**
-   * Streams content in pieces of at most 1 MiB; holes come as zeros.
+   * Streams content in pieces of at most 12 MiB, usually 1 MiB; holes come as zeros.
    *
    * @param inode - Any inode; directories give their raw blocks.
    * @param range - Part of the content in bytes; all of it when left out.
@@ -179,6 +189,15 @@ export class ErofsImage {
   async #child(directory: Inode, name: string, path: string): Promise<Inode> {
     for await (const entry of this.entries(directory)) if (entry.name === name) return this.inode(entry.nid);
     throw new ErofsError("EROFS_NOT_FOUND", `expected ${name} in the image, got no such name`, { path });
+  }
+
+  async #openPacked(): Promise<PackedContent> {
+    const { packedNid } = this.superblock;
+    if (packedNid === 0n) {
+      throw new ErofsError("EROFS_CORRUPT", "expected a packed inode for a fragment, got an image without one");
+    }
+    const inode = await this.inode(packedNid);
+    return new PackedContent(this.#parts, inode, () => extentsOf(this.#parts, inode));
   }
 
   async #readLongPrefixes(): Promise<string[]> {

@@ -8,6 +8,7 @@ export {
   memorySource,
   windowSource,
 } from "./block-source.ts";
+export type { Encoding } from "./compressed-map.ts";
 export type { Extent } from "./content.ts";
 export { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";

@@ -53,6 +53,9 @@ describe("erofs-meta", () => {
     await main(["stat", "tiny.erofs", "/chunked"], io);
     expect(out()).toContain("0..512 at byte 4096");
     expect(out()).toContain("512..900 is a hole");
+    const compressed = capture(await image());
+    await main(["stat", "tiny.erofs", "/compressed"], compressed.io);
+    expect(compressed.out()).toContain("0..1200 lz4 in 512 bytes at byte 4608");
   });
 
   test("reports a missing path with its code and returns 1", async () => {

@@ -1,6 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { ErofsError, type ErofsImage, memorySource, openErofs, type WalkOptions, windowSource } from "../src/index.ts";
-import { BLOCK, CHUNK_CONTENT, NIDS, PLAIN_CONTENT, tinyImage } from "./tiny-image.ts";
+import {
+  ErofsError,
+  type ErofsImage,
+  type Extent,
+  type Inode,
+  memorySource,
+  openErofs,
+  type WalkOptions,
+  windowSource,
+} from "../src/index.ts";
+import { BLOCK, CHUNK_CONTENT, COMPRESSED_CONTENT, NIDS, PLAIN_CONTENT, tinyImage } from "./tiny-image.ts";
 
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
@@ -17,10 +26,17 @@ async function failure(promise: Promise<unknown>): Promise<ErofsError> {
 async function readAll(image: ErofsImage): Promise<void> {
   for await (const { inode } of image.walk({ maxEntries: 1000 })) {
     await tolerate(image.xattrs(inode));
+    await tolerate(countExtents(image, inode));
     if (inode.type === "symlink") await tolerate(image.readLink(inode));
     if (inode.type === "file") await tolerate(image.readFile(inode, { maxBytes: 1 << 20 }));
   }
   await tolerate(image.lookup("/link"));
+}
+
+async function countExtents(image: ErofsImage, inode: Inode): Promise<number> {
+  let count = 0;
+  for await (const _ of image.extents(inode)) count += 1;
+  return count;
 }
 
 async function tolerate(promise: Promise<unknown>): Promise<void> {
@@ -119,10 +135,18 @@ describe("an open image", () => {
     expect((await failure(image.lookup(path))).code).toBe(code);
   });
 
-  test("refuses compressed content by name of the limitation", async () => {
+  test("reads compressed content, and says where it lies", async () => {
     const image = await openErofs(memorySource(tinyImage()));
-    const error = await failure(image.lookup("/compressed").then((inode) => image.readFile(inode)));
-    expect(error.code).toBe("EROFS_UNSUPPORTED");
+    const inode = await image.lookup("/compressed");
+    expect(await image.readFile(inode)).toEqual(COMPRESSED_CONTENT);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of image.content(inode, { start: 7, end: 700 })) pieces.push(piece);
+    expect(Buffer.concat(pieces)).toEqual(Buffer.alloc(693, "c"));
+    const extents: Extent[] = [];
+    for await (const extent of image.extents(inode)) extents.push(extent);
+    expect(extents).toEqual([
+      { start: 0, length: 1200, position: 9 * BLOCK, stored: { encoding: "lz4", length: BLOCK } },
+    ]);
   });
 
   test("ends a chain of links that leads to itself", async () => {

@@ -29,7 +29,7 @@ describe("decodeSuperblock", () => {
     expect(decodeSuperblock(tinyImage({ checksum: true }))).toMatchObject({
       blockSize: BLOCK,
       inodes: 8n,
-      blocks: 9,
+      blocks: 10,
       rootNid: 0n,
       packedNid: 0n,
       metaBlock: 3,
@@ -38,7 +38,7 @@ describe("decodeSuperblock", () => {
       uuid: "00010203-0405-0607-0809-0a0b0c0d0e0f",
       volumeName: "tiny",
       compatFeatures: ["sb_chksum"],
-      incompatFeatures: ["chunked_file"],
+      incompatFeatures: ["zero_padding", "chunked_file"],
     });
   });
 

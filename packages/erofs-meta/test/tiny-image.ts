@@ -2,11 +2,12 @@ import { crc32c } from "../src/internal/crc32c.ts";
 
 /** Block size of the image in `bytes`, the smallest there is, so that every byte of it can be flipped in a test. */
 export const BLOCK = 512;
-const BLOCKS = 9;
+const BLOCKS = 10;
 const META_BLOCK = 3;
 const XATTR_BLOCK = 6;
 const PLAIN_BLOCK = 7;
 const CHUNK_BLOCK = 8;
+const COMPRESSED_BLOCK = 9;
 
 /** Node numbers, in units of 32 bytes from block 3. */
 export const NIDS = {
@@ -21,6 +22,9 @@ export const NIDS = {
 } as const;
 
 export const PLAIN_CONTENT = new Uint8Array(BLOCK).fill(0x70);
+/** Three clusters of one letter, and what lz4 makes of them: a letter, a match with the letter before, five letters. */
+export const COMPRESSED_CONTENT = new Uint8Array(1200).fill(0x63);
+const COMPRESSED = [0x1f, 0x63, 1, 0, 255, 255, 255, 255, 155, 0x50, 0x63, 0x63, 0x63, 0x63, 0x63];
 export const CHUNK_CONTENT = new Uint8Array(BLOCK).fill(0x63);
 
 /**
@@ -34,6 +38,7 @@ export function tinyImage(options: { readonly checksum?: boolean } = {}): Uint8A
   nodes(image, view);
   image.set(PLAIN_CONTENT, PLAIN_BLOCK * BLOCK);
   image.set(CHUNK_CONTENT, CHUNK_BLOCK * BLOCK);
+  image.set(COMPRESSED, (COMPRESSED_BLOCK + 1) * BLOCK - COMPRESSED.length);
   if (options.checksum === true) {
     view.setUint32(1024 + 8, 1, true);
     view.setUint32(1024 + 4, crc32c(0xffffffff, image.subarray(1024, 1024 + BLOCK)), true);
@@ -55,7 +60,7 @@ function superblock(image: Uint8Array, view: DataView): void {
     1024 + 48,
   );
   image.set(new TextEncoder().encode("tiny"), 1024 + 64);
-  view.setUint32(1024 + 80, 0x4, true);
+  view.setUint32(1024 + 80, 0x5, true);
 }
 
 interface Node {
@@ -106,7 +111,7 @@ function nodes(image: Uint8Array, view: DataView): void {
   put(image, view, { nid: NIDS.chunked, layout: 4, mode: 0o100600, size: 900, data: 0x20, tail: chunkMap });
   put(image, view, { nid: NIDS.link, layout: 2, mode: 0o120777, size: link.byteLength, tail: link });
   put(image, view, { nid: NIDS.device, layout: 0, mode: 0o020600, size: 0, data: 0x1234_0567 });
-  put(image, view, { nid: NIDS.compressed, layout: 3, mode: 0o100600, size: 9000 });
+  put(image, view, { nid: NIDS.compressed, layout: 3, mode: 0o100600, size: 1200, data: 1, tail: compressedMap() });
   put(image, view, { nid: NIDS.sub, layout: 2, mode: 0o040755, size: sub.byteLength, tail: sub });
   const shared = xattrEntry(4, "shared", "by many");
   image.set(shared, XATTR_BLOCK * BLOCK + 8);
@@ -153,6 +158,18 @@ function directory(entries: readonly (readonly [string, number, number])[]): Uin
     nameAt += name.byteLength;
   }
   return bytes;
+}
+
+/** A map header of zeros, which means lz4, and two packs of two indexes: where the extent starts, and three times on. */
+function compressedMap(): Uint8Array {
+  const map = new Uint8Array(8 + 2 * 8);
+  const view = new DataView(map.buffer);
+  view.setUint16(8, 1 << 12, true);
+  view.setUint16(10, (2 << 12) | 1, true);
+  view.setUint32(12, COMPRESSED_BLOCK - 1, true);
+  view.setUint16(16, (2 << 12) | 2, true);
+  view.setUint32(20, COMPRESSED_BLOCK, true);
+  return map;
 }
 
 function xattrArea(): Uint8Array {

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { type CommandIo, formatBytes, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
+import type { Extent } from "../content.ts";
 import type { ErofsImage } from "../image.ts";
 import type { Inode } from "../inode.ts";
 import { type ImageOptions, parseCount, withImage, withImageOptions } from "./open.ts";
@@ -70,9 +71,8 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
     const { target } = await describe(image, path, inode);
     const xattrs = await image.xattrs(inode);
     const extents = [];
-    const isCompressed = inode.layout.startsWith("compressed");
     const hasContent = inode.device === undefined && inode.type !== "fifo" && inode.type !== "socket";
-    if (hasContent && !isCompressed) for await (const extent of image.extents(inode)) extents.push(extent);
+    if (hasContent) for await (const extent of image.extents(inode)) extents.push(extent);
     if (options.json === true) {
       writeJson(io, { kind: "erofs-stat", version: 1, path, inode, target, xattrs, extents });
       return;
@@ -86,14 +86,19 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
       ["size", inode.device === undefined ? `${inode.sizeBytes} bytes` : `device ${sizeText(inode)}`],
       ["modified", `${timeText(inode.mtime)} UTC`],
       ["inode", `node ${inode.nid} at byte ${inode.offset}, ${inode.form}, ${inode.layout}`],
-      ...extents.map(({ start, length, position }) => [
-        "extent",
-        `${start}..${start + length} ${position === undefined ? "is a hole" : `at byte ${position}`}`,
-      ]),
+      ...extents.map((extent) => ["extent", `${extent.start}..${extent.start + extent.length} ${placeText(extent)}`]),
       ...xattrs.map(({ name, value }) => ["xattr", `${safeText(name)} = ${Buffer.from(value).toString("hex")}`]),
     ];
     io.stdout.write(`${table(rows)}\n`);
   });
+}
+
+function placeText({ position, stored, packedPosition }: Extent): string {
+  if (packedPosition !== undefined) return `at byte ${packedPosition} of the packed inode`;
+  if (position === undefined) return "is a hole";
+  if (stored === undefined) return `at byte ${position}`;
+  const encoding = stored.encoding === "none" || stored.encoding === "interlaced" ? "uncompressed" : stored.encoding;
+  return `${encoding} in ${stored.length} bytes at byte ${position}`;
 }
 
 async function tree(io: CommandIo, file: string, path: string, options: TreeOptions): Promise<void> {
@@ -177,9 +182,7 @@ async function writeBytes(io: CommandIo, bytes: Uint8Array): Promise<void> {
 }
 
 async function describe(image: ErofsImage, name: string, inode: Inode): Promise<Listed> {
-  return inode.type === "symlink" && !inode.layout.startsWith("compressed")
-    ? { name, inode, target: await image.readLink(inode) }
-    : { name, inode };
+  return inode.type === "symlink" ? { name, inode, target: await image.readLink(inode) } : { name, inode };
 }
 
 function paint(io: CommandIo, { name, inode, target }: Listed): string {

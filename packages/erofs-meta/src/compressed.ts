@@ -1,0 +1,153 @@
+import { type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
+import type { Extent, ImageParts } from "./content.ts";
+import { ErofsError } from "./errors.ts";
+import { INCOMPAT_ZERO_PADDING } from "./format/compression.ts";
+import type { Inode } from "./inode.ts";
+import { type DecodeContext, decodeExtent } from "./internal/decode-extent.ts";
+import { ReadAhead } from "./internal/read-ahead.ts";
+
+/** Content gathered before it is handed out. */
+const PIECE_SIZE = 1024 * 1024;
+
+/**
+ * Streams a compressed inode's content in pieces of some MiB at most.
+ *
+ * @param range - Part of the content in `bytes`, inside it.
+ */
+export async function* compressedContentOf(
+  image: ImageParts,
+  inode: Inode,
+  range: { readonly start: number; readonly end: number },
+): AsyncGenerator<Uint8Array> {
+  const context = contextOf(image);
+  // What the inode says it takes in the image is only a hint for reading ahead.
+  const ahead = new ReadAhead(image.source, inode.rawData * image.superblock.blockSize);
+  let piece = new Uint8Array(0);
+  let filled = 0;
+  for await (const batch of storedExtentsOf(image, inode)) {
+    for (const extent of batch) {
+      if (extent.start + extent.length <= range.start) continue;
+      if (extent.start >= range.end) break;
+      const skip = Math.max(0, range.start - extent.start);
+      const length = Math.min(extent.length, range.end - extent.start);
+      if (filled > 0 && filled + length > piece.byteLength) {
+        yield piece.subarray(0, filled);
+        filled = 0;
+        piece = new Uint8Array(0);
+      }
+      if (piece.byteLength === 0) {
+        piece = new Uint8Array(Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start)));
+      }
+      const target = piece.subarray(filled, filled + length);
+      if (extent.isFragment) await (await image.packed()).read(extent.position, target);
+      else decodeExtent(extent, await ahead.read(extent.position, extent.storedLength), target, context);
+      if (skip > 0) target.copyWithin(0, skip);
+      filled += length - skip;
+    }
+    if ((batch.at(-1)?.start ?? 0) >= range.end) break;
+  }
+  if (filled > 0) yield piece.subarray(0, filled);
+}
+
+/** Most extents of a packed inode kept in memory, enough for one of 2 GiB at least. */
+const MAX_PACKED_EXTENTS = 2 ** 20;
+/** Decoded extents kept, so that neighbouring fragments cost one decoding. */
+const MAX_DECODED = 4;
+
+/** The content of the packed inode, of which fragments are parts; read at random. */
+export class PackedContent {
+  readonly #image: ImageParts;
+  readonly #inode: Inode;
+  readonly #decoded = new Map<number, Uint8Array>();
+  readonly #list: () => Promise<StoredExtent[]>;
+  #extents: Promise<StoredExtent[]> | undefined;
+
+  /** @param uncompressed - where the content lies in the image when it is not compressed */
+  constructor(image: ImageParts, inode: Inode, uncompressed: () => AsyncIterable<Extent>) {
+    this.#image = image;
+    this.#inode = inode;
+    const isCompressed = inode.layout.startsWith("compressed");
+    this.#list = () => listed(isCompressed ? storedExtentsOf(image, inode) : storedPlainly(uncompressed()), inode);
+  }
+
+  /** Fills `target` with content from `position` on. */
+  async read(position: number, target: Uint8Array): Promise<void> {
+    const end = position + target.byteLength;
+    if (BigInt(end) > this.#inode.sizeBytes) {
+      const message = `expected a fragment inside ${this.#inode.sizeBytes} packed bytes, got ${position}..${end}`;
+      throw new ErofsError("EROFS_CORRUPT", message, { offset: this.#inode.offset });
+    }
+    this.#extents ??= this.#list();
+    const extents = await this.#extents;
+    let index = lastStartingAt(extents, position);
+    for (let at = position; at < end; index += 1) {
+      const extent = extents[index];
+      if (extent === undefined) throw new Error("bug: packed extents do not cover the packed content");
+      const from = at - extent.start;
+      const length = Math.min(extent.length - from, end - at);
+      const decoded = await this.#decode(extent);
+      target.set(decoded.subarray(from, from + length), at - position);
+      at += length;
+    }
+  }
+
+  async #decode(extent: StoredExtent): Promise<Uint8Array> {
+    const known = this.#decoded.get(extent.start);
+    if (known !== undefined) return known;
+    const stored = await this.#image.metadata.read(extent.position, extent.storedLength);
+    const decoded = new Uint8Array(extent.length);
+    decodeExtent(extent, stored, decoded, contextOf(this.#image));
+    if (this.#decoded.size >= MAX_DECODED) {
+      for (const oldest of this.#decoded.keys()) {
+        this.#decoded.delete(oldest);
+        break;
+      }
+    }
+    this.#decoded.set(extent.start, decoded);
+    return decoded;
+  }
+}
+
+async function listed(batches: AsyncIterable<StoredExtent[]>, { offset }: Inode): Promise<StoredExtent[]> {
+  const extents: StoredExtent[] = [];
+  for await (const batch of batches) {
+    if (batch.some(({ isFragment }) => isFragment)) {
+      throw new ErofsError("EROFS_CORRUPT", "expected packed content without fragments, got one of itself", { offset });
+    }
+    if (extents.length + batch.length > MAX_PACKED_EXTENTS) {
+      throw new ErofsError("EROFS_LIMIT", `expected at most ${MAX_PACKED_EXTENTS} packed extents`, { offset });
+    }
+    for (const extent of batch) extents.push(extent);
+  }
+  return extents;
+}
+
+/** Uncompressed content as extents of a size that is worth keeping in memory. */
+async function* storedPlainly(extents: AsyncIterable<Extent>): AsyncGenerator<StoredExtent[]> {
+  for await (const { start, length, position } of extents) {
+    if (position === undefined) throw new ErofsError("EROFS_UNSUPPORTED", "cannot read packed content with holes");
+    for (let at = 0; at < length; at += PIECE_SIZE) {
+      const size = Math.min(PIECE_SIZE, length - at);
+      const place = { start: start + at, length: size, position: position + at, storedLength: size };
+      yield [{ ...place, encoding: "none", isFragment: false }];
+    }
+  }
+}
+
+function lastStartingAt(extents: readonly StoredExtent[], position: number): number {
+  let low = 0;
+  let high = extents.length;
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1;
+    if ((extents[middle]?.start ?? 0) <= position) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+function contextOf({ superblock }: ImageParts): DecodeContext {
+  return {
+    blockSize: superblock.blockSize,
+    isZeroPadded: (superblock.rawFeatures.incompat & INCOMPAT_ZERO_PADDING) !== 0,
+  };
+}

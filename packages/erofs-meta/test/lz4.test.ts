@@ -1,0 +1,53 @@
+import { describe, expect, test } from "vitest";
+import { ErofsError } from "../src/errors.ts";
+import { decodeLz4 } from "../src/internal/lz4.ts";
+import { noise } from "./support.ts";
+
+function decode(input: readonly number[] | Uint8Array, length: number): string {
+  const output = new Uint8Array(length);
+  decodeLz4(Uint8Array.from(input), output, 0);
+  return new TextDecoder("latin1").decode(output);
+}
+
+const codes = (text: string): number[] => [...new TextEncoder().encode(text)];
+
+describe("decodeLz4", () => {
+  test.each<[string, number[], string]>([
+    ["literals only", [0x50, ...codes("hello")], "hello"],
+    ["a match", [0x42, ...codes("abcd"), 4, 0, 0x50, ...codes("vwxyz")], "abcdabcdabvwxyz"],
+    ["a match that overlaps itself", [0x2f, ...codes("ab"), 2, 0, 0, 0x10, ...codes("z")], `${"ab".repeat(10)}az`],
+    ["a run of one byte", [0x1f, ...codes("r"), 1, 0, 100, 0x10, ...codes("z")], `${"r".repeat(120)}z`],
+    ["a long literal", [0xf0, 255, 30, ...codes("y".repeat(300))], "y".repeat(300)],
+    ["a long copy", [0xf0, 35, ...codes("0123456789".repeat(5)), 50, 0, 0x00], `${"0123456789".repeat(5)}0123`],
+  ])("decodes %s", (_, input, expected) => {
+    expect(decode(input, expected.length)).toBe(expected);
+  });
+
+  test("stops when the output is full", () => {
+    expect(decode([0x42, ...codes("abcd"), 4, 0, 0x50, ...codes("vwxyz")], 6)).toBe("abcdab");
+    expect(decode([0x42, ...codes("abcd"), 4, 0, 0x50, ...codes("vwxyz")], 3)).toBe("abc");
+    expect(decode([], 0)).toBe("");
+  });
+
+  test.each<[string, number[]]>([
+    ["no input", []],
+    ["literals that end early", [0x50, 0x61]],
+    ["a length that does not end", [0xf0, 255, 255]],
+    ["a match without a distance", [0x10, 0x61, 1]],
+    ["a distance of 0", [0x10, 0x61, 0, 0]],
+    ["a distance before the start", [0x10, 0x61, 2, 0, 0]],
+    ["a match length that does not end", [0x1f, 0x61, 1, 0]],
+  ])("refuses %s", (_, input) => {
+    expect(() => decode(input, 400)).toThrowError(expect.objectContaining({ code: "EROFS_CORRUPT" }));
+  });
+
+  test("of noise gives bytes or a typed error", () => {
+    for (let seed = 1; seed < 3000; seed += 1) {
+      try {
+        decode(noise(40, seed), 200);
+      } catch (error) {
+        expect(error).toBeInstanceOf(ErofsError);
+      }
+    }
+  });
+});
