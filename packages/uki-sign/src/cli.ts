@@ -1,6 +1,7 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { addBuildCommand } from "./commands/build.ts";
+import { addEventlogCommand } from "./commands/eventlog.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
 import { addKeysCommand } from "./commands/keys.ts";
 import { addMeasureCommand } from "./commands/measure.ts";
@@ -19,6 +20,7 @@ const COMMANDS: readonly AddCommand[] = [
   addVerifyCommand,
   addInspectCommand,
   addMeasureCommand,
+  addEventlogCommand,
   addKeysCommand,
   addVarsCommand,
 ];

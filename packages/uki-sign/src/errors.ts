@@ -61,7 +61,9 @@ export type UkiSignErrorCode =
   /** a variable store without room for what was to be added */
   | "UKI_SIGN_VARIABLE_STORE_FULL"
   /** a variable store that has Secure Boot keys already */
-  | "UKI_SIGN_VARIABLE_STORE_ENROLLED";
+  | "UKI_SIGN_VARIABLE_STORE_ENROLLED"
+  /** bytes that are no TCG event log, or one that ends early or contradicts itself */
+  | "UKI_SIGN_EVENT_LOG_INVALID";
 
 /** What a {@link UkiSignError} knows beyond its code and message. */
 export interface UkiSignErrorDetails {

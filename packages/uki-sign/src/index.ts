@@ -63,6 +63,20 @@ export {
   predictPcr11Table,
 } from "./measure.ts";
 
+// TCG event logs
+
+export { decodeEventContent, describeEvent, type EventContent, isContentMeasured } from "./tcg/event-content.ts";
+export {
+  DEFAULT_MAX_EVENT_LOG_ALGORITHMS,
+  DEFAULT_MAX_EVENT_LOG_BYTES,
+  DEFAULT_MAX_EVENTS,
+  decodeEventLog,
+  type EventLog,
+  type EventLogAlgorithm,
+  type TcgEvent,
+} from "./tcg/event-log.ts";
+export { type ReplayedPcr, replayEventLog } from "./tcg/replay.ts";
+
 // Keys
 
 export { decodePem, encodePem, type PemBlock } from "./pem.ts";

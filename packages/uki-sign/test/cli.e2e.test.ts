@@ -10,11 +10,14 @@ function ukiSign(...argv: string[]): { status: number | null; stdout: string; st
 }
 
 describe("the built command", () => {
-  test.each(["build", "sign", "verify", "inspect", "measure", "keys", "vars"])("%s explains itself", (command) => {
-    const { status, stdout } = ukiSign(command, "--help");
-    expect(status).toBe(0);
-    expect(stdout).toMatchSnapshot();
-  });
+  test.each(["build", "sign", "verify", "inspect", "measure", "eventlog", "keys", "vars"])(
+    "%s explains itself",
+    (command) => {
+      const { status, stdout } = ukiSign(command, "--help");
+      expect(status).toBe(0);
+      expect(stdout).toMatchSnapshot();
+    },
+  );
 
   test("lists its subcommands", () => {
     expect(ukiSign("--help").stdout).toMatchSnapshot();

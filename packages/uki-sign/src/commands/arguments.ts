@@ -1,5 +1,6 @@
 import { type CommandIo, UsageError } from "@leveret/command";
 import { readInput } from "../internal/files.ts";
+import { PCR_BANKS, type PcrBank } from "../measure.ts";
 
 /** Collects a flag that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {
@@ -27,4 +28,11 @@ export function parseDigest(value: string): Uint8Array {
 /** Text from a file, safe to print: control characters other than newline and tab are escaped. */
 export function printable(text: string): string {
   return text.replaceAll(/[^\P{C}\n\t]/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
+}
+
+/** A bank from a flag. */
+export function parseBank(name: string): PcrBank {
+  const bank = PCR_BANKS.find((candidate) => candidate === name);
+  if (bank !== undefined) return bank;
+  throw new UsageError(`expected a bank of ${PCR_BANKS.join(", ")}, got ${JSON.stringify(name)}`);
 }

@@ -1,9 +1,9 @@
-import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { readInput } from "../internal/files.ts";
-import { BOOT_PHASES, PCR_BANKS, type PcrBank, predictPcr11Table } from "../measure.ts";
+import { BOOT_PHASES, PCR_BANKS, predictPcr11Table } from "../measure.ts";
 import { measuredSections } from "../uki/inspect.ts";
-import { collect, parseInteger } from "./arguments.ts";
+import { collect, parseBank, parseInteger } from "./arguments.ts";
 
 interface MeasureFlags {
   readonly bank?: readonly string[];
@@ -48,10 +48,4 @@ Examples:
       ]);
       io.stdout.write(`${table([["phases", "bank", "PCR 11"], ...rows])}\n`);
     });
-}
-
-function parseBank(name: string): PcrBank {
-  const bank = PCR_BANKS.find((candidate) => candidate === name);
-  if (bank !== undefined) return bank;
-  throw new UsageError(`expected a bank of ${PCR_BANKS.join(", ")}, got ${JSON.stringify(name)}`);
 }

@@ -1,0 +1,82 @@
+import { type CommandIo, table, writeJson } from "@leveret/command";
+import type { Command } from "commander";
+import { readInput } from "../internal/files.ts";
+import type { PcrBank } from "../measure.ts";
+import { decodeEventContent, describeEvent, isContentMeasured } from "../tcg/event-content.ts";
+import { decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
+import { replayEventLog } from "../tcg/replay.ts";
+import { collect, parseBank, parseInteger, printable } from "./arguments.ts";
+
+/** Longest description in a table, in characters. */
+const MAX_DESCRIPTION = 100;
+
+interface EventlogFlags {
+  readonly bank?: readonly string[];
+  readonly pcr?: readonly string[];
+  readonly json?: boolean;
+}
+
+/** `uki-sign eventlog` */
+export function addEventlogCommand(program: Command, io: CommandIo): void {
+  program
+    .command("eventlog")
+    .description("Show what a machine measured while it booted, and the register values that follow from it.")
+    .argument("<log>", "TCG event log: /sys/kernel/security/tpm0/binary_bios_measurements")
+    .option("--pcr <number>", "show this register only; several allowed, all by default", collect)
+    .option("--bank <name>", "show this bank's registers only; several allowed, all by default", collect)
+    .option("--json", "print one JSON document")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  uki-sign eventlog binary_bios_measurements
+  uki-sign eventlog --pcr 4 --pcr 7 --bank sha256 binary_bios_measurements`,
+    )
+    .action(async (path: string, flags: EventlogFlags) => {
+      const pcrs = flags.pcr?.map(parseInteger);
+      const banks: readonly PcrBank[] | undefined = flags.bank?.map(parseBank);
+      const log = decodeEventLog(await readInput(io.cwd, path));
+      const events = log.events.filter(({ pcr }) => pcrs?.includes(pcr) ?? true);
+      const registers = replayEventLog(log).filter(
+        ({ pcr, bank }) => (pcrs?.includes(pcr) ?? true) && (banks?.includes(bank) ?? true),
+      );
+      if (flags.json) {
+        const { format, algorithms, startupLocality } = log;
+        const described = events.map(describeForJson);
+        writeJson(io, {
+          kind: "uki-eventlog",
+          version: 1,
+          format,
+          algorithms,
+          startupLocality,
+          events: described,
+          registers,
+        });
+        return;
+      }
+      printLog(io, log, events);
+      const rows = registers.map(({ pcr, bank, value }) => [String(pcr), bank, Buffer.from(value).toString("hex")]);
+      io.stdout.write(`\n${table([["PCR", "bank", "value"], ...rows])}\n`);
+    });
+}
+
+function describeForJson(event: TcgEvent): object {
+  return { ...event, content: decodeEventContent(event), contentMeasured: isContentMeasured(event) ?? null };
+}
+
+function printLog(io: CommandIo, log: EventLog, events: readonly TcgEvent[]): void {
+  const algorithms = log.algorithms.map(({ name }) => name).join(", ");
+  io.stdout.write(`${log.format} log of ${log.events.length} events, ${algorithms}\n\n`);
+  const rows = events.map((event) => [
+    String(event.index),
+    String(event.pcr),
+    event.typeName,
+    `${shorten(describeEvent(event))}${isContentMeasured(event) === false ? " (not what was measured)" : ""}`,
+  ]);
+  io.stdout.write(`${table([["event", "PCR", "type", "what"], ...rows])}\n`);
+}
+
+function shorten(text: string): string {
+  const line = printable(text).replaceAll(/[\n\t]+/g, " ");
+  return line.length > MAX_DESCRIPTION ? `${line.slice(0, MAX_DESCRIPTION - 1)}…` : line;
+}
