@@ -2,10 +2,14 @@ import { once } from "node:events";
 import { type CommandIo, formatBytes, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import type { Extent } from "../content.ts";
+import { ErofsError } from "../errors.ts";
 import type { ErofsImage } from "../image.ts";
 import type { Inode } from "../inode.ts";
 import { type ImageOptions, parseCount, withImage, withImageOptions } from "./open.ts";
 import { modeText, safeText, sizeText, timeText } from "./text.ts";
+
+/** Most content that `cat --json` prints, in `MiB`: its digits, twice as many, have to fit into one string. */
+const MAX_JSON_CONTENT_MIB = 64;
 
 /** Adds `ls`, `stat`, `tree`, `dump` and `cat`. */
 export function addImageCommands(program: Command, io: CommandIo): void {
@@ -36,7 +40,7 @@ export function addImageCommands(program: Command, io: CommandIo): void {
     .argument("<image>")
     .argument("<path>")
     .option("--offset <bytes>", "where the image starts in the file", parseCount, 0)
-    .option("--json", "print one JSON document with the content as hexadecimal digits")
+    .option("--json", `print one JSON document with the content, at most ${MAX_JSON_CONTENT_MIB} MiB, as hex digits`)
     .action((image: string, path: string, options: ImageOptions) => cat(io, image, path, options));
 }
 
@@ -165,6 +169,7 @@ async function cat(io: CommandIo, file: string, path: string, options: ImageOpti
   await withImage(io, file, options, async (image) => {
     const inode = await image.lookup(path);
     if (options.json === true) {
+      assertFitsJson(path, inode);
       writeJson(io, { kind: "erofs-content", version: 1, path, content: await image.readFile(inode) });
       return;
     }
@@ -172,6 +177,17 @@ async function cat(io: CommandIo, file: string, path: string, options: ImageOpti
       io.signal.throwIfAborted();
       await writeBytes(io, piece);
     }
+  });
+}
+
+function assertFitsJson(path: string, { sizeBytes, offset }: Inode): void {
+  const most = MAX_JSON_CONTENT_MIB * 1024 * 1024;
+  if (sizeBytes <= BigInt(most)) return;
+  const message = `expected at most ${most} bytes for one JSON document, got ${sizeBytes}`;
+  throw new ErofsError("EROFS_LIMIT", message, {
+    path,
+    offset,
+    hint: "leave out --json: the content itself may be as long as it likes",
   });
 }
 

@@ -1,0 +1,26 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { main } from "../src/cli.ts";
+import { capture, scratch } from "./support.ts";
+import { BLOCK, NIDS, tinyImage } from "./tiny-image.ts";
+
+const META_BLOCK = 3;
+const SIZE_FIELD = 8;
+
+test("cat --json refuses content that is too long for one document", async () => {
+  const folder = await scratch();
+  const image = tinyImage();
+  const sizeBytes = 300 * 1024 * 1024;
+  new DataView(image.buffer).setUint32(META_BLOCK * BLOCK + NIDS.plain * 32 + SIZE_FIELD, sizeBytes, true);
+  await writeFile(join(folder, "tiny.erofs"), image);
+  const { io, out } = capture(folder);
+  expect(await main(["cat", "tiny.erofs", "/plain", "--json"], io)).toBe(1);
+  expect(JSON.parse(out())).toMatchObject({
+    kind: "error",
+    code: "EROFS_LIMIT",
+    message: expect.stringContaining(`got ${sizeBytes}`),
+    hint: expect.stringContaining("leave out --json"),
+    path: "/plain",
+  });
+});
