@@ -1,3 +1,4 @@
+import { constants, type Stats } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { DiskImageError } from "./errors.ts";
 import { ioError } from "./internal/io-error.ts";
@@ -46,15 +47,17 @@ export function memorySource(bytes: Uint8Array): DisposableBlockSource {
  *
  * @param path - File to read; opened read-only until `close`.
  * @returns A source that holds one file descriptor.
- * @throws {DiskImageError} `DISK_NOT_FOUND` when there is no such file, `DISK_IO` when it cannot be opened.
+ * @throws {DiskImageError} `DISK_NOT_FOUND` when there is no such file, `DISK_WRONG_TYPE` for a directory, FIFO or
+ *   character device, `DISK_IO` when it cannot be opened.
  * @example
  * await using source = await fileSource("disk.raw");
  */
 export async function fileSource(path: string): Promise<DisposableBlockSource> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, "r");
-    return handleSource(path, handle, await contentSize(handle));
+    // Opening a FIFO would otherwise wait for somebody to write to it, and nothing could interrupt that.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    return handleSource(path, handle, await contentSize(path, handle));
   } catch (error) {
     await handle?.close();
     throw ioError(error, "open", path);
@@ -120,9 +123,13 @@ function handleSource(path: string, handle: FileHandle, sizeBytes: number): Disp
   };
 }
 
-async function contentSize(handle: FileHandle): Promise<number> {
+async function contentSize(path: string, handle: FileHandle): Promise<number> {
   const stat = await handle.stat();
-  if (!stat.isBlockDevice()) return stat.size;
+  if (stat.isFile()) return stat.size;
+  if (!stat.isBlockDevice()) {
+    const message = `expected a regular file or a block device at ${path}, got ${kindOf(stat)}`;
+    throw new DiskImageError("DISK_WRONG_TYPE", message, { path });
+  }
   // A block device reports size 0; the largest readable position is found by bisection because Node has no BLKGETSIZE64.
   const probe = new Uint8Array(1);
   const isReadable = async (offset: number): Promise<boolean> =>
@@ -135,6 +142,11 @@ async function contentSize(handle: FileHandle): Promise<number> {
     else high = middle;
   }
   return low;
+}
+
+function kindOf(stat: Stats): string {
+  if (stat.isDirectory()) return "a directory";
+  return stat.isFIFO() ? "a FIFO" : "something else";
 }
 
 function assertRange(offset: number, length: number, sizeBytes: number): void {
