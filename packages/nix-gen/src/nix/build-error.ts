@@ -16,6 +16,14 @@ const CAUSES: readonly Cause[] = [
     message: "expected a download with the locked hash",
     hint: "the mirror serves another file under this name: lock again, or use another mirror",
   },
+  // Before the disk: a kernel that has no namespaces left calls that "No space left on device" too.
+  {
+    pattern:
+      /unshare.*(Operation not permitted|Invalid argument|No space)|cloning builder process|unable to start build process|setting up a private mount namespace|sandboxing builds|does not support (user|the kernel) namespaces/,
+    code: "NIX_GEN_NO_SANDBOX",
+    message: "expected user namespaces for the build's sandbox",
+    hint: "allow unprivileged user namespaces: sysctl user.max_user_namespaces=15000, and where the kernel has it kernel.unprivileged_userns_clone=1",
+  },
   {
     pattern: /No space left on device|disk quota exceeded|(database or )?disk is full|\bENOSPC\b/i,
     code: "NIX_GEN_DISK_FULL",
@@ -39,13 +47,6 @@ const CAUSES: readonly Cause[] = [
     code: "NIX_GEN_MIRROR_UNREACHABLE",
     message: "expected to download locked packages",
     hint: "check the network, or choose another mirror with LEVERET_DEBIAN_MIRROR",
-  },
-  {
-    pattern:
-      /unshare.*(Operation not permitted|Invalid argument|No space)|cloning builder process|unable to start build process|setting up a private mount namespace|sandboxing builds|does not support user namespaces/,
-    code: "NIX_GEN_NO_SANDBOX",
-    message: "expected user namespaces for the build's sandbox",
-    hint: "allow unprivileged user namespaces: sysctl kernel.unprivileged_userns_clone=1",
   },
 ];
 

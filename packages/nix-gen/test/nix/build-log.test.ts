@@ -98,6 +98,9 @@ test.each([
   ["error: executing SQLite statement: database or disk is full", "NIX_GEN_DISK_FULL"],
   ["error: cloning builder process: Operation not permitted", "NIX_GEN_NO_SANDBOX"],
   ["unshare: unshare(0x10020000): Operation not permitted", "NIX_GEN_NO_SANDBOX"],
+  ["unshare: unshare(0x10020000): No space left on device", "NIX_GEN_NO_SANDBOX"],
+  ["error: cloning builder process: No space left on device", "NIX_GEN_NO_SANDBOX"],
+  ["error: this system does not support the kernel namespaces that are required for sandboxing", "NIX_GEN_NO_SANDBOX"],
   ["error: derivation '/nix/store/x.drv' may not be deterministic: output differs", "NIX_GEN_NOT_REPRODUCIBLE"],
   ["error: attribute 'it' missing", "NIX_GEN_BUILD_FAILED"],
 ])("%s is %s", (line, code) => {
@@ -106,6 +109,11 @@ test.each([
     expect(error.code).toBe(code);
     expect(error.message).toContain(line);
   }
+});
+
+test("names every setting that may keep the kernel from making namespaces", () => {
+  const { hint } = buildError(nix, failed(["unshare: unshare(0x10020000): No space left on device"]), 1);
+  expect(hint).toMatch(/user\.max_user_namespaces=.*kernel\.unprivileged_userns_clone=1/);
 });
 
 test("says how to see the whole log, in a form that a shell takes", () => {

@@ -179,6 +179,23 @@ describeWith("building flakes", ["nix", "/bin/busybox"], () => {
       expect(readFileSync(nix.realPath(await buildFlake(nix, made)), "utf8")).toBe(content);
     });
 
+    test("says that the kernel has no namespaces left", async () => {
+      // A user namespace has limits of its own for everything inside of it. The one that is allowed is for a user who
+      // is not root, as Nix takes root for somebody who may switch users.
+      const without = join(mkdtempSync(join(directory, "p-")), "nix");
+      const user = "unshare --user --map-user=1000 --map-group=1000";
+      const inside = `echo 1 > /proc/sys/user/max_user_namespaces; exec ${user} ${program} "$@"`;
+      writeFileSync(without, `#!/bin/sh\nexec unshare --user --map-root-user sh -c '${inside}' nix "$@"\n`, {
+        mode: 0o755,
+      });
+      const nix = await nixIn(mkdtempSync(join(directory, "s-")), without);
+      const error = await asyncRefusal(buildFlake(nix, project(script("it", "echo never > $out"))));
+      expect([error.code, error.hint]).toEqual([
+        "NIX_GEN_NO_SANDBOX",
+        expect.stringContaining("user.max_user_namespaces"),
+      ]);
+    });
+
     test.skipIf(process.getuid?.() !== 0)(
       "says that the disk is full (as root, who can mount a small one)",
       async () => {
