@@ -11,7 +11,7 @@ import {
   CLUSTER_BITS_MASK,
   CLUSTER_CONTINUED,
   CLUSTER_HEAD_1,
-  CLUSTER_PLAIN,
+  CLUSTER_HEAD_2,
   CLUSTER_TYPE_MASK,
   COUNTS_BLOCKS,
   FULL_INDEX,
@@ -168,8 +168,14 @@ function noStart(inode: Inode): ErofsError {
 }
 
 function encodingOf(type: number, { advise, encodings }: MapHeader): Encoding {
-  if (type === CLUSTER_PLAIN) return (advise & ADVISE_INTERLACED) === 0 ? "none" : "interlaced";
-  return encodings[type === CLUSTER_HEAD_1 ? 0 : 1];
+  switch (type) {
+    case CLUSTER_HEAD_1:
+      return encodings[0];
+    case CLUSTER_HEAD_2:
+      return encodings[1];
+    default:
+      return (advise & ADVISE_INTERLACED) === 0 ? "none" : "interlaced";
+  }
 }
 
 /** Reads the map header; a number is the position of a whole fragment. */

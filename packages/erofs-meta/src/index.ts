@@ -19,11 +19,13 @@ export { ErofsImage, openErofs } from "./image.ts";
 export { type DataLayout, decodeInode, type FileType, type Inode } from "./inode.ts";
 export type { ByteSink, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
+  DEFAULT_BLOCK_SIZE,
   DEFAULT_MAX_DAMAGE,
   DEFAULT_MAX_DEPTH,
   DEFAULT_MAX_ENTRIES,
   DEFAULT_MAX_FILE_BYTES,
   DEFAULT_MAX_SYMLINKS,
+  DEFAULT_MAX_TAIL_BYTES,
   DEFAULT_VERITY_BLOCK_SIZE,
 } from "./options.ts";
 export { decodeSuperblock, type Superblock } from "./superblock.ts";
@@ -39,4 +41,18 @@ export {
   verifyVerityTree,
 } from "./verity/verify.ts";
 export type { WalkEntry } from "./walk.ts";
+// Writing images
+export type {
+  ContentStream,
+  TreeAttributes,
+  TreeDevice,
+  TreeDirectory,
+  TreeEntries,
+  TreeEntry,
+  TreeFile,
+  TreeHardLink,
+  TreeSpecial,
+  TreeSymlink,
+} from "./write/entry.ts";
+export { type WriteErofsOptions, type WrittenErofs, writeErofs } from "./write/write.ts";
 export type { Xattr } from "./xattr.ts";

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ErofsError } from "./errors.ts";
+import { MAX_BLOCK_SIZE_BITS, MIN_BLOCK_SIZE_BITS, VOLUME_NAME_SIZE } from "./format/superblock.ts";
 import {
   VERITY_DIGEST_SIZES,
   VERITY_MAX_BLOCK_SIZE,
@@ -19,6 +20,13 @@ export const DEFAULT_MAX_SYMLINKS = 40;
 export const DEFAULT_MAX_DAMAGE = 1024;
 /** Data and hash block size that every tool defaults to. */
 export const DEFAULT_VERITY_BLOCK_SIZE = 4096;
+
+/** Block size of written images that every Linux mounts. */
+export const DEFAULT_BLOCK_SIZE = 4096;
+/** Most bytes of files' ends kept in memory while an image is written. */
+export const DEFAULT_MAX_TAIL_BYTES = 128 * 1024 * 1024;
+/** Times are signed 64-bit numbers in Linux. */
+const MAX_TIME = 2n ** 63n - 1n;
 
 const isSignal = z.instanceof(AbortSignal);
 const count = z.int().positive();
@@ -59,11 +67,13 @@ export interface VerityProgress {
 const progress = z.custom<(event: VerityProgress) => void>((value) => typeof value === "function").optional();
 const workers = z.int().min(0).max(256).optional();
 
+const output = z.union([
+  z.string().min(1),
+  z.custom<ByteSink>((value) => typeof (value as ByteSink | null)?.write === "function", "expected a path or a sink"),
+]);
+
 export const buildVerityOptions = z.strictObject({
-  output: z.union([
-    z.string().min(1),
-    z.custom<ByteSink>((value) => typeof (value as ByteSink | null)?.write === "function", "expected a path or a sink"),
-  ]),
+  output,
   salt: z
     .instanceof(Uint8Array)
     .refine((salt) => salt.byteLength <= VERITY_MAX_SALT_BYTES, "expected at most 256 bytes"),
@@ -82,6 +92,31 @@ export const verifyVerityOptions = z.strictObject({
   maxDamage: count.default(DEFAULT_MAX_DAMAGE),
   signal: isSignal.optional(),
   onProgress: progress,
+});
+
+export const writeErofsOptions = z.strictObject({
+  output,
+  uuid: z.guid(),
+  buildTime: z.bigint().min(0n).max(MAX_TIME),
+  buildTimeNsec: z.int().min(0).max(999_999_999).default(0),
+  fixedTime: z.boolean().default(false),
+  volumeName: z
+    .string()
+    .refine(
+      (name) => new TextEncoder().encode(name).byteLength <= VOLUME_NAME_SIZE && !name.includes("\0"),
+      `expected at most ${VOLUME_NAME_SIZE} bytes without NUL`,
+    )
+    .default(""),
+  blockSize: z
+    .int()
+    .min(2 ** MIN_BLOCK_SIZE_BITS)
+    .max(2 ** MAX_BLOCK_SIZE_BITS)
+    .refine((size) => Number.isInteger(Math.log2(size)), "expected a power of two")
+    .default(DEFAULT_BLOCK_SIZE),
+  sparse: z.boolean().default(true),
+  maxTailBytes: z.int().min(0).default(DEFAULT_MAX_TAIL_BYTES),
+  maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  signal: isSignal.optional(),
 });
 
 /** Somewhere bytes can be written at any position; unwritten bytes read as zeros. */

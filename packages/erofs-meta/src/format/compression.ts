@@ -21,8 +21,7 @@ export const CLUSTER_BITS_MASK = 0xf;
 /** bit of `h_clusterbits`: the whole content is a fragment, and the header is its position in the packed inode */
 export const WHOLE_FRAGMENT = 0x80;
 
-/** kinds of logical clusters: where an extent starts, stored plainly or with algorithm 1 or 2, and where one goes on */
-export const CLUSTER_PLAIN = 0;
+/** kinds of logical clusters: where an extent starts, stored with algorithm 1 or 2 or, being 0, as it is; where one goes on */
 export const CLUSTER_HEAD_1 = 1;
 export const CLUSTER_CONTINUED = 2;
 export const CLUSTER_HEAD_2 = 3;

@@ -33,6 +33,8 @@ export const SUPERBLOCK = {
   xattrFilterReserved: 104,
 } as const;
 
+export const VOLUME_NAME_SIZE = 16;
+
 /** bytes per superblock extension slot */
 export const EXTENSION_SLOT_SIZE = 16;
 
@@ -40,9 +42,11 @@ export const MIN_BLOCK_SIZE_BITS = 9;
 export const MAX_BLOCK_SIZE_BITS = 16;
 
 export const COMPAT_SB_CHKSUM = 0x1;
+/** the time of an extended inode is its modification time */
+export const COMPAT_MTIME = 0x2;
 export const COMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
   [COMPAT_SB_CHKSUM, "sb_chksum"],
-  [0x2, "mtime"],
+  [COMPAT_MTIME, "mtime"],
   [0x4, "xattr_filter"],
   [0x8, "shared_ea_in_metabox"],
   [0x10, "plain_xattr_pfx"],
@@ -51,11 +55,14 @@ export const COMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
 /** compat bit: long xattr name prefixes are stored outside the packed inode */
 export const COMPAT_PLAIN_XATTR_PREFIXES = 0x10;
 
+/** incompat bit: some inodes are chunk-based */
+export const INCOMPAT_CHUNKED_FILE = 0x4;
+
 /** incompat bits this package understands well enough to read metadata; two pairs of features share a bit on disk */
 export const INCOMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
   [0x1, "zero_padding"],
   [0x2, "compr_cfgs/big_pcluster"],
-  [0x4, "chunked_file"],
+  [INCOMPAT_CHUNKED_FILE, "chunked_file"],
   [0x8, "device_table/compr_head2"],
   [0x10, "ztailpacking"],
   [0x20, "fragments/dedupe"],

@@ -22,3 +22,6 @@ export const XATTR_PREFIXES: ReadonlyMap<number, string> = new Map([
   [5, "lustre."],
   [6, "security."],
 ]);
+
+/** most shared xattr ids of an inode, `EROFS_MAX_SHARED_XATTRS` */
+export const MAX_SHARED_XATTRS = 128;

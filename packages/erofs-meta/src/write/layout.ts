@@ -1,0 +1,126 @@
+import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
+import { encodeDirectory, type NamedNode } from "./directory.ts";
+import type { Child, DirectoryNode, Node } from "./node.ts";
+import { badTree, componentsOf, isDirectory, maxTailOf } from "./tree.ts";
+import { encodeXattrArea } from "./xattrs.ts";
+
+/** The inode area starts with an unused slot or two, so that no node has the number 0, which means "none" elsewhere. */
+const FIRST_OFFSET = 2 * INODE_SLOT_SIZE;
+
+/** A directory with the names in it in the order they are stored in. */
+export interface OrderedDirectory {
+  readonly node: DirectoryNode;
+  readonly parent: DirectoryNode;
+  readonly names: readonly NamedNode[];
+}
+
+/** Every node in the order of inodes, the root first. */
+export interface Layout {
+  readonly nodes: readonly Node[];
+  readonly directories: readonly OrderedDirectory[];
+  /** size of the inode area in `bytes` */
+  readonly areaSize: number;
+}
+
+/** What compact inodes cannot say for themselves. */
+export interface ImageTime {
+  readonly buildTime: bigint;
+  readonly buildTimeNsec: number;
+}
+
+const encoder = new TextEncoder();
+
+/** Resolves hard links, counts names, orders everything and gives every inode its place. */
+export function layOut(root: DirectoryNode, blockSize: number, time: ImageTime): Layout {
+  const { nodes, directories } = order(root);
+  for (const { node, parent, names } of directories) {
+    // "." and ".." are names too, and sort among the others by their bytes.
+    node.links += 1;
+    parent.links += 1;
+    const sizes = encodeDirectory(names, blockSize);
+    node.size = sizes.byteLength;
+    const tailSize = node.size % blockSize;
+    node.placement =
+      tailSize > 0 && tailSize <= maxTailOf(node, blockSize)
+        ? { layout: "inline", block: 0, tail: sizes.subarray(node.size - tailSize) }
+        : { layout: "plain", block: 0 };
+  }
+  let at = FIRST_OFFSET;
+  for (const [index, node] of nodes.entries()) {
+    const inodeSize = isCompact(node, time) ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE;
+    const area = inodeSize + encodeXattrArea(node).byteLength;
+    const { placement } = node;
+    // An inode stays inside one block, and so does what is inline behind it.
+    const together = placement.layout === "inline" ? area + placement.tail.byteLength : inodeSize;
+    if ((at % blockSize) + together > blockSize) at = Math.ceil(at / blockSize) * blockSize;
+    node.offset = at;
+    node.nid = at / INODE_SLOT_SIZE;
+    node.ino = index + 1;
+    const behind =
+      placement.layout === "inline"
+        ? placement.tail.byteLength
+        : placement.layout === "chunk"
+          ? placement.blocks.byteLength
+          : 0;
+    at = Math.ceil((at + area + behind) / INODE_SLOT_SIZE) * INODE_SLOT_SIZE;
+  }
+  return { nodes, directories, areaSize: at };
+}
+
+/** Whether 32 bytes say everything there is to say about a node. */
+export function isCompact(node: Node, { buildTime, buildTimeNsec }: ImageTime): boolean {
+  return (
+    node.uid <= 0xffff &&
+    node.gid <= 0xffff &&
+    node.links <= 0xffff &&
+    node.size <= 0xffffffff &&
+    node.mtime === buildTime &&
+    node.mtimeNsec === buildTimeNsec
+  );
+}
+
+/** Breadth first: what is in one directory lies together. */
+function order(root: DirectoryNode): Pick<Layout, "nodes" | "directories"> {
+  const nodes: Node[] = [root];
+  const directories: OrderedDirectory[] = [];
+  const seen = new Set<Node>(nodes);
+  const queue = [{ node: root, parent: root }];
+  for (const { node, parent } of queue) {
+    const names = [...node.children].map(([name, child]) => ({
+      bytes: encoder.encode(name),
+      node: resolve(root, child),
+    }));
+    const self = { bytes: encoder.encode("."), node };
+    const above = { bytes: encoder.encode(".."), node: parent };
+    const ordered = [...names, self, above].sort((a, b) => Buffer.compare(a.bytes, b.bytes));
+    directories.push({ node, parent, names: ordered });
+    for (const one of ordered) {
+      if (one === self || one === above) continue;
+      one.node.links += 1;
+      if (seen.has(one.node)) continue;
+      seen.add(one.node);
+      nodes.push(one.node);
+      if (isDirectory(one.node)) queue.push({ node: one.node, parent: node });
+    }
+  }
+  return { nodes, directories };
+}
+
+/** Follows hard links to the node they are a name of. */
+function resolve(root: DirectoryNode, from: Child): Node {
+  const passed = new Set<Child>();
+  let child = from;
+  while (child.type === "link") {
+    if (passed.has(child)) throw badTree(from.path, "expected a hard link to a node, got a circle of links");
+    passed.add(child);
+    const { target } = child;
+    let found: Child | undefined = root;
+    for (const name of componentsOf(target)) {
+      found = found !== undefined && isDirectory(found) ? found.children.get(name) : undefined;
+    }
+    if (found === undefined) throw badTree(from.path, `expected a hard link to a node, got no ${target}`);
+    if (isDirectory(found)) throw badTree(from.path, `expected a hard link to a file, got the directory ${target}`);
+    child = found;
+  }
+  return child;
+}

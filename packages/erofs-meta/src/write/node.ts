@@ -1,0 +1,46 @@
+import type { FileType } from "../inode.ts";
+
+/** Where a node's content went, and what of it waits to be written behind its inode. */
+export type Placement =
+  | { readonly layout: "plain"; readonly block: number }
+  | { readonly layout: "inline"; readonly block: number; readonly tail: Uint8Array }
+  | { readonly layout: "chunk"; readonly chunkBits: number; readonly blocks: Uint32Array };
+
+/** Something an image will have an inode for. */
+export interface Node {
+  readonly type: FileType;
+  readonly path: string;
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: bigint;
+  mtimeNsec: number;
+  xattrs: readonly EncodedXattr[];
+  /** names of it, `.` and `..` of directories included */
+  links: number;
+  size: number;
+  placement: Placement;
+  device?: number;
+  /** names in it, of a directory */
+  readonly children?: Map<string, Child>;
+  /** its inode number for 32-bit stat, and its position in units of 32 bytes, both given last */
+  ino: number;
+  nid: number;
+  /** position of its inode, relative to the inode area */
+  offset: number;
+}
+
+/** A directory. */
+export type DirectoryNode = Node & { readonly children: Map<string, Child> };
+
+/** What a name in a directory stands for. */
+export type Child = Node | { readonly type: "link"; readonly path: string; readonly target: string };
+
+/** An xattr as it is stored; entries of the same text are the same entry. */
+export interface EncodedXattr {
+  readonly bytes: Uint8Array;
+  /** nodes that have it */
+  uses: number;
+  /** position in the shared area in units of 4 bytes, once it has one */
+  sharedId?: number;
+}

@@ -1,0 +1,219 @@
+import { ErofsError } from "../errors.ts";
+import { MAX_NAME_BYTES } from "../format/directory.ts";
+import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE } from "../format/inode.ts";
+import { XATTR_HEADER_SIZE } from "../format/xattr.ts";
+import type { BlockWriter } from "./block-writer.ts";
+import { type ContentOptions, placeContent } from "./content.ts";
+import type { TreeAttributes, TreeEntry } from "./entry.ts";
+import type { Child, DirectoryNode, EncodedXattr, Node } from "./node.ts";
+import type { XattrTable } from "./xattrs.ts";
+
+/** What the tree needs of the options of an image. */
+export interface TreeSettings {
+  readonly blockSize: number;
+  readonly sparse: boolean;
+  readonly buildTime: bigint;
+  readonly buildTimeNsec: number;
+  /** give everything the build time */
+  readonly fixedTime: boolean;
+  readonly maxEntries: number;
+  readonly maxTailBytes: number;
+}
+
+const MAX_U32 = 0xffffffff;
+const MAX_NSEC = 999_999_999;
+/** Longest target that Linux reads. */
+const MAX_TARGET_BYTES = 4095;
+const MAX_MAJOR = 0xfff;
+const MAX_MINOR = 0xfffff;
+const encoder = new TextEncoder();
+
+/** Gathers the tree entry by entry, writing contents as they come. */
+export class TreeBuilder {
+  readonly root: DirectoryNode;
+  readonly #settings: TreeSettings;
+  readonly #writer: BlockWriter;
+  readonly #xattrs: XattrTable;
+  #tailBytesLeft: number;
+  #entries = 0;
+
+  constructor(settings: TreeSettings, writer: BlockWriter, xattrs: XattrTable) {
+    this.#settings = settings;
+    this.#writer = writer;
+    this.#xattrs = xattrs;
+    this.#tailBytesLeft = settings.maxTailBytes;
+    this.root = this.#directory({ path: "/" });
+  }
+
+  /** Adds one entry. */
+  async add(entry: TreeEntry): Promise<void> {
+    this.#entries += 1;
+    if (this.#entries > this.#settings.maxEntries) {
+      throw new ErofsError("EROFS_LIMIT", `expected at most ${this.#settings.maxEntries} entries`, {
+        path: entry.path,
+      });
+    }
+    const names = componentsOf(entry.path);
+    const name = names.pop();
+    if (name === undefined) {
+      if (entry.type !== "directory") throw badTree(entry.path, `expected a directory as root, got a ${entry.type}`);
+      this.#change(this.root, entry);
+      return;
+    }
+    const parent = this.#parent(names);
+    const known = parent.children.get(name);
+    if (known !== undefined) {
+      if (!isDirectory(known) || entry.type !== "directory") throw badTree(entry.path, "expected each name once");
+      this.#change(known, entry);
+      return;
+    }
+    parent.children.set(
+      name,
+      await this.#child(entry, names.length === 0 ? `/${name}` : `/${names.join("/")}/${name}`),
+    );
+  }
+
+  async #child(entry: TreeEntry, path: string): Promise<Child> {
+    if (entry.type === "link") return { type: "link", path, target: entry.target };
+    if (entry.type === "directory") return this.#directory({ ...entry, path });
+    const node = this.#node({ ...entry, path }, entry.type);
+    switch (entry.type) {
+      case "file":
+        node.size = entry.content instanceof Uint8Array ? entry.content.byteLength : entry.content.sizeBytes;
+        if (!Number.isSafeInteger(node.size) || node.size < 0) throw badTree(path, `expected a size, got ${node.size}`);
+        await this.#place(node, entry.content);
+        break;
+      case "symlink": {
+        const target = encoder.encode(entry.target);
+        if (target.byteLength === 0 || target.byteLength > MAX_TARGET_BYTES || target.includes(0)) {
+          throw unrepresentable(path, `a target of 1..${MAX_TARGET_BYTES} bytes`, `${target.byteLength} bytes`);
+        }
+        node.size = target.byteLength;
+        await this.#place(node, target);
+        break;
+      }
+      case "char":
+      case "block": {
+        const { major, minor } = entry.device;
+        within(path, "a major device number", major, MAX_MAJOR);
+        within(path, "a minor device number", minor, MAX_MINOR);
+        node.device = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+        break;
+      }
+    }
+    return node;
+  }
+
+  async #place(node: Node, content: Parameters<typeof placeContent>[1]): Promise<void> {
+    const options: ContentOptions = {
+      blockSize: this.#settings.blockSize,
+      sparse: this.#settings.sparse && node.type === "file",
+      tailBytesLeft: this.#tailBytesLeft,
+      maxTail: maxTailOf(node, this.#settings.blockSize),
+    };
+    node.placement = await placeContent(this.#writer, content, node.path, options);
+    this.#tailBytesLeft = options.tailBytesLeft;
+  }
+
+  #parent(names: readonly string[]): DirectoryNode {
+    let directory = this.root;
+    for (const [index, name] of names.entries()) {
+      let next = directory.children.get(name);
+      if (next === undefined) {
+        next = this.#directory({ path: `/${names.slice(0, index + 1).join("/")}` });
+        directory.children.set(name, next);
+      }
+      if (!isDirectory(next)) throw badTree(next.path, `expected a directory, got a ${next.type}`);
+      directory = next;
+    }
+    return directory;
+  }
+
+  #directory(attributes: TreeAttributes): DirectoryNode {
+    return { ...this.#node(attributes, "directory"), children: new Map() };
+  }
+
+  #node(attributes: TreeAttributes, type: Node["type"]): Node {
+    const { path } = attributes;
+    return {
+      type,
+      path,
+      ...this.#attributes(attributes, type),
+      xattrs: this.#encodeXattrs(attributes),
+      links: 0,
+      size: 0,
+      placement: { layout: "plain", block: 0 },
+      ino: 0,
+      nid: 0,
+      offset: 0,
+    };
+  }
+
+  #change(directory: DirectoryNode, attributes: TreeAttributes): void {
+    for (const entry of directory.xattrs) entry.uses -= 1;
+    Object.assign(directory, this.#attributes(attributes, "directory"), { xattrs: this.#encodeXattrs(attributes) });
+  }
+
+  #encodeXattrs({ xattrs = {}, path }: TreeAttributes): EncodedXattr[] {
+    return this.#xattrs.encode(xattrs, path);
+  }
+
+  #attributes(
+    attributes: TreeAttributes,
+    type: Node["type"],
+  ): Pick<Node, "mode" | "uid" | "gid" | "mtime" | "mtimeNsec"> {
+    const { buildTime, buildTimeNsec, fixedTime } = this.#settings;
+    const { path, mode = defaultMode(type), uid = 0, gid = 0 } = attributes;
+    const { mtime = buildTime, mtimeNsec = attributes.mtime === undefined ? buildTimeNsec : 0 } = fixedTime
+      ? { mtime: buildTime, mtimeNsec: buildTimeNsec }
+      : attributes;
+    within(path, "permission bits", mode, 0o7777);
+    within(path, "a user id", uid, MAX_U32);
+    within(path, "a group id", gid, MAX_U32);
+    within(path, "nanoseconds", mtimeNsec, MAX_NSEC);
+    if (mtime < 0n || mtime >= 1n << 63n) throw unrepresentable(path, "a time since 1970", `${mtime}`);
+    return { mode, uid, gid, mtime, mtimeNsec };
+  }
+}
+
+/** Bytes that surely fit behind a node's inode and xattrs in the same block. */
+export function maxTailOf({ xattrs }: Node, blockSize: number): number {
+  const area = xattrs.reduce((size, { bytes }) => size + bytes.byteLength, xattrs.length === 0 ? 0 : XATTR_HEADER_SIZE);
+  return blockSize - Math.max(COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE) - area;
+}
+
+export function isDirectory(child: Child): child is DirectoryNode {
+  return child.type === "directory";
+}
+
+/** Splits a path into names; `..` is refused, because what it means depends on links. */
+export function componentsOf(path: string): string[] {
+  const names = path.split("/").filter((name) => name !== "" && name !== ".");
+  for (const name of names) {
+    const size = encoder.encode(name).byteLength;
+    if (name === "..") throw badTree(path, "expected a path without '..'");
+    if (name.includes("\0")) throw badTree(path, "expected a path without NUL");
+    if (size > MAX_NAME_BYTES) throw unrepresentable(path, `names of at most ${MAX_NAME_BYTES} bytes`, `${size} bytes`);
+    if (/\p{Surrogate}/u.test(name)) throw unrepresentable(path, "a name that is Unicode text", "half a character");
+  }
+  return names;
+}
+
+function defaultMode(type: Node["type"]): number {
+  if (type === "directory") return 0o755;
+  return type === "symlink" ? 0o777 : 0o644;
+}
+
+function within(path: string, what: string, value: number, most: number): void {
+  if (!Number.isSafeInteger(value) || value < 0 || value > most) {
+    throw unrepresentable(path, `${what} in 0..${most}`, `${value}`);
+  }
+}
+
+export function badTree(path: string, message: string): ErofsError {
+  return new ErofsError("EROFS_BAD_TREE", message, { path });
+}
+
+function unrepresentable(path: string, expected: string, got: string): ErofsError {
+  return new ErofsError("EROFS_NOT_REPRESENTABLE", `expected ${expected}, got ${got}`, { path });
+}

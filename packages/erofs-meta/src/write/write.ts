@@ -1,0 +1,158 @@
+import type { z } from "zod";
+import { INCOMPAT_CHUNKED_FILE } from "../format/superblock.ts";
+import { writeAtomically } from "../internal/atomic-file.ts";
+import { parseUuid, viewOf } from "../internal/bytes.ts";
+import { type ByteSink, parseOptions, writeErofsOptions } from "../options.ts";
+import { BlockWriter } from "./block-writer.ts";
+import { encodeDirectory } from "./directory.ts";
+import { encodeHead, encodeInode, headSize } from "./encode.ts";
+import type { TreeEntries } from "./entry.ts";
+import { isCompact, type Layout, layOut } from "./layout.ts";
+import { TreeBuilder } from "./tree.ts";
+import { encodeXattrArea, XattrTable } from "./xattrs.ts";
+
+/** How to write an image. */
+export interface WriteErofsOptions {
+  /** file to write (beside, then moved into place), or a sink whose unwritten bytes are zeros */
+  readonly output: string | ByteSink;
+  /** volume UUID */
+  readonly uuid: string;
+  /** when the image was built, `seconds` since 1970; what has this time and small ids takes half the room */
+  readonly buildTime: bigint;
+  /** fraction of `buildTime` in `nanoseconds`, 0 */
+  readonly buildTimeNsec?: number | undefined;
+  /** give everything the build time, whatever its entry says; false unless given */
+  readonly fixedTime?: boolean | undefined;
+  /** volume name, at most 16 bytes; empty unless given */
+  readonly volumeName?: string | undefined;
+  /** block size in `bytes`, a power of two in 512..65536, 4096; Linux mounts what is not larger than its pages */
+  readonly blockSize?: number | undefined;
+  /** leave out blocks of zeros, which Linux 5.15 and newer read; true unless given */
+  readonly sparse?: boolean | undefined;
+  /** most ends of files kept in memory until their inodes are written, in `bytes`; later ones take a block each */
+  readonly maxTailBytes?: number | undefined;
+  /** most entries, {@link DEFAULT_MAX_ENTRIES} */
+  readonly maxEntries?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What was written. */
+export interface WrittenErofs {
+  /** image size in `bytes`, a whole number of blocks */
+  readonly sizeBytes: number;
+  /** number of inodes */
+  readonly inodes: number;
+  readonly uuid: string;
+}
+
+/**
+ * Writes an EROFS image: contents first, in the order of the entries, then the metadata. Same entries and options, same
+ * bytes. Contents are streamed and never held, ends of files up to `maxTailBytes` excepted; of the tree, the names and
+ * attributes are in memory.
+ *
+ * @param entries - The tree, in any order; hard links may come before what they link to.
+ * @param options - UUID, time and where to write; see {@link WriteErofsOptions}.
+ * @returns Size and number of inodes.
+ * @throws {ErofsError} `EROFS_BAD_OPTIONS`; `EROFS_BAD_TREE` for entries that contradict each other or contents that
+ *   are not as long as they say; `EROFS_NOT_REPRESENTABLE` for what the format has no room for, such as a longer name;
+ *   `EROFS_LIMIT`; `EROFS_DISK_FULL` and `EROFS_IO` from writing. No file is left then. An abort throws the signal's
+ *   reason, and what the entries throw passes through.
+ * @see Linux v6.12 `Documentation/filesystems/erofs.rst`, on-disk details
+ * @example
+ * await writeErofs(
+ *   [{ type: "file", path: "/etc/hostname", content: new TextEncoder().encode("leveret\n") }],
+ *   { output: "root.erofs", uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: 1_700_000_000n },
+ * );
+ */
+export async function writeErofs(entries: TreeEntries, options: WriteErofsOptions): Promise<WrittenErofs> {
+  const { output, ...rest } = parseOptions(writeErofsOptions, options);
+  if (typeof output === "string") return writeAtomically(output, (sink) => writeImage(entries, sink, rest));
+  return writeImage(entries, output, rest);
+}
+
+type Settings = Omit<z.output<typeof writeErofsOptions>, "output">;
+
+async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settings): Promise<WrittenErofs> {
+  const { blockSize, signal } = settings;
+  const writer = new BlockWriter(sink, blockSize, headSize(blockSize) / blockSize);
+  const xattrs = new XattrTable();
+  const builder = new TreeBuilder(settings, writer, xattrs);
+  for await (const entry of entries) {
+    signal?.throwIfAborted();
+    await builder.add(entry);
+    await writer.pad();
+  }
+
+  const shared = xattrs.share();
+  const xattrBlock = shared.byteLength === 0 ? 0 : writer.block;
+  await writer.write(shared);
+  await writer.pad();
+
+  const layout = layOut(builder.root, blockSize, settings);
+  const metaBlock = writer.block;
+  placeDirectories(layout, blockSize, metaBlock + Math.ceil(layout.areaSize / blockSize));
+  await writeInodes(writer, layout, settings);
+  await writer.pad();
+  await writeDirectories(writer, layout, blockSize);
+  await writer.flush();
+  signal?.throwIfAborted();
+
+  const hasChunks = layout.nodes.some(({ placement }) => placement.layout === "chunk");
+  const head = encodeHead({
+    blockSize,
+    rootNid: builder.root.nid,
+    inodes: layout.nodes.length,
+    buildTime: settings.buildTime,
+    buildTimeNsec: settings.buildTimeNsec,
+    blocks: writer.block,
+    metaBlock,
+    xattrBlock,
+    uuid: parseUuid(settings.uuid),
+    volumeName: new TextEncoder().encode(settings.volumeName),
+    incompat: hasChunks ? INCOMPAT_CHUNKED_FILE : 0,
+  });
+  await sink.write(0, head);
+  return { sizeBytes: writer.position, inodes: layout.nodes.length, uuid: settings.uuid };
+}
+
+/** Directories that do not fit behind their inodes have blocks of their own behind the inode area. */
+function placeDirectories({ directories }: Layout, blockSize: number, firstBlock: number): void {
+  let block = firstBlock;
+  for (const { node, names } of directories) {
+    const { layout } = node.placement;
+    const count = layout === "inline" ? Math.floor(node.size / blockSize) : Math.ceil(node.size / blockSize);
+    const content = encodeDirectory(names, blockSize);
+    node.placement =
+      layout === "inline"
+        ? { layout, block: count === 0 ? 0 : block, tail: content.slice(count * blockSize) }
+        : { layout: "plain", block };
+    block += count;
+  }
+}
+
+async function writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings): Promise<void> {
+  const start = writer.position;
+  for (const node of nodes) {
+    await writer.write(new Uint8Array(start + node.offset - writer.position));
+    const area = encodeXattrArea(node);
+    await writer.write(encodeInode(node, isCompact(node, settings), area.byteLength));
+    await writer.write(area);
+    const { placement } = node;
+    if (placement.layout === "inline") await writer.write(placement.tail);
+    if (placement.layout === "chunk") {
+      const map = new Uint8Array(placement.blocks.length * 4);
+      const view = viewOf(map);
+      for (const [index, block] of placement.blocks.entries()) view.setUint32(index * 4, block, true);
+      await writer.write(map);
+    }
+  }
+}
+
+async function writeDirectories(writer: BlockWriter, { directories }: Layout, blockSize: number): Promise<void> {
+  for (const { node, names } of directories) {
+    const inBlocks = node.placement.layout === "inline" ? Math.floor(node.size / blockSize) * blockSize : node.size;
+    if (inBlocks === 0) continue;
+    await writer.write(encodeDirectory(names, blockSize).subarray(0, inBlocks));
+    await writer.pad();
+  }
+}
