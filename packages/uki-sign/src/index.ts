@@ -17,6 +17,7 @@ export { type AddPeSectionsOptions, addPeSections, type NewPeSection } from "./p
 
 // Authenticode
 
+export { type FindAuthorityOptions, findAuthority } from "./authenticode/authority.ts";
 export {
   attachSignature,
   DEFAULT_MAX_SIGNATURES,
@@ -24,6 +25,7 @@ export {
   type PeSignature,
   removeSignatures,
 } from "./authenticode/certificate-table.ts";
+export { type DecodedSignatureDatabase, signatureDatabase } from "./authenticode/database.ts";
 export { type AuthenticodeDigestOptions, authenticodeDigest } from "./authenticode/digest.ts";
 export { decodeIndirectData, encodeIndirectData, type IndirectData } from "./authenticode/indirect-data.ts";
 export { type SignPeOptions, signPe } from "./authenticode/sign.ts";
@@ -60,10 +62,11 @@ export {
   type PcrBank,
   type PredictPcr11Options,
   predictPcr11,
+  predictPcr11Measurements,
   predictPcr11Table,
 } from "./measure.ts";
 
-// TCG event logs
+// TCG event logs and predictions
 
 export { decodeEventContent, describeEvent, type EventContent, isContentMeasured } from "./tcg/event-content.ts";
 export {
@@ -75,6 +78,15 @@ export {
   type EventLogAlgorithm,
   type TcgEvent,
 } from "./tcg/event-log.ts";
+export {
+  DEFAULT_MAX_PREDICTED_MEASUREMENTS,
+  type ExplainedMeasurement,
+  explainPcr,
+  type PcrExplanation,
+} from "./tcg/explain.ts";
+export { type BootProgram, type PredictPcr4Options, predictPcr4 } from "./tcg/predict-pcr4.ts";
+export { type PredictPcr7Options, predictPcr7, type SecureBootVariableValues } from "./tcg/predict-pcr7.ts";
+export type { PcrMeasurement, PcrPrediction } from "./tcg/prediction.ts";
 export { type ReplayedPcr, replayEventLog } from "./tcg/replay.ts";
 
 // Keys

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { UkiSignError } from "./errors.ts";
 import { MEASURED_SECTION_NAMES } from "./format/uki.ts";
 import { bytesSchema, parseOptions } from "./internal/options.ts";
+import { measurementOf, type PcrPrediction, predict } from "./tcg/prediction.ts";
 import type { MeasuredSection } from "./uki/inspect.ts";
 
 /** Hash algorithms of TPM banks, weakest first. */
@@ -49,6 +50,29 @@ export function predictPcr11(options: PredictPcr11Options): Uint8Array {
   return extendPhases(measureSections(sections, bank), phases, bank);
 }
 
+/**
+ * Predicts PCR 11 like {@link predictPcr11}, measurement by measurement.
+ *
+ * @param options - As for {@link predictPcr11}. Firmware's event log has what the stub measures, so `phases: []` is what
+ *   `explainPcr` can compare with.
+ * @returns The value, and the measurements it is made of.
+ * @throws {UkiSignError} As {@link predictPcr11}.
+ * @see systemd 257 systemd-stub(7)
+ * @example
+ * const prediction = predictPcr11Measurements({ sections: measuredSections(image), phases: [] });
+ */
+export function predictPcr11Measurements(options: PredictPcr11Options): PcrPrediction {
+  const { sections, phases, bank } = parseOptions(optionsSchema, options);
+  const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+  return predict(11, bank, [
+    ...inOrder(sections).flatMap(({ name, data }) => [
+      measurementOf("EV_IPL", bank, encode(`${name}\0`), `name of section ${name}`),
+      measurementOf("EV_IPL", bank, data, `section ${name}, ${data.length} bytes`),
+    ]),
+    ...phases.map((phase) => measurementOf("EV_IPL", bank, encode(phase), `phase ${phase}`)),
+  ]);
+}
+
 /** One line of {@link predictPcr11Table}. */
 export interface Pcr11Prediction {
   readonly bank: PcrBank;
@@ -86,19 +110,22 @@ export function predictPcr11Table(
 
 function measureSections(sections: readonly MeasuredSection[], bank: PcrBank): Uint8Array {
   let register: Uint8Array = new Uint8Array(digest(bank).length);
-  for (const name of MEASURED_SECTION_NAMES) {
-    const [section, second] = sections.filter((candidate) => candidate.name === name);
-    if (second !== undefined) {
-      throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", `expected section ${name} once, got it twice`, {
-        field: "sections",
-      });
-    }
-    if (section === undefined) continue;
+  for (const { name, data } of inOrder(sections)) {
     // The name is measured with its terminating NUL, so that content cannot pass for the next name.
     register = extend(register, bank, new TextEncoder().encode(`${name}\0`));
-    register = extend(register, bank, section.data);
+    register = extend(register, bank, data);
   }
   return register;
+}
+
+function inOrder(sections: readonly MeasuredSection[]): MeasuredSection[] {
+  return MEASURED_SECTION_NAMES.flatMap((name) => {
+    const found = sections.filter((candidate) => candidate.name === name);
+    if (found.length <= 1) return found;
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", `expected section ${name} once, got it ${found.length} times`, {
+      field: "sections",
+    });
+  });
 }
 
 function extendPhases(register: Uint8Array, phases: readonly string[], bank: PcrBank): Uint8Array {

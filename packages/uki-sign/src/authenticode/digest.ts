@@ -44,11 +44,11 @@ export function authenticodeDigest(
   return digestDecoded(image, decodePe(image), parseOptions(hashSchema, hash), padding);
 }
 
-/** {@link authenticodeDigest} of an image that is already decoded. */
+/** {@link authenticodeDigest} of an image that is already decoded; in SHA-1 too, which TPMs measure but nobody signs. */
 export function digestDecoded(
   image: Uint8Array,
   decoded: PeImage,
-  hash: HashName,
+  hash: HashName | "sha1",
   padding: "signature" | "none",
 ): Uint8Array {
   contiguousEnd(decoded);

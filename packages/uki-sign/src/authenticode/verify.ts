@@ -1,6 +1,7 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Certificate } from "../certificate.ts";
-import { verifyChain } from "../chain.ts";
+import { isSignedBy, verifyChain } from "../chain.ts";
 import { decodeCms } from "../cms-decode.ts";
 import { type VerifiedSigner, verifyCms } from "../cms-verify.ts";
 import { UkiSignError } from "../errors.ts";
@@ -13,19 +14,21 @@ import { type PeSignature, signaturesOf } from "./certificate-table.ts";
 import { digestDecoded } from "./digest.ts";
 import { decodeIndirectData } from "./indirect-data.ts";
 
+const digestsSchema = z
+  .array(bytesSchema.refine((bytes) => hashOfSize(bytes.length) !== undefined, "expected 32, 48 or 64 bytes"))
+  .readonly()
+  .default([]);
 const databaseSchema = z.strictObject({
   certificates: z
     .array(z.custom<Certificate>((value) => typeof value === "object" && value !== null && "fingerprint" in value))
     .readonly()
     .default([]),
-  digests: z
-    .array(bytesSchema.refine((bytes) => hashOfSize(bytes.length) !== undefined, "expected 32, 48 or 64 bytes"))
-    .readonly()
-    .default([]),
+  digests: digestsSchema,
+  certificateHashes: digestsSchema,
 });
 const optionsSchema = z.strictObject({
   db: databaseSchema,
-  dbx: databaseSchema.default({ certificates: [], digests: [] }),
+  dbx: databaseSchema.prefault({}),
 });
 type Database = z.output<typeof databaseSchema>;
 
@@ -35,6 +38,8 @@ export interface PeSignatureDatabase {
   readonly certificates?: readonly Certificate[] | undefined;
   /** Authenticode digests of single images: SHA-256, SHA-384 or SHA-512 by their length */
   readonly digests?: readonly Uint8Array[] | undefined;
+  /** hashes of TBSCertificates, SHA-256, SHA-384 or SHA-512 by their length; only `dbx` is searched for them */
+  readonly certificateHashes?: readonly Uint8Array[] | undefined;
 }
 
 /** Options of {@link verifyPe}. */
@@ -110,7 +115,7 @@ export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedP
   const problems: UkiSignError[] = [];
   for (const [index, signature] of signaturesOf(image, decoded).entries()) {
     try {
-      assertNotRevoked(signature, digestOf, dbx);
+      assertNotRevoked(signature, digestOf, db, dbx);
       const signer = verifySignature(signature, digestOf, db.certificates);
       accepted ??= { digest, signature: index, signer };
     } catch (error) {
@@ -153,18 +158,55 @@ function verifySignature(
 }
 
 /** A signature whose chain can be led to a forbidden certificate refuses the image, whatever else signed it. */
-function assertNotRevoked(signature: PeSignature, digestOf: (hash: HashName) => Uint8Array, dbx: Database): void {
-  if (dbx.certificates.length === 0) return;
+function assertNotRevoked(
+  signature: PeSignature,
+  digestOf: (hash: HashName) => Uint8Array,
+  db: Database,
+  dbx: Database,
+): void {
+  if (dbx.certificates.length + dbx.certificateHashes.length === 0) return;
   const signer = verifySignature(signature, digestOf, "unchecked");
   const { certificates } = decodeCms(signature.data);
-  let forbidden: Certificate | undefined;
+  const forbidden =
+    forbiddenByHash(signer.certificate, [...certificates, ...db.certificates], dbx) ??
+    forbiddenByCertificate(signer.certificate, certificates, dbx);
+  if (forbidden === undefined) return;
+  throw revoked(`a signer that dbx does not forbid, got ${signer.certificate.subject} by way of ${forbidden.subject}`);
+}
+
+function forbiddenByCertificate(
+  signer: Certificate,
+  intermediates: readonly Certificate[],
+  dbx: Database,
+): Certificate | undefined {
   try {
-    forbidden = verifyChain(signer.certificate, { trusted: dbx.certificates, intermediates: certificates }).at(-1);
+    return verifyChain(signer, { trusted: dbx.certificates, intermediates }).at(-1);
   } catch (error) {
-    if (!(error instanceof UkiSignError && error.code === "UKI_SIGN_UNTRUSTED")) throw error;
-    return;
+    if (error instanceof UkiSignError && error.code === "UKI_SIGN_UNTRUSTED") return undefined;
+    throw error;
   }
-  throw revoked(`a signer that dbx does not forbid, got ${signer.certificate.subject} by way of ${forbidden?.subject}`);
+}
+
+/** The first certificate on any way up from the signer whose TBSCertificate has a forbidden hash. */
+function forbiddenByHash(signer: Certificate, issuers: readonly Certificate[], dbx: Database): Certificate | undefined {
+  if (dbx.certificateHashes.length === 0) return undefined;
+  const forbidden = new Set(dbx.certificateHashes.map(hex));
+  const isForbidden = ({ tbs }: Certificate): boolean =>
+    (["sha256", "sha384", "sha512"] as const).some((hash) => forbidden.has(createHash(hash).update(tbs).digest("hex")));
+  const seen = new Set([signer.fingerprint]);
+  const open = [signer];
+  // Each certificate once, so that issuers that name each other end too.
+  for (let next = open.shift(); next !== undefined; next = open.shift()) {
+    const certificate = next;
+    if (isForbidden(certificate)) return certificate;
+    for (const issuer of issuers) {
+      if (seen.has(issuer.fingerprint) || Buffer.compare(issuer.subjectDer, certificate.issuerDer) !== 0) continue;
+      if (!isSignedBy(certificate, issuer)) continue;
+      seen.add(issuer.fingerprint);
+      open.push(issuer);
+    }
+  }
+  return undefined;
 }
 
 function namesDigest(database: Database, digestOf: (hash: HashName) => Uint8Array): boolean {

@@ -36,3 +36,12 @@ export function parseBank(name: string): PcrBank {
   if (bank !== undefined) return bank;
   throw new UsageError(`expected a bank of ${PCR_BANKS.join(", ")}, got ${JSON.stringify(name)}`);
 }
+
+/** Longest text in a table's cell, in characters. */
+const MAX_CELL = 100;
+
+/** Text from a file as one line that is safe to print. */
+export function shortLine(text: string): string {
+  const line = printable(text).replaceAll(/[\n\t]+/g, " ");
+  return line.length > MAX_CELL ? `${line.slice(0, MAX_CELL - 1)}…` : line;
+}

@@ -5,14 +5,15 @@ import type { PcrBank } from "../measure.ts";
 import { decodeEventContent, describeEvent, isContentMeasured } from "../tcg/event-content.ts";
 import { decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
 import { replayEventLog } from "../tcg/replay.ts";
-import { collect, parseBank, parseInteger, printable } from "./arguments.ts";
-
-/** Longest description in a table, in characters. */
-const MAX_DESCRIPTION = 100;
+import { collect, parseBank, parseInteger, shortLine } from "./arguments.ts";
+import { explainLog, printExplanations } from "./eventlog-explain.ts";
 
 interface EventlogFlags {
   readonly bank?: readonly string[];
   readonly pcr?: readonly string[];
+  readonly program?: readonly string[];
+  readonly vars?: string;
+  readonly uki?: string;
   readonly json?: boolean;
 }
 
@@ -20,22 +21,30 @@ interface EventlogFlags {
 export function addEventlogCommand(program: Command, io: CommandIo): void {
   program
     .command("eventlog")
-    .description("Show what a machine measured while it booted, and the register values that follow from it.")
+    .description(
+      "Show what a machine measured while it booted, and the register values that follow from it; or, given what it should boot, explain where they differ.",
+    )
     .argument("<log>", "TCG event log: /sys/kernel/security/tpm0/binary_bios_measurements")
     .option("--pcr <number>", "show this register only; several allowed, all by default", collect)
     .option("--bank <name>", "show this bank's registers only; several allowed, all by default", collect)
+    .option("--program <file>", "program that firmware should load, in order: predicts PCR 4", collect)
+    .option("--vars <file>", "variable store the machine should have: predicts PCR 7, with --program")
+    .option("--uki <file>", "unified kernel image that should start: predicts PCR 11 up to the kernel")
     .option("--json", "print one JSON document")
     .addHelpText(
       "after",
       `
 Examples:
   uki-sign eventlog binary_bios_measurements
-  uki-sign eventlog --pcr 4 --pcr 7 --bank sha256 binary_bios_measurements`,
+  uki-sign eventlog --pcr 4 --pcr 7 --bank sha256 binary_bios_measurements
+  uki-sign eventlog --program systemd-bootx64.efi --program linux.efi --vars OVMF_VARS.fd --uki linux.efi \\
+    binary_bios_measurements`,
     )
     .action(async (path: string, flags: EventlogFlags) => {
       const pcrs = flags.pcr?.map(parseInteger);
       const banks: readonly PcrBank[] | undefined = flags.bank?.map(parseBank);
       const log = decodeEventLog(await readInput(io.cwd, path));
+      const explanations = await explainLog(io, log, flags, banks);
       const events = log.events.filter(({ pcr }) => pcrs?.includes(pcr) ?? true);
       const registers = replayEventLog(log).filter(
         ({ pcr, bank }) => (pcrs?.includes(pcr) ?? true) && (banks?.includes(bank) ?? true),
@@ -51,7 +60,12 @@ Examples:
           startupLocality,
           events: described,
           registers,
+          explanations,
         });
+        return;
+      }
+      if (explanations !== undefined) {
+        printExplanations(io, explanations);
         return;
       }
       printLog(io, log, events);
@@ -71,12 +85,7 @@ function printLog(io: CommandIo, log: EventLog, events: readonly TcgEvent[]): vo
     String(event.index),
     String(event.pcr),
     event.typeName,
-    `${shorten(describeEvent(event))}${isContentMeasured(event) === false ? " (not what was measured)" : ""}`,
+    `${shortLine(describeEvent(event))}${isContentMeasured(event) === false ? " (not what was measured)" : ""}`,
   ]);
   io.stdout.write(`${table([["event", "PCR", "type", "what"], ...rows])}\n`);
-}
-
-function shorten(text: string): string {
-  const line = printable(text).replaceAll(/[\n\t]+/g, " ");
-  return line.length > MAX_DESCRIPTION ? `${line.slice(0, MAX_DESCRIPTION - 1)}…` : line;
 }

@@ -1,13 +1,17 @@
 import { type CommandIo, style, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import { verifyPe } from "../authenticode/verify.ts";
-import { type Certificate, decodeCertificate } from "../certificate.ts";
+import { signatureDatabase } from "../authenticode/database.ts";
+import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
+import { decodeCertificate } from "../certificate.ts";
+import { decodeSignatureLists } from "../efi/signature-list.ts";
 import { readInput } from "../internal/files.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
 
 interface VerifyFlags {
   readonly certificate?: readonly string[];
   readonly digest?: readonly string[];
+  readonly db?: readonly string[];
+  readonly dbx?: readonly string[];
   readonly forbidCertificate?: readonly string[];
   readonly forbidDigest?: readonly string[];
   readonly json?: boolean;
@@ -21,17 +25,19 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
     .argument("<image>", "PE image")
     .option("--certificate <file>", "certificate in db, PEM or DER; several allowed", collect)
     .option("--digest <hex>", "image digest in db; several allowed", collect)
+    .option("--db <file>", "signature list (.esl) of db; several allowed", collect)
     .option("--forbid-certificate <file>", "certificate in dbx; several allowed", collect)
     .option("--forbid-digest <hex>", "image digest in dbx; several allowed", collect)
+    .option("--dbx <file>", "signature list (.esl) of dbx; several allowed", collect)
     .option("--json", "print one JSON document")
-    .addHelpText("after", "\nExample:\n  uki-sign verify --certificate db.pem linux.efi")
+    .addHelpText("after", "\nExample:\n  uki-sign verify --certificate db.pem --dbx dbx.esl linux.efi")
     .action(async (path: string, flags: VerifyFlags) => {
       const { certificate = [], digest = [], forbidCertificate = [], forbidDigest = [] } = flags;
-      if (certificate.length + digest.length === 0) {
-        throw new UsageError("expected --certificate or --digest to say what is trusted, got neither");
+      if (certificate.length + digest.length + (flags.db?.length ?? 0) === 0) {
+        throw new UsageError("expected --certificate, --digest or --db to say what is trusted, got none of them");
       }
-      const db = { certificates: await readAll(io, certificate), digests: digest.map(parseDigest) };
-      const dbx = { certificates: await readAll(io, forbidCertificate), digests: forbidDigest.map(parseDigest) };
+      const db = await readDatabase(io, { certificate, digest, lists: flags.db });
+      const dbx = await readDatabase(io, { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx });
       const verified = verifyPe(await readInput(io.cwd, path), { db, dbx });
       const { signer, signature } = verified;
       if (flags.json) {
@@ -56,6 +62,19 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
     });
 }
 
-async function readAll(io: CommandIo, paths: readonly string[]): Promise<Certificate[]> {
-  return await Promise.all(paths.map(async (path) => decodeCertificate(await readInput(io.cwd, path))));
+interface DatabaseFlags {
+  readonly certificate: readonly string[];
+  readonly digest: readonly string[];
+  readonly lists: readonly string[] | undefined;
+}
+
+async function readDatabase(io: CommandIo, flags: DatabaseFlags): Promise<PeSignatureDatabase> {
+  const files = await Promise.all((flags.lists ?? []).map((path) => readInput(io.cwd, path)));
+  const listed = signatureDatabase(files.flatMap(decodeSignatureLists));
+  const named = flags.certificate.map(async (path) => decodeCertificate(await readInput(io.cwd, path)));
+  return {
+    certificates: [...(await Promise.all(named)), ...listed.certificates],
+    digests: [...flags.digest.map(parseDigest), ...listed.digests],
+    certificateHashes: listed.certificateHashes,
+  };
 }

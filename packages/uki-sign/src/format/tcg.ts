@@ -118,6 +118,10 @@ export const PCR_COUNT = 24;
 export const FIRST_DYNAMIC_PCR = 17;
 export const LAST_DYNAMIC_PCR = 22;
 
+/** Data of EV_EFI_ACTION in PCR 4, section 10.4.4. */
+export const CALLING_EFI_APPLICATION = "Calling EFI Application from Boot Option";
+export const RETURNING_FROM_EFI_APPLICATION = "Returning from EFI Application from Boot Option";
+
 /** EFI device path nodes, UEFI 2.10 section 10.3: Type 0, SubType 1, Length 2. */
 export const DEVICE_PATH_HEADER_BYTES = 4;
 export const DEVICE_PATH_END = 0x7f;

@@ -34,7 +34,7 @@ export function replayEventLog(log: EventLog): ReplayedPcr[] {
 }
 
 /** Replays one register; also one that nothing extended. */
-function replayPcr(log: EventLog, pcr: number, bank: PcrBank): ReplayedPcr {
+export function replayPcr(log: EventLog, pcr: number, bank: PcrBank): ReplayedPcr {
   const events = eventsOf(log, pcr, bank);
   let value = initialValue(log, pcr, bank);
   for (const event of events) value = createHash(bank).update(value).update(digestOf(event, bank)).digest();
@@ -42,7 +42,7 @@ function replayPcr(log: EventLog, pcr: number, bank: PcrBank): ReplayedPcr {
 }
 
 /** The events that extended a register of a bank. */
-function eventsOf(log: EventLog, pcr: number, bank: PcrBank): TcgEvent[] {
+export function eventsOf(log: EventLog, pcr: number, bank: PcrBank): TcgEvent[] {
   if (!log.algorithms.some(({ name }) => name === bank)) {
     const found = log.algorithms.map(({ name }) => name).join(", ");
     const message = `expected a log with the bank ${bank}, got one with ${found}`;
@@ -52,7 +52,7 @@ function eventsOf(log: EventLog, pcr: number, bank: PcrBank): TcgEvent[] {
 }
 
 /** What an event extended a register with. */
-function digestOf(event: TcgEvent, bank: PcrBank): Uint8Array {
+export function digestOf(event: TcgEvent, bank: PcrBank): Uint8Array {
   const digest = event.digests[bank];
   if (digest === undefined) throw new Error(`bug: event ${event.index} has no ${bank} digest`);
   return digest;

@@ -1,8 +1,19 @@
 import { describe, expect, test } from "vitest";
-import { secureBootVariableGuid } from "../../src/index.ts";
+import {
+  buildUki,
+  encodeGuid,
+  encodeSignatureDatabase,
+  enrollVariableStore,
+  measuredSections,
+  secureBootVariableGuid,
+  signPe,
+} from "../../src/index.ts";
+import { testCertificate } from "../support/certificates.ts";
 import { cliWorkspace } from "../support/cli.ts";
-import { agileLog, imageLoadData, variableData } from "../support/event-log.ts";
-import { bytes, fill } from "../support/pe.ts";
+import { agileLog, imageLoadData, type TestEvent, variableData } from "../support/event-log.ts";
+import { testSigner } from "../support/keys.ts";
+import { bytes, fill, testKernel, testPe, testStub } from "../support/pe.ts";
+import { emptyStore } from "../support/variable-store.ts";
 
 const SECURE_BOOT = variableData("SecureBoot", secureBootVariableGuid("PK"), fill(1, 1));
 const FILES = {
@@ -52,5 +63,101 @@ PCR  bank    value
 
   test("refuses a bank it does not know", async () => {
     expect((await cliWorkspace(FILES).run("eventlog", "log", "--bank", "md5")).exitCode).toBe(2);
+  });
+});
+
+describe("uki-sign eventlog with what should boot", () => {
+  const OWNER = "01020304-0506-0708-090a-0b0c0d0e0f10";
+  const CALLING = bytes("Calling EFI Application from Boot Option");
+
+  /** The files of a machine with one key, and the log that firmware would write when it boots them. */
+  async function machine(change: (events: TestEvent[]) => TestEvent[] = (events) => events) {
+    const certificate = await testCertificate("owner");
+    const signing = { signer: testSigner("owner"), certificate };
+    const unsigned = buildUki({ stub: testStub(), linux: testKernel(), cmdline: "quiet" });
+    const uki = await signPe(unsigned, signing);
+    const vars = enrollVariableStore(emptyStore({ sizeBytes: 0x20000, storeBytes: 0xdfb8 }), {
+      pk: certificate,
+      kek: [certificate],
+      db: [certificate],
+      owner: OWNER,
+      timestamp: new Date("2026-01-01T00:00:00Z"),
+    });
+    const list = encodeSignatureDatabase([certificate], OWNER);
+    const config = (name: string, value: Uint8Array): TestEvent => {
+      const guid = secureBootVariableGuid(name) ?? secureBootVariableGuid("PK");
+      return { pcr: 7, type: 0x8000_0001, data: variableData(name, guid, value) };
+    };
+    const entry = new Uint8Array(Buffer.concat([encodeGuid(OWNER), certificate.der]));
+    const sections = measuredSections(uki).flatMap(({ name, data }): TestEvent[] => {
+      const text = new Uint8Array(Buffer.from(`${name}\0`, "utf16le"));
+      return [bytes(`${name}\0`), data].map((measured) => ({ pcr: 11, type: 13, data: text, measured }));
+    });
+    const events: TestEvent[] = [
+      config("SecureBoot", fill(1, 1)),
+      ...["PK", "KEK", "db"].map((name) => config(name, list)),
+      config("dbx", fill(0, 0)),
+      { pcr: 7, type: 4, data: fill(4, 0) },
+      { pcr: 4, type: 0x8000_0007, data: CALLING },
+      { pcr: 4, type: 4, data: fill(4, 0) },
+      { pcr: 7, type: 0x8000_00e0, data: variableData("db", secureBootVariableGuid("db"), entry) },
+      ...sections,
+    ];
+    return {
+      ...cliWorkspace({ "linux.efi": uki, "vars.fd": vars, log: agileLog(change(events), ["sha256"]) }),
+      events,
+    };
+  }
+
+  const FLAGS = ["--program", "linux.efi", "--vars", "vars.fd", "--uki", "linux.efi"];
+
+  test("says for each register whether it is as predicted, and which events are not", async () => {
+    const { run } = await machine();
+    const { exitCode, stdout } = await run("eventlog", "log", ...FLAGS);
+    expect(exitCode).toBe(0);
+    // The log lacks the program itself, whose digest a test without the code under test would have to compute.
+    expect(stdout.replaceAll(/[0-9a-f]{64}/g, "…")).toBe(`PCR 4 sha256: differs
+  predicted …
+  measured  …
+   missing    EV_EFI_BOOT_SERVICES_APPLICATION  linux.efi
+PCR 7 sha256: as predicted, 7 measurements
+PCR 11 sha256: as predicted, 8 measurements
+`);
+  });
+
+  test("names what was measured in place of what was expected", async () => {
+    const other = { pcr: 7, type: 0x8000_0001, data: variableData("db", secureBootVariableGuid("db"), fill(9, 9)) };
+    const { run } = await machine((events) => events.map((event, index) => (index === 3 ? other : event)));
+    const { stdout } = await run("eventlog", "log", ...FLAGS);
+    expect(stdout).toMatch(
+      / {3}changed {2}event 4 {2}EV_EFI_VARIABLE_DRIVER_CONFIG {2}db, 9 bytes; predicted: variable db, \d+ bytes\n/,
+    );
+  });
+
+  test("puts the explanations into its document", async () => {
+    const { run } = await machine();
+    const { explanations } = JSON.parse((await run("eventlog", "log", ...FLAGS, "--json")).stdout);
+    expect(explanations).toMatchObject([
+      {
+        pcr: 4,
+        bank: "sha256",
+        matches: false,
+        measurements: [{ kind: "same" }, { kind: "same" }, { kind: "missing" }],
+      },
+      { pcr: 7, matches: true },
+      { pcr: 11, matches: true },
+    ]);
+  });
+
+  test("refuses variables without programs, and programs that the variables forbid", async () => {
+    const { run } = await machine();
+    expect((await run("eventlog", "log", "--vars", "vars.fd")).exitCode).toBe(2);
+    const unsigned = cliWorkspace({
+      log: FILES.log,
+      x: testPe(),
+      "vars.fd": emptyStore({ sizeBytes: 0x20000, storeBytes: 0xdfb8 }),
+    });
+    const refused = await unsigned.run("eventlog", "log", "--program", "x", "--vars", "vars.fd");
+    expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining("[UKI_SIGN_UNSIGNED]")]);
   });
 });

@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { decodePe, encodePem, inspectUki } from "../../src/index.ts";
+import { decodePe, encodePem, encodeSignatureDatabase, encodeSignatureLists, inspectUki } from "../../src/index.ts";
 import { testCertificate } from "../support/certificates.ts";
 import { cliWorkspace } from "../support/cli.ts";
 import { testKey, testPem } from "../support/keys.ts";
@@ -141,6 +142,19 @@ describe("uki-sign verify", () => {
     expect([revoked.exitCode, JSON.parse(revoked.stdout).code]).toEqual([1, "UKI_SIGN_REVOKED"]);
     const unsigned = await run("verify", "--certificate", "db.pem", "stub");
     expect([unsigned.exitCode, unsigned.stderr.includes("UKI_SIGN_UNSIGNED")]).toEqual([1, true]);
+  });
+
+  test("takes signature lists for db and dbx", async () => {
+    const { run, folder } = await signed();
+    const guid = "01020304-0506-0708-090a-0b0c0d0e0f10";
+    writeFileSync(join(folder, "db.esl"), encodeSignatureDatabase([owner], guid));
+    const tbsHash = createHash("sha256").update(owner.tbs).digest();
+    const data = new Uint8Array(Buffer.concat([tbsHash, Buffer.alloc(16)]));
+    const dbx = encodeSignatureLists([{ type: "x509Sha256", signatures: [{ owner: guid, data }] }]);
+    writeFileSync(join(folder, "dbx.esl"), dbx);
+    expect((await run("verify", "--db", "db.esl", "linux.efi")).exitCode).toBe(0);
+    const revoked = await run("verify", "--db", "db.esl", "--dbx", "dbx.esl", "linux.efi");
+    expect([revoked.exitCode, revoked.stderr.includes("UKI_SIGN_REVOKED")]).toEqual([1, true]);
   });
 
   test("needs to know what is trusted, in hexadecimal", async () => {

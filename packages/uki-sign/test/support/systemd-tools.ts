@@ -54,3 +54,17 @@ function runInTree(command: readonly string[], env: Record<string, string>, cwd?
     stdio: ["ignore", "pipe", "pipe"],
   });
 }
+
+/** The program systemd-pcrlock. */
+export const PCRLOCK = join(TREE, "usr/lib/systemd/systemd-pcrlock");
+
+/** Runs systemd-pcrlock, as far as it needs no TPM, and returns the records it prints. */
+export function systemdPcrlock(argv: readonly string[]): PcrlockRecord[] {
+  return JSON.parse(runInTree([PCRLOCK, ...argv, "--pcrlock=-"], {})).records;
+}
+
+/** What systemd-pcrlock expects to be measured. */
+export interface PcrlockRecord {
+  readonly pcr: number;
+  readonly digests: readonly { readonly hashAlg: string; readonly digest: string }[];
+}

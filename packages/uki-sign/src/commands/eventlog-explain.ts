@@ -1,0 +1,93 @@
+import { basename } from "node:path";
+import { type CommandIo, style, table, UsageError } from "@leveret/command";
+import { findAuthority } from "../authenticode/authority.ts";
+import { secureBootVariableGuid } from "../efi/authenticated-variable.ts";
+import { decodeVariableStore } from "../efi/variable-store.ts";
+import { readInput } from "../internal/files.ts";
+import { PCR_BANKS, type PcrBank, predictPcr11Measurements } from "../measure.ts";
+import { describeEvent } from "../tcg/event-content.ts";
+import type { EventLog } from "../tcg/event-log.ts";
+import { type ExplainedMeasurement, explainPcr, type PcrExplanation } from "../tcg/explain.ts";
+import { predictPcr4 } from "../tcg/predict-pcr4.ts";
+import { predictPcr7 } from "../tcg/predict-pcr7.ts";
+import type { PcrPrediction } from "../tcg/prediction.ts";
+import { measuredSections } from "../uki/inspect.ts";
+import { shortLine } from "./arguments.ts";
+
+/** Flags that say what a machine should boot. */
+export interface ExplainFlags {
+  readonly program?: readonly string[];
+  readonly vars?: string;
+  readonly uki?: string;
+}
+
+/** Compares a log with what the flags predict; undefined when they predict nothing. */
+export async function explainLog(
+  io: CommandIo,
+  log: EventLog,
+  flags: ExplainFlags,
+  banks: readonly PcrBank[] | undefined,
+): Promise<PcrExplanation[] | undefined> {
+  const { program = [], vars, uki } = flags;
+  if (vars !== undefined && program.length === 0) {
+    throw new UsageError(
+      "expected --program with --vars: PCR 7 depends on whose signatures were needed, got --vars alone",
+    );
+  }
+  if (program.length === 0 && uki === undefined) return undefined;
+  const programs = await Promise.all(
+    program.map(async (path) => ({ name: basename(path), image: await readInput(io.cwd, path) })),
+  );
+  const store = vars === undefined ? undefined : readVariables(await readInput(io.cwd, vars));
+  const authorities = store === undefined ? [] : programs.map(({ image }) => findAuthority(image, store));
+  const sections = uki === undefined ? undefined : measuredSections(await readInput(io.cwd, uki));
+  const known = PCR_BANKS.filter((bank) => log.algorithms.some(({ name }) => name === bank));
+  return (banks ?? known).flatMap((bank) => {
+    const predictions: PcrPrediction[] = [];
+    if (programs.length > 0) predictions.push(predictPcr4({ programs, bank }));
+    if (store !== undefined) predictions.push(predictPcr7({ variables: store, authorities, bank }));
+    if (sections !== undefined) predictions.push(predictPcr11Measurements({ sections, phases: [], bank }));
+    return predictions.map((prediction) => explainPcr(log, prediction));
+  });
+}
+
+/** Prints each register: one line when it is as predicted, otherwise every step that is not. */
+export function printExplanations(io: CommandIo, explanations: readonly PcrExplanation[]): void {
+  for (const { pcr, bank, matches, value, predicted, measurements } of explanations) {
+    const verdict = matches
+      ? `${style(io.stdout, io.env, "green", "as predicted")}, ${measurements.length} measurements`
+      : style(io.stdout, io.env, "red", "differs");
+    io.stdout.write(`PCR ${pcr} ${bank}: ${verdict}\n`);
+    if (matches) continue;
+    io.stdout.write(`  predicted ${toHex(predicted)}\n  measured  ${toHex(value)}\n`);
+    const rows = measurements.filter(({ kind }) => kind !== "same").map(describeStep);
+    io.stdout.write(`${table(rows.map((row) => [" ", ...row]))}\n`);
+  }
+}
+
+function describeStep(step: ExplainedMeasurement): string[] {
+  const event = step.kind === "missing" ? "" : `event ${step.event.index}`;
+  const type = step.kind === "missing" ? step.measurement.typeName : step.event.typeName;
+  const found = step.kind === "missing" ? "" : shortLine(describeEvent(step.event));
+  switch (step.kind) {
+    case "changed":
+      return ["changed", event, type, `${found}; predicted: ${shortLine(step.measurement.source)}`];
+    case "missing":
+      return ["missing", event, type, shortLine(step.measurement.source)];
+    default:
+      return [step.kind, event, type, found];
+  }
+}
+
+/** The variables that firmware measures, as GetVariable returns them. */
+function readVariables(image: Uint8Array): Record<"PK" | "KEK" | "db" | "dbx", Uint8Array> {
+  const { variables } = decodeVariableStore(image);
+  const value = (name: "PK" | "KEK" | "db" | "dbx"): Uint8Array =>
+    variables.find((variable) => variable.name === name && variable.guid === secureBootVariableGuid(name))?.data ??
+    new Uint8Array();
+  return { PK: value("PK"), KEK: value("KEK"), db: value("db"), dbx: value("dbx") };
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
