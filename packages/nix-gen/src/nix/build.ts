@@ -1,11 +1,13 @@
-import { access } from "node:fs/promises";
+import { access, constants } from "node:fs/promises";
 import { resolve } from "node:path";
 import { execa } from "execa";
+import { NixGenError } from "../errors.ts";
+import { reasonOf } from "../internal/text.ts";
 import type { Progress } from "../progress.ts";
 import { buildError } from "./build-error.ts";
 import { BuildLog, type ExpectedDownload } from "./build-log.ts";
 import { decodeNixLogLine } from "./log.ts";
-import type { Nix } from "./open.ts";
+import { type Nix, noNix } from "./open.ts";
 
 /** What {@link buildFlake} builds. */
 export interface BuildFlakeOptions {
@@ -35,7 +37,8 @@ const KILL_DELAY_MS = 10_000;
  * @returns Store path of its first output.
  * @throws {NixGenError} `NIX_GEN_HASH_MISMATCH` for a download that is not what the lock says, `NIX_GEN_NOT_ON_MIRROR`
  *   for one that is gone, `NIX_GEN_MIRROR_UNREACHABLE` for one that failed, `NIX_GEN_DISK_FULL`, `NIX_GEN_NO_SANDBOX`
- *   where the kernel allows no user namespaces, `NIX_GEN_BUILD_FAILED` with the end of the log. The signal's reason when
+ *   where the kernel allows no user namespaces, `NIX_GEN_NO_NIX` when the program is gone,
+ *   `NIX_GEN_IO` when the directory is, `NIX_GEN_BUILD_FAILED` with the end of the log. The signal's reason when
  *   it aborts; no process of the build is left then.
  */
 export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<string> {
@@ -58,6 +61,8 @@ export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<
   }
   const result = await child;
   signal?.throwIfAborted();
+  if (result.exitCode === undefined && result.code !== undefined)
+    throw await spawnError(nix, options.directory, result);
   if (result.exitCode !== 0) throw buildError(nix, log.failure(), result.exitCode);
   const built = JSON.parse(result.stdout) as { readonly outputs: Record<string, string> }[];
   const [path] = Object.values(built[0]?.outputs ?? {});
@@ -78,6 +83,21 @@ function buildArguments({ attribute, outLink, readablePaths = [], rebuild }: Bui
     // Relative, because Nix 2.8 has no way to write every path in a flake's URL.
     `path:.#${attribute}`,
   ];
+}
+
+// Nothing was started; with a directory that is missing, the system says the same as with a program that is missing.
+async function spawnError(
+  nix: Nix,
+  directory: string,
+  cause: { readonly code?: string | undefined },
+): Promise<NixGenError> {
+  try {
+    await access(directory, constants.X_OK);
+  } catch (unusable) {
+    const message = `expected a directory with flake.nix, got ${reasonOf(unusable)}`;
+    return new NixGenError("NIX_GEN_IO", message, { path: directory, cause: unusable });
+  }
+  return noNix(nix.program, cause.code === "ENOENT" ? "found none" : `got ${cause.code}`, cause);
 }
 
 async function missingDownloads(nix: Nix, downloads: readonly ExpectedDownload[]): Promise<ExpectedDownload[]> {

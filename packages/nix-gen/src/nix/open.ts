@@ -1,6 +1,6 @@
-import { access, constants } from "node:fs/promises";
+import { access, constants, stat } from "node:fs/promises";
 import { availableParallelism, homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import { ExecaError, execa } from "execa";
 import { NixGenError } from "../errors.ts";
 import { quote } from "../internal/text.ts";
@@ -18,7 +18,7 @@ export interface OpenNixOptions {
   /** the `nix` program; else `LEVERET_NIX`, else `nix` on the `PATH` */
   readonly program?: string | undefined;
   /**
-   * Nix store URL; else `LEVERET_NIX_STORE`, else the daemon when one runs, else a private store in the user's cache
+   * Nix store URL, or the path of a directory for a private store; else `LEVERET_NIX_STORE`, else the daemon when one runs, else a private store in the user's cache
    * directory, which needs no root and leaves the machine as it is
    */
   readonly store?: string | undefined;
@@ -28,7 +28,7 @@ export interface OpenNixOptions {
 
 /** A Nix that works, with its settings in the environment and nothing configured system-wide. */
 export interface Nix {
-  /** the program, as it is started */
+  /** the program, as it is started: an absolute path when it was found */
   readonly program: string;
   /** such as `2.8.0` */
   readonly version: string;
@@ -54,9 +54,9 @@ const DAEMON_SOCKET = "/nix/var/nix/daemon-socket/socket";
  */
 export async function openNix(options: OpenNixOptions): Promise<Nix> {
   const { env } = options;
-  const program = options.program ?? (env.LEVERET_NIX || "nix");
+  const program = await findProgram(options.program ?? (env.LEVERET_NIX || "nix"), env.PATH);
   const version = await nixVersion(program, env);
-  const store = options.store ?? (env.LEVERET_NIX_STORE || (await defaultStore(env)));
+  const store = storeUrl(options.store ?? (env.LEVERET_NIX_STORE || (await defaultStore(env))));
   const root = storeRoot(store);
   return {
     program,
@@ -74,6 +74,25 @@ export function isOlderNix(version: string, than: string): boolean {
   return major < thanMajor || (major === thanMajor && minor < thanMinor);
 }
 
+// Builds run in other directories, where a relative path, or a relative directory on the PATH, would be another one.
+async function findProgram(program: string, path = ""): Promise<string> {
+  if (program.includes("/")) return resolve(program);
+  for (const directory of path.split(delimiter)) {
+    const candidate = resolve(directory, program);
+    if (await isExecutable(candidate)) return candidate;
+  }
+  return program;
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch {
+    return false;
+  }
+}
+
 async function nixVersion(program: string, env: OpenNixOptions["env"]): Promise<string> {
   let stdout: string;
   try {
@@ -81,10 +100,7 @@ async function nixVersion(program: string, env: OpenNixOptions["env"]): Promise<
   } catch (cause) {
     if (!(cause instanceof ExecaError)) throw cause;
     const why = cause.code === "ENOENT" ? "found none" : `got ${cause.shortMessage}`;
-    throw new NixGenError("NIX_GEN_NO_NIX", `expected the program ${program}, ${why}`, {
-      cause,
-      hint: "on Debian: apt-get install nix-bin",
-    });
+    throw noNix(program, why, cause);
   }
   // "nix (Nix) 2.8.0"; others put a name and a number of their own before it.
   const version = /(\d+\.\d+[\w.]*)\s*$/.exec(stdout)?.[1] ?? "";
@@ -95,6 +111,14 @@ async function nixVersion(program: string, env: OpenNixOptions["env"]): Promise<
   return version;
 }
 
+/** The error for a `nix` that can't be started. */
+export function noNix(program: string, why: string, cause: unknown): NixGenError {
+  return new NixGenError("NIX_GEN_NO_NIX", `expected the program ${program}, ${why}`, {
+    cause,
+    hint: "on Debian: apt-get install nix-bin; or set LEVERET_NIX to the program",
+  });
+}
+
 async function defaultStore(env: OpenNixOptions["env"]): Promise<string> {
   try {
     await access(DAEMON_SOCKET, constants.W_OK);
@@ -102,12 +126,24 @@ async function defaultStore(env: OpenNixOptions["env"]): Promise<string> {
   } catch {
     const cache = env.XDG_CACHE_HOME || join(env.HOME || homedir(), ".cache");
     const root = resolve(cache, "leveret", "nix");
-    return `local?root=${root.split("/").map(encodeURIComponent).join("/")}`;
+    return storeIn(root);
   }
 }
 
+// Nix takes what has a slash, and no "://", for the root of a local store. As a URL, it means the same in every working
+// directory, and it says where the store's files are.
+function storeUrl(store: string): string {
+  if (!store.includes("/") || store.includes("://") || /^\w+\?/.test(store)) return store;
+  const [path = "", ...parameters] = store.split("?");
+  return [storeIn(resolve(path)), ...parameters].join("&");
+}
+
+function storeIn(root: string): string {
+  return `local?root=${root.split("/").map(encodeURIComponent).join("/")}`;
+}
+
 function storeRoot(store: string): string | undefined {
-  const root = /^local\?(?:.*&)?root=([^&]+)/.exec(store)?.[1];
+  const root = /^local(?::\/\/)?\?(?:.*&)?root=([^&]+)/.exec(store)?.[1];
   try {
     return root === undefined ? undefined : decodeURIComponent(root);
   } catch (cause) {

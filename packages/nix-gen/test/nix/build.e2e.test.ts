@@ -1,8 +1,17 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import {
   type BuildFlakeOptions,
@@ -14,6 +23,7 @@ import {
   type Nix,
   type NixExpr,
   type NixInput,
+  openNix,
   type ProgressEvent,
   ref,
   renderFlake,
@@ -103,6 +113,21 @@ describeWith("building flakes", ["nix", "/bin/busybox"], () => {
       const again: ProgressEvent[] = [];
       await buildFlake(nix, { ...made, downloads, onProgress: (event) => again.push(event) });
       expect(again).toEqual([]);
+    });
+
+    test("builds into a store that is named by its path, with a program that is named by a relative one", async () => {
+      const at = mkdtempSync(join(directory, "s é %41-"));
+      const link = join(at, "nix");
+      const { PATH = "" } = process.env;
+      symlinkSync(
+        program.includes("/") ? program : execFileSync("which", [program], { encoding: "utf8" }).trim(),
+        link,
+      );
+      const env = { PATH, HOME: at, LEVERET_NIX: relative(process.cwd(), link), LEVERET_NIX_STORE: join(at, "store") };
+      const nix = await openNix({ env });
+      const built = await buildFlake(nix, project(script("it", "echo done > $out")));
+      expect(readFileSync(nix.realPath(built), "utf8")).toBe("done\n");
+      expect(nix.realPath(built)).toBe(join(at, "store", built));
     });
 
     test("says which build failed and what it said last", async () => {
