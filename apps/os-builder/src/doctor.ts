@@ -4,9 +4,10 @@ import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { findDebianMirror, openNix } from "@leveret/nix-gen";
 import { findFirmware, findQemu, probeAccelerator } from "@leveret/qemu-harness";
+import packageJson from "../package.json" with { type: "json" };
 import tools from "../tools.json" with { type: "json" };
 import { OsBuilderError } from "./errors.ts";
-import { firstLine } from "./internal/reason.ts";
+import { firstLine, reasonOf } from "./internal/reason.ts";
 
 /** One thing that building or booting needs. */
 export interface Finding {
@@ -28,9 +29,13 @@ type Env = Readonly<Record<string, string | undefined>>;
  */
 export async function examineMachine(env: Env): Promise<Finding[]> {
   return [
-    await attempt("Node", async () => process.version, "install Node 20.19 or newer"),
+    await attempt("Node", async () => supportedNode(process.versions.node), "install Node 20.19 or newer"),
     await attempt("Nix", () => describeNix(env), install("nix")),
-    await attempt("sandbox", () => trySandbox(env), "sysctl kernel.unprivileged_userns_clone=1"),
+    await attempt(
+      "sandbox",
+      () => trySandbox(env),
+      "sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
+    ),
     await attempt("apt", () => onPath("apt-get", env), install("apt-get")),
     await attempt("archive keys", () => readable(fileOf("debian-archive-keyring")), install("debian-archive-keyring")),
     await attempt("Debian mirror", async () => (await findDebianMirror({ env })).main, "set LEVERET_DEBIAN_MIRROR"),
@@ -84,6 +89,15 @@ async function onPath(program: string, env: Env): Promise<string> {
   throw new OsBuilderError("OS_MISSING_TOOLS", `no ${program} on the PATH`, { hint: install(program) });
 }
 
+/** @throws {Error} When that version is older than what `package.json` asks for. */
+export function supportedNode(version: string): string {
+  const numbers = (text: string): number[] => (text.match(/\d+/g) ?? []).map(Number);
+  const [major = 0, minor = 0] = numbers(version);
+  const [neededMajor = 0, neededMinor = 0] = numbers(packageJson.engines.node);
+  if (major > neededMajor || (major === neededMajor && minor >= neededMinor)) return version;
+  throw new Error(`${version}, and ${packageJson.engines.node} is needed`);
+}
+
 async function describeNix(env: Env): Promise<string> {
   const { version, store } = await openNix({ env });
   return `${version}, store ${store}`;
@@ -91,7 +105,10 @@ async function describeNix(env: Env): Promise<string> {
 
 async function trySandbox(env: Env): Promise<string> {
   const unshare = await onPath("unshare", env);
-  await promisify(execFile)(unshare, ["--user", "--map-root-user", "--mount", "--", unshare, "--version"]);
+  const argv = ["--user", "--map-root-user", "--mount", "--", unshare, "--version"];
+  await promisify(execFile)(unshare, argv).catch((cause: { readonly stderr?: string }) => {
+    throw new Error(cause.stderr?.trim() || reasonOf(cause), { cause });
+  });
   return "user and mount namespaces work";
 }
 

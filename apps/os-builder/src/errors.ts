@@ -20,6 +20,8 @@ export type OsBuilderErrorCode =
   | "OS_BUSY"
   /** no room left on the disk */
   | "OS_DISK_FULL"
+  /** a place that this user may not write to */
+  | "OS_NOT_WRITABLE"
   /** a machine that a layer of the trust chain refused to boot; `layer` says which */
   | "OS_BOOT_REFUSED"
   /** a machine that ended before it reported */

@@ -9,12 +9,11 @@ export const SIGNING_ROLES = ["db", "verity"] as const;
  *
  * @param directory - Where they are.
  * @param roles - Whose private keys are needed.
- * @throws {OsBuilderError} `OS_BAD_KEYS` with one line for each file that is missing or wrong.
+ * @throws {OsBuilderError} `OS_BAD_KEYS` with one line for each file that is missing or wrong, and for private keys that
+ *   others may read.
  */
 export async function loadProjectKeys<R extends KeyRole>(directory: string, roles: readonly R[]): Promise<KeySet<R>> {
-  try {
-    return await loadKeys(directory, { roles });
-  } catch (cause) {
+  const keys = await loadKeys(directory, { roles }).catch((cause: unknown) => {
     if (!(cause instanceof UkiSignError)) throw cause;
     throw new OsBuilderError("OS_BAD_KEYS", cause.message, {
       cause,
@@ -23,5 +22,11 @@ export async function loadProjectKeys<R extends KeyRole>(directory: string, role
         "leveret-os init makes new keys where there are none and never overwrites any: put back what is missing, " +
         `or move ${directory} away first (machines that trust the old keys will not trust new ones)`,
     });
-  }
+  });
+  if (keys.exposedPaths.length === 0) return keys;
+  const paths = keys.exposedPaths.join(", ");
+  throw new OsBuilderError("OS_BAD_KEYS", `expected keys that only their owner may read, got: ${paths}`, {
+    path: directory,
+    hint: `chmod go= ${directory}/*.key, if nobody can have copied them; whoever has can sign for your machines`,
+  });
 }

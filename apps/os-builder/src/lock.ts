@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import {
   type DebianLock,
   debianRequestDigest,
@@ -50,7 +50,7 @@ export async function lockProject(project: Project, options: LockOptions): Promi
  */
 export async function readLock(project: Project): Promise<DebianLock> {
   const file = join(project.directory, LOCK_FILE);
-  const hint = "run leveret-os lock";
+  const hint = `leveret-os lock ${relative(process.cwd(), project.directory)}`.trim();
   const lock = await readDebianLock(file).catch((cause) => {
     if (!(cause instanceof NixGenError) || cause.code !== "NIX_GEN_NO_LOCK") throw cause;
     throw new OsBuilderError("OS_NO_LOCK", `expected locked packages in ${file}, found none`, {

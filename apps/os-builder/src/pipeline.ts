@@ -5,11 +5,7 @@ import { exclusively } from "./exclusive.ts";
 import { type BuiltImage, buildImage } from "./image/image.ts";
 import { lockProject, readLock } from "./lock.ts";
 import { type Artefacts, buildArtefacts } from "./nix/artefacts.ts";
-
-/** Directory beside the description for everything that can be made again. */
-const STATE_DIRECTORY = ".leveret";
-/** Directory beside the description for images. */
-const IMAGES_DIRECTORY = "images";
+import { IMAGES_DIRECTORY, STATE_DIRECTORY } from "./places.ts";
 
 /** What every step of the way from a description to an image takes. */
 export interface PipelineOptions {
@@ -32,7 +28,7 @@ export function stateDirectory(project: Project): string {
  */
 export async function lockPackages(project: Project, options: PipelineOptions): Promise<DebianLock> {
   const directory = stateDirectory(project);
-  return exclusively(directory, () => lockProject(project, { ...options, stateDirectory: directory }));
+  return exclusively(directory, () => lockProject(project, { ...options, stateDirectory: directory }), options.signal);
 }
 
 /**
@@ -42,7 +38,7 @@ export async function lockPackages(project: Project, options: PipelineOptions): 
  */
 export async function buildProject(project: Project, options: PipelineOptions): Promise<Artefacts> {
   const lock = await readLock(project);
-  return exclusively(stateDirectory(project), () => buildLocked(project, lock, options));
+  return exclusively(stateDirectory(project), () => buildLocked(project, lock, options), options.signal);
 }
 
 /**
@@ -62,10 +58,11 @@ export async function buildProjectImage(
   const lock = await readLock(project);
   const directory = stateDirectory(project);
   const outputDirectory = options.outputDirectory ?? resolve(project.directory, IMAGES_DIRECTORY);
-  const image = await exclusively(directory, async () => {
+  const build = async (): Promise<BuiltImage> => {
     const artefacts = await buildLocked(project, lock, options);
     return buildImage(project, { artefacts, lock, stateDirectory: directory, outputDirectory, signal, onProgress });
-  });
+  };
+  const image = await exclusively(directory, build, signal);
   return { project, image };
 }
 

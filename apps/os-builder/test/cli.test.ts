@@ -1,8 +1,12 @@
 import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { debianRequestDigest, writeDebianLock } from "@leveret/nix-gen";
 import { beforeAll, describe, expect, test } from "vitest";
+import { loadProject } from "../src/config/load.ts";
+import { debianRequest } from "../src/plan.ts";
 import { leveretOs, scratch } from "./support/io.ts";
 import { copyKeys, KEYS_TIMEOUT_MS, makeKeys, type TestKeys } from "./support/keys.ts";
+import { exampleLock } from "./support/system.ts";
 
 let keys: TestKeys;
 beforeAll(async () => {
@@ -81,8 +85,28 @@ describe("leveret-os", () => {
     const directory = await initialised();
     const { exitCode, stderr } = await leveretOs(directory, [command]);
     expect(exitCode).toBe(1);
-    expect(stderr).toContain("[OS_NO_LOCK]\n  run leveret-os lock");
+    expect(stderr).toContain("[OS_NO_LOCK]\n  leveret-os lock");
     expect(await readdir(directory)).not.toContain("images");
+  });
+
+  test("asks for a new lock when the packages changed", async () => {
+    const directory = await initialised();
+    const file = join(directory, "os.config.ts");
+    const { config } = await loadProject(directory);
+    const lock = { ...(await exampleLock()), request: debianRequestDigest(debianRequest(config)) };
+    await writeDebianLock(join(directory, "os.lock.json"), lock);
+    await writeFile(file, (await readFile(file, "utf8")).replace('"less"', '"less", "nano"'));
+    const { exitCode, stderr } = await leveretOs(directory, ["build"]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain(`in ${file}, got one that is older than it [OS_STALE_LOCK]\n  leveret-os lock`);
+  });
+
+  test("image refuses keys that others may read", async () => {
+    const directory = await initialised();
+    await chmod(join(directory, "keys", "db.key"), 0o640);
+    const { exitCode, stderr } = await leveretOs(directory, ["init"]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain(`got: ${join(directory, "keys", "db.key")} [OS_BAD_KEYS]\n  chmod go= `);
   });
 
   test("lists every mistake in a description", async () => {
@@ -103,7 +127,8 @@ describe("leveret-os init", () => {
     expect(document(first.stdout)).toEqual({ kind: "os-init", version: 1, directory, made });
     expect((await readdir(directory)).sort()).toEqual(MADE);
     expect(await readFile(join(directory, "os.config.ts"), "utf8")).toMatchSnapshot();
-    expect(await readFile(join(directory, ".gitignore"), "utf8")).toBe("/.leveret/\n/images/\n/keys/\n");
+    expect(await readFile(join(directory, ".gitignore"), "utf8")).toBe("/.leveret/\n/images/\n");
+    expect(await readFile(join(directory, "keys", ".gitignore"), "utf8")).toBe("*\n");
     expect((await stat(join(directory, "keys", "db.key"))).mode & 0o777).toBe(0o600);
     const before = await readFile(join(directory, "keys", "db.key"));
     const second = await leveretOs(directory, ["init"]);
@@ -119,7 +144,7 @@ describe("leveret-os init", () => {
     const { stdout } = await leveretOs(directory, ["init", "--id", "other"]);
     expect(stdout).toBe("made .gitignore\nmade secret/dev\n");
     expect(await readFile(join(directory, "os.config.ts"), "utf8")).toBe(text);
-    expect(await readFile(join(directory, ".gitignore"), "utf8")).toContain("/secret/dev/\n");
+    expect(await readFile(join(directory, "secret", "dev", ".gitignore"), "utf8")).toBe("*\n");
   });
 
   test("takes an empty directory for keys that are missing", async () => {

@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { exclusively } from "../src/exclusive.ts";
 import { rejectionOf, scratch } from "./support/io.ts";
 
@@ -27,6 +28,17 @@ describe("exclusively", () => {
   test("keeps projects apart", async () => {
     const [one, two] = [await scratch(), await scratch()];
     expect(await exclusively(one, () => exclusively(two, async () => 3))).toBe(3);
+  });
+
+  test("holds nothing when flock was ended by a signal", async () => {
+    const directory = await scratch();
+    const programs = await scratch();
+    await writeFile(join(programs, "flock"), "#!/bin/sh\nkill -INT $$\n", { mode: 0o755 });
+    vi.stubEnv("PATH", `${programs}:${process.env.PATH}`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    expect(await rejectionOf(exclusively(directory, async () => 1))).toMatchObject({ code: "OS_BUSY" });
+    const aborted = exclusively(directory, async () => 1, AbortSignal.abort(new Error("Ctrl-C")));
+    await expect(aborted).rejects.toThrow("Ctrl-C");
   });
 
   test("does not outlive a process that was killed", async () => {

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { createFile, replaceFile } from "../src/internal/files.ts";
+import { createFile, replaceFile, writing } from "../src/internal/files.ts";
 import { scratch } from "./support/io.ts";
 
 describe("replaceFile", () => {
@@ -25,6 +25,25 @@ describe("replaceFile", () => {
     await Promise.all(texts.map((text) => replaceFile(join(directory, "file"), text)));
     expect(texts).toContain(await readFile(join(directory, "file"), "utf8"));
     expect(await readdir(directory)).toEqual(["file"]);
+  });
+});
+
+describe("writing", () => {
+  test.each([
+    ["EACCES", "OS_NOT_WRITABLE"],
+    ["EROFS", "OS_NOT_WRITABLE"],
+    ["ENOSPC", "OS_DISK_FULL"],
+    ["EDQUOT", "OS_DISK_FULL"],
+  ])("says for %s %s, also when a library wrapped it", async (code, expected) => {
+    const error = Object.assign(new Error("no"), { code });
+    for (const thrown of [error, new Error("wrapped", { cause: error })]) {
+      const rejected = writing("/here", () => Promise.reject(thrown));
+      await expect(rejected).rejects.toMatchObject({ code: expected, path: "/here", hint: expect.any(String) });
+    }
+  });
+
+  test("lets everything else pass", async () => {
+    await expect(writing("/here", () => Promise.reject(new Error("other")))).rejects.toThrow(/^other$/);
   });
 });
 

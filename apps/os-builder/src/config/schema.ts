@@ -2,6 +2,7 @@ import { posix } from "node:path";
 import { z } from "zod";
 import type { ConfigIssue } from "../errors.ts";
 import { reasonOf } from "../internal/reason.ts";
+import { IMAGES_DIRECTORY, STATE_DIRECTORY } from "../places.ts";
 
 const PACKAGE = z.string().regex(/^[a-z0-9][a-z0-9+.-]*$/, "expected a Debian package name");
 const UNIT = z
@@ -177,8 +178,15 @@ function crossFieldIssues(config: OsConfig): ConfigIssue[] {
   }
   // What is in the tree comes into the Nix store, which everybody may read.
   const { tree, keys } = config;
-  if (tree !== undefined && (`${keys}/`.startsWith(`${tree}/`) || `${tree}/`.startsWith(`${keys}/`))) {
+  if (tree !== undefined && overlap(keys, tree)) {
     issues.push({ path: "tree", message: `expected keys (${keys}) and tree (${tree}) to lie apart` });
+  }
+  // What the builder makes it also deletes, and some of it comes into the Nix store.
+  for (const own of [STATE_DIRECTORY, IMAGES_DIRECTORY]) {
+    for (const [field, path] of Object.entries({ tree, keys })) {
+      if (path === undefined || !overlap(path, own)) continue;
+      issues.push({ path: field, message: `expected a directory outside of ${own}, which is the builder's` });
+    }
   }
   const { enable, disable, mask } = config.units;
   for (const [index, unit] of enable.entries()) {
@@ -187,6 +195,11 @@ function crossFieldIssues(config: OsConfig): ConfigIssue[] {
     }
   }
   return issues;
+}
+
+// Whether two normalised paths are the same, or one lies in the other.
+function overlap(one: string, other: string): boolean {
+  return `${one}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${one}/`);
 }
 
 function renderPath(path: readonly PropertyKey[]): string {

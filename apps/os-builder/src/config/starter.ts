@@ -1,13 +1,8 @@
+import { IMAGES_DIRECTORY, STATE_DIRECTORY } from "../places.ts";
 import { debian } from "./define.ts";
 
-/**
- * What of a project doesn't belong into version control; the lock does.
- *
- * @param keys - Directory of the signing keys, relative to the description.
- */
-export function renderStarterGitignore(keys: string): string {
-  return ["/.leveret/", "/images/", `/${keys}/`, ""].join("\n");
-}
+/** What of a project doesn't belong into version control; the lock does. Keys have a `.gitignore` of their own. */
+export const STARTER_GITIGNORE = `/${STATE_DIRECTORY}/\n/${IMAGES_DIRECTORY}/\n`;
 
 /** What a new description says besides its id. */
 export const STARTER = { version: "0.1.0", source: debian({ suite: "trixie" }) } as const;

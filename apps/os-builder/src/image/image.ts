@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { deterministicUuid, uuidsOfRootHash, writeDiskImage } from "@leveret/disk-image";
 import type { DebianLock, Progress } from "@leveret/nix-gen";
@@ -11,6 +11,7 @@ import { loadProjectKeys, SIGNING_ROLES } from "../keys.ts";
 import type { Artefacts } from "../nix/artefacts.ts";
 import { imageEpochSeconds, imageName, imageSeed, seededBytes } from "../plan.ts";
 import { assertFits, type DiskLayout, diskBytes, diskLayout } from "./layout.ts";
+import { type ImagePaths, imagePaths, stage } from "./staging.ts";
 import { buildSignedUki, kernelCommandLine } from "./uki.ts";
 import { buildUsrVerity } from "./verity.ts";
 
@@ -55,22 +56,17 @@ export interface BuildImageOptions {
 }
 
 /** An image on disk. */
-export interface BuiltImage {
+export interface BuiltImage extends ImagePaths {
   readonly record: ImageRecord;
-  /** the disk, the unified kernel image and the record, absolute */
-  readonly disk: string;
-  readonly uki: string;
-  readonly recordPath: string;
   /** whether it was there already */
   readonly upToDate: boolean;
 }
 
 /**
  * Signs the artefacts and puts the disk image together; does nothing when the image is up to date. Keys are used here,
- * outside of Nix, and nowhere else. Each file appears whole or not at all, the record last: an image that was not
- * finished has none.
+ * outside of Nix, and nowhere else. Until all of its files are complete, what was there before stays as it was.
  *
- * @throws {OsBuilderError} `OS_BAD_KEYS`, `OS_SLOT_TOO_SMALL`, `OS_ESP_TOO_SMALL`, `OS_DISK_FULL`. {DiskImageError}
+ * @throws {OsBuilderError} `OS_BAD_KEYS`, `OS_SLOT_TOO_SMALL`, `OS_ESP_TOO_SMALL`, `OS_DISK_FULL`, `OS_NOT_WRITABLE`. {DiskImageError}
  *   `DISK_FULL`. {ErofsError} `EROFS_DISK_FULL`. An abort throws the signal's reason.
  */
 export async function buildImage(project: Project, options: BuildImageOptions): Promise<BuiltImage> {
@@ -78,17 +74,12 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
   const { artefacts, lock, outputDirectory, signal, onProgress } = options;
   const keys = await loadProjectKeys(join(project.directory, config.keys), SIGNING_ROLES);
   const name = imageName(config);
-  const paths = {
-    disk: join(outputDirectory, `${name}.raw`),
-    uki: join(outputDirectory, `${name}.efi`),
-    recordPath: join(outputDirectory, `${name}.json`),
-  };
+  const paths = imagePaths(outputDirectory, name);
   const inputs = inputsDigest(options, project, keys);
   const current = await readRecord(paths.recordPath);
   if (current?.inputs === inputs && (await isComplete(current, paths)))
     return { record: current, ...paths, upToDate: true };
 
-  await mkdir(outputDirectory, { recursive: true });
   const usrPath = join(artefacts.usr, "usr.erofs");
   const verity = await buildUsrVerity(config, usrPath, options.stateDirectory, { signal, onProgress });
   onProgress?.({ step: "signing" });
@@ -107,10 +98,11 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
   assertFits(layout, sizes);
   signal?.throwIfAborted();
 
+  await using staged = await stage(outputDirectory, name);
   const seed = imageSeed(config);
   // Discoverable partitions: the UUIDs of data and tree are the two halves of the root hash.
   const uuids = uuidsOfRootHash(Buffer.from(rootHash, "hex"));
-  const disk = await writeDiskImage(paths.disk, {
+  const disk = await writeDiskImage(staged.paths.disk, {
     diskGuid: deterministicUuid(seed, "disk"),
     seed,
     sizeBytes: diskBytes(layout),
@@ -156,7 +148,7 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
     onProgress: ({ partition, doneBytes, totalBytes }) =>
       onProgress?.({ step: "writing the disk image", item: partition, doneBytes, totalBytes }),
   });
-  await replaceFile(paths.uki, uki.image);
+  await replaceFile(staged.paths.uki, uki.image);
   const record: ImageRecord = {
     kind: "os-image",
     version: RECORD_VERSION,
@@ -166,7 +158,7 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
     disk: `${name}.raw`,
     uki: `${name}.efi`,
     sizeBytes: disk.sizeBytes,
-    usedBytes: (await stat(paths.disk)).blocks * 512,
+    usedBytes: (await stat(staged.paths.disk)).blocks * 512,
     ukiBytes: uki.image.length,
     usrBytes: verity.dataSizeBytes,
     rootHash,
@@ -174,7 +166,8 @@ export async function buildImage(project: Project, options: BuildImageOptions): 
     pcr11: uki.pcr11,
     certificates: { db: keys.certificates.db.fingerprint, verity: keys.certificates.verity.fingerprint },
   };
-  await replaceFile(paths.recordPath, `${JSON.stringify(record, null, 2)}\n`);
+  await replaceFile(staged.paths.recordPath, `${JSON.stringify(record, null, 2)}\n`);
+  await staged.publish(paths);
   return { record, ...paths, upToDate: false };
 }
 
@@ -222,10 +215,7 @@ async function readRecord(path: string): Promise<ImageRecord | undefined> {
 }
 
 // A file that changed after its record was written is not the one that the record is about.
-async function isComplete(
-  record: ImageRecord,
-  paths: { readonly disk: string; readonly uki: string; readonly recordPath: string },
-): Promise<boolean> {
+async function isComplete(record: ImageRecord, paths: ImagePaths): Promise<boolean> {
   const { mtimeMs: recordedMs } = await stat(paths.recordPath);
   const sizes = [
     [paths.disk, record.sizeBytes],

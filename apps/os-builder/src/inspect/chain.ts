@@ -1,4 +1,4 @@
-import { type DiskImage, type DiskPartition, type FatVolume, openFat } from "@leveret/disk-image";
+import type { DiskImage, DiskPartition, FatVolume } from "@leveret/disk-image";
 import { type VerityReport, verifyVerityTree } from "@leveret/erofs-meta";
 import {
   type Certificate,
@@ -10,7 +10,7 @@ import {
   verifyVeritySignaturePartition,
 } from "@leveret/uki-sign";
 import { firstLine } from "../internal/reason.ts";
-import { findBootPrograms, listFiles } from "./esp.ts";
+import type { EspContent, EspReader } from "./esp.ts";
 import type { TrustLink } from "./model.ts";
 
 /** Certificates that an inspected image has to be signed by. */
@@ -22,6 +22,7 @@ export interface TrustedCertificates {
 }
 
 interface ChainOptions {
+  readonly readEsp: EspReader;
   readonly trusted?: TrustedCertificates | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -35,17 +36,16 @@ const USR = { subject: "/usr", role: "file system", by: "the root hash" };
 export async function readChain(disk: DiskImage, options: ChainOptions): Promise<TrustLink[]> {
   const esp = disk.partitions.find(({ typeName }) => typeName === "esp");
   if (esp === undefined) return [missing(LOADER, "no EFI system partition")];
-  let volume: FatVolume;
-  let files: readonly string[];
+  let content: EspContent;
   try {
-    volume = await openFat(disk.open(esp.number));
-    files = await listFiles(volume);
+    content = await options.readEsp(esp.number);
   } catch (error) {
+    options.signal?.throwIfAborted();
     return [refused(LOADER, error)];
   }
-  const programs = findBootPrograms(files);
-  const loader = await programLink(LOADER, volume, programs.loader, options.trusted);
-  const kernel = await programLink(KERNEL, volume, programs.kernel, options.trusted);
+  const { volume, programs } = content;
+  const loader = await programLink(LOADER, volume, programs.loader, options);
+  const kernel = await programLink(KERNEL, volume, programs.kernel, options);
   const chain = [loader.link, kernel.link];
   if (kernel.image === undefined) return chain;
   const rootHash = pinnedRootHash(kernel.image);
@@ -57,14 +57,15 @@ async function programLink(
   expected: typeof LOADER,
   volume: FatVolume,
   path: string | undefined,
-  trusted: TrustedCertificates | undefined,
+  { trusted, signal }: ChainOptions,
 ): Promise<{ readonly link: TrustLink; readonly image?: Uint8Array }> {
   if (path === undefined) return { link: missing(expected, "not on the EFI system partition") };
   const about = { ...expected, subject: path };
   try {
-    const image = await volume.readFile(path);
+    const image = await volume.readFile(path, { signal });
     return { link: signatureLink(about, image, trusted), image };
   } catch (error) {
+    signal?.throwIfAborted();
     return { link: refused(about, error) };
   }
 }

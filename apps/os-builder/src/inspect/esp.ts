@@ -1,4 +1,4 @@
-import type { FatVolume } from "@leveret/disk-image";
+import { type DiskImage, type FatVolume, openFat } from "@leveret/disk-image";
 
 /** The programs on an EFI system partition that a machine starts. */
 export interface BootPrograms {
@@ -8,21 +8,41 @@ export interface BootPrograms {
   readonly kernel: string | undefined;
 }
 
-/** Paths of all files of a FAT file system. */
-export async function listFiles(volume: FatVolume): Promise<string[]> {
-  const files: string[] = [];
-  for await (const { path, entry } of volume.walk()) if (!entry.isDirectory) files.push(path);
-  return files;
+/** An EFI system partition and what was found on it. */
+export interface EspContent {
+  readonly volume: FatVolume;
+  /** how many files it has */
+  readonly fileCount: number;
+  readonly programs: BootPrograms;
 }
 
-/** Finds what boots in the files of an EFI system partition. */
-export function findBootPrograms(files: readonly string[]): BootPrograms {
-  const byVersion = new Intl.Collator("en", { numeric: true });
-  return {
-    loader: files.find((file) => file.toLowerCase() === "efi/boot/bootx64.efi"),
-    kernel: files
-      .filter((file) => /^efi\/linux\/[^/]+\.efi$/i.test(file))
-      .sort(byVersion.compare)
-      .at(-1),
+/** Looks into EFI system partitions, given by number, each only once however often it is asked about. */
+export type EspReader = (partition: number) => Promise<EspContent>;
+
+/** Makes a reader of the EFI system partitions of `disk`; an abort throws the signal's reason. */
+export function espReader(disk: DiskImage, signal: AbortSignal | undefined): EspReader {
+  const found = new Map<number, Promise<EspContent>>();
+  return (partition) => {
+    const content = found.get(partition) ?? readEsp(disk, partition, signal);
+    found.set(partition, content);
+    return content;
   };
+}
+
+// Only counts and the programs are kept: an attacker's file system may have a million names.
+async function readEsp(disk: DiskImage, partition: number, signal: AbortSignal | undefined): Promise<EspContent> {
+  const volume = await openFat(disk.open(partition));
+  const byVersion = new Intl.Collator("en", { numeric: true });
+  let fileCount = 0;
+  let loader: string | undefined;
+  let kernel: string | undefined;
+  for await (const { path, entry } of volume.walk({ signal })) {
+    if (entry.isDirectory) continue;
+    fileCount += 1;
+    if (path.toLowerCase() === "efi/boot/bootx64.efi") loader ??= path;
+    else if (/^efi\/linux\/[^/]+\.efi$/i.test(path)) {
+      if (kernel === undefined || byVersion.compare(path, kernel) >= 0) kernel = path;
+    }
+  }
+  return { volume, fileCount, programs: { loader, kernel } };
 }

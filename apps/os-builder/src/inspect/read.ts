@@ -1,8 +1,8 @@
-import { type DiskImage, type DiskPartition, openDiskImage, openFat } from "@leveret/disk-image";
+import { type DiskImage, type DiskPartition, openDiskImage } from "@leveret/disk-image";
 import { decodeSuperblock } from "@leveret/erofs-meta";
 import { firstLine } from "../internal/reason.ts";
 import { readChain, type TrustedCertificates } from "./chain.ts";
-import { listFiles } from "./esp.ts";
+import { type EspReader, espReader } from "./esp.ts";
 import type { ImageInspection, InspectedPartition } from "./model.ts";
 
 /** An EROFS superblock's checksum covers the first block, which is at most this long, in `bytes`. */
@@ -27,8 +27,13 @@ export interface InspectImageOptions {
  */
 export async function inspectImage(path: string, options: InspectImageOptions = {}): Promise<ImageInspection> {
   await using disk = await openDiskImage(path);
+  const { signal } = options;
+  const readEsp = espReader(disk, signal);
   const partitions: InspectedPartition[] = [];
-  for (const partition of disk.partitions) partitions.push(await describePartition(disk, partition));
+  for (const partition of disk.partitions) {
+    partitions.push(await describePartition(disk, partition, readEsp));
+    signal?.throwIfAborted();
+  }
   const { primary, backup, table } = disk.gpt;
   return {
     path,
@@ -39,19 +44,27 @@ export async function inspectImage(path: string, options: InspectImageOptions = 
       ...(backup === "valid" ? [] : [`the partition table at the end is damaged: ${backup.message}`]),
     ],
     partitions,
-    chain: await readChain(disk, options),
+    chain: await readChain(disk, { ...options, readEsp }),
   };
 }
 
-async function describePartition(disk: DiskImage, partition: DiskPartition): Promise<InspectedPartition> {
+async function describePartition(
+  disk: DiskImage,
+  partition: DiskPartition,
+  readEsp: EspReader,
+): Promise<InspectedPartition> {
   const { number, label, typeName, type, uuid, offsetBytes, sizeBytes } = partition;
-  const content = await describeContent(disk, partition).catch(firstLine);
+  const content = await describeContent(disk, partition, readEsp).catch(firstLine);
   return { number, label, type: typeName ?? type, uuid, startBytes: offsetBytes, sizeBytes, content };
 }
 
-async function describeContent(disk: DiskImage, { number, typeName, label }: DiskPartition): Promise<string> {
+async function describeContent(
+  disk: DiskImage,
+  { number, typeName, label }: DiskPartition,
+  readEsp: EspReader,
+): Promise<string> {
+  if (typeName === "esp") return `FAT, ${(await readEsp(number)).fileCount} files`;
   const source = disk.open(number);
-  if (typeName === "esp") return `FAT, ${(await listFiles(await openFat(source))).length} files`;
   if (label === "_empty") return "free slot";
   if (typeName?.startsWith("usr") !== true) return "";
   if (typeName.endsWith("-sig")) return "signature of the root hash";

@@ -48,11 +48,12 @@ export interface BootResult {
 }
 
 /** A layer of the trust chain, and what it says when it refuses. */
-export type RefusingLayer = "firmware" | "boot loader" | "root hash signature" | "verity" | "initrd";
+export type RefusingLayer = keyof typeof REFUSALS;
 
-// In the order in which a boot reaches them.
+// In the order in which a boot reaches them. Firmware is asked by itself and by the boot loader, and wraps its lines.
 const REFUSALS = {
-  firmware: /Security Violation|Access Denied|Secure Boot.*(denied|fail)/i,
+  firmware:
+    /(?:BdsDxe: failed to (?:load|start)|Error loading \\EFI\\)[\s\S]{1,300}?(?:Security [Vv]iolation|Access [Dd]enied)/,
   "root hash signature": /verity: Root hash verification failed/,
   verity: /verity: \S+: (data|metadata) block \d+ is corrupted|dm-verity device.* corrupted/i,
   initrd: /Restart, because this version can't be started/,
@@ -99,15 +100,13 @@ export async function bootImage(project: Project, image: BuiltImage, options: Bo
   });
   const reported = machine.console(REPORT_CONSOLE).waitFor(REPORT_END, { timeoutMs, signal });
   const refused = machine.serial.waitForAny(REFUSALS, { timeoutMs, signal });
-  const first = await Promise.race([reported.then(() => undefined), refused.then(({ which }) => which)]).catch(
-    (cause) => {
-      throw failedBoot(machine.serial.text, cause);
-    },
-  );
+  const first = await Promise.race([reported.then(() => undefined), refused]).catch((cause) => {
+    throw failedBoot(machine.serial.text, cause);
+  });
   // Whichever did not win ends with the machine; its rejection has been answered for.
   reported.catch(() => {});
   refused.catch(() => {});
-  if (first !== undefined) throw refusedBoot(first, machine.serial.text);
+  if (first !== undefined) throw refusedBoot(first.which, first.match.text);
   const bootMs = Date.now() - startedAt;
   const report = parseReport(machine.console(REPORT_CONSOLE).text);
   await machine.powerdown({ timeoutMs: 60_000, signal });
@@ -141,9 +140,8 @@ async function writeVariables(
   return path;
 }
 
-function refusedBoot(layer: RefusingLayer, serial: string): OsBuilderError {
-  const line = serial.split("\n").find((text) => REFUSALS[layer as keyof typeof REFUSALS].test(text)) ?? "";
-  return new OsBuilderError("OS_BOOT_REFUSED", `the ${layer} refused to boot: ${line.trim()}`, { layer });
+function refusedBoot(layer: RefusingLayer, said: string): OsBuilderError {
+  return new OsBuilderError("OS_BOOT_REFUSED", `the ${layer} refused to boot: ${said.replace(/\s+/g, " ")}`, { layer });
 }
 
 function failedBoot(serial: string, cause: unknown): OsBuilderError {

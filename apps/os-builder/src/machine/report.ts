@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BUILDERS_DIRECTORY } from "../builders.ts";
+import { OsBuilderError } from "../errors.ts";
 import type { ImageRecord } from "../image/image.ts";
 
 /** Name of the virtio serial port on which a machine reports: a console would be given a login prompt. */
@@ -41,15 +42,29 @@ export async function reportCredentials(): Promise<Record<string, string>> {
   };
 }
 
+/** Guests are not trusted with the terminal of the person who reads this. */
+const UNPRINTABLE = /\p{C}/gu;
+
 /** Parses a report: the lines between its `report=begin` and `report=end`. */
 export function parseReport(text: string): BootReport {
   const lines = text.split(/\r?\n/);
   const begin = lines.lastIndexOf("report=begin");
   const entries = lines.slice(begin + 1).flatMap((line): [string, string][] => {
     const match = /^([a-z0-9-]+)=(.*)$/.exec(line);
-    return match === null || match[1] === "report" ? [] : [[match[1] ?? "", (match[2] ?? "").trim()]];
+    return match === null || match[1] === "report"
+      ? []
+      : [[match[1] ?? "", (match[2] ?? "").replace(UNPRINTABLE, "").trim()]];
   });
   return new Map(entries);
+}
+
+/** @throws {OsBuilderError} `OS_BOOT_UNVERIFIED` naming the checks that are not `ok`. */
+export function assertVerified(checks: readonly BootCheck[]): void {
+  const bad = checks.filter(({ ok }) => !ok).map(({ name }) => name);
+  if (bad.length === 0) return;
+  throw new OsBuilderError("OS_BOOT_UNVERIFIED", `expected everything to be verified, got: ${bad.join(", ")}`, {
+    hint: "leveret-os boot --serial shows the console",
+  });
 }
 
 /**

@@ -1,6 +1,5 @@
-import { cp, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { cp, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-
 import {
   buildFlake,
   type DebianLock,
@@ -13,8 +12,9 @@ import {
 } from "@leveret/nix-gen";
 import { BUILDERS_DIRECTORY } from "../builders.ts";
 import type { Project } from "../config/load.ts";
-import { OsBuilderError } from "../errors.ts";
+import { writing } from "../internal/files.ts";
 import { FLAKE_LAYOUT, renderOsFlake } from "./flake.ts";
+import { copyTree } from "./tree.ts";
 
 /** What Nix has built: files in the store, unsigned, the same for everybody who builds from this lock. */
 export interface Artefacts {
@@ -41,18 +41,20 @@ export interface BuildArtefactsOptions {
  * Builds the unsigned artefacts of a description with Nix.
  *
  * @returns Real paths of what was built.
- * @throws {NixGenError} As `buildFlake`. {OsBuilderError} `OS_BAD_CONFIG` when the description's tree is missing.
+ * @throws {NixGenError} As `buildFlake`. {OsBuilderError} As {@link copyTree}; `OS_DISK_FULL`, `OS_NOT_WRITABLE`.
  */
 export async function buildArtefacts(project: Project, options: BuildArtefactsOptions): Promise<Artefacts> {
   const { nix, lock, mirror, stateDirectory } = options;
   const directory = join(stateDirectory, "flake");
   const { builders, tree } = FLAKE_LAYOUT;
-  await rm(directory, { recursive: true, force: true });
-  await stageDebianBuilders({ nix, lock, mirror, directory, stateDirectory, ...waiting(options) });
-  await cp(BUILDERS_DIRECTORY, join(directory, builders), { recursive: true });
-  if (project.config.tree !== undefined) await copyTree(project, join(directory, tree));
-  const text = renderOsFlake(project.config, lock, mirror, project.config.tree !== undefined);
-  await writeFile(join(directory, "flake.nix"), text);
+  await writing(directory, async () => {
+    await rm(directory, { recursive: true, force: true });
+    await stageDebianBuilders({ nix, lock, mirror, directory, stateDirectory, ...waiting(options) });
+    await cp(BUILDERS_DIRECTORY, join(directory, builders), { recursive: true });
+    if (project.config.tree !== undefined) await copyTree(project, join(directory, tree));
+    const text = renderOsFlake(project.config, lock, mirror, project.config.tree !== undefined);
+    await writeFile(join(directory, "flake.nix"), text);
+  });
 
   const artefacts = await buildFlake(nix, {
     directory,
@@ -65,18 +67,6 @@ export async function buildArtefacts(project: Project, options: BuildArtefactsOp
   const linked = async (name: string): Promise<string> =>
     nix.realPath(await readlink(join(nix.realPath(artefacts), name)));
   return { usr: await linked("usr"), initrd: await linked("initrd"), bootFiles: await linked("boot-files") };
-}
-
-async function copyTree({ directory, config, configFile }: Project, destination: string): Promise<void> {
-  const from = join(directory, config.tree ?? "");
-  const found = await stat(from).catch(() => undefined);
-  if (found?.isDirectory() !== true) {
-    const issues = [{ path: "tree", message: `expected a directory, found none at ${from}` }];
-    throw new OsBuilderError("OS_BAD_CONFIG", `one mistake in ${configFile}\n  tree: ${issues[0]?.message}`, {
-      issues,
-    });
-  }
-  await cp(from, destination, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
 }
 
 function waiting({ signal, onProgress }: BuildArtefactsOptions): { signal?: AbortSignal; onProgress?: Progress } {

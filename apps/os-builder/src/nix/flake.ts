@@ -14,6 +14,7 @@ import {
   renderFlake,
   source,
   str,
+  toStoreName,
 } from "@leveret/nix-gen";
 import type { OsConfig } from "../config/schema.ts";
 import {
@@ -76,7 +77,7 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
         bind(
           "usr",
           build(
-            `${imageName(config)}-usr`,
+            toStoreName(`${imageName(config)}-usr`),
             "usr.sh",
             {
               installed: ref("system"),
@@ -110,7 +111,7 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
             ...Object.fromEntries(["system", ...PARTS].map((part) => [part, ref(part)])),
             // One thing to build and to keep: links to all the others.
             artefacts: derivation({
-              name: `${imageName(config)}-artefacts`,
+              name: toStoreName(`${imageName(config)}-artefacts`),
               system: SYSTEM,
               builder: debian.busybox,
               args: ["sh", "-euf", builder("artefacts.sh")],

@@ -99,6 +99,17 @@ describe("a description", () => {
     ]);
   });
 
+  test.each([
+    ["tree", ".leveret/flake"],
+    ["keys", ".leveret/bootstrap/k"],
+    ["keys", "images"],
+    ["keys", "images/keys"],
+  ])("may not have its %s in %s, which is the builder's", (field, path) => {
+    expect(issuesOf({ ...MINIMAL, [field]: path })).toEqual([
+      expect.stringMatching(new RegExp(`^${field}: expected a directory outside of`)),
+    ]);
+  });
+
   test("may have keys and a tree whose names begin alike", () => {
     expect(issuesOf({ ...MINIMAL, tree: "keys-of-piano", keys: "keys" })).toEqual([]);
   });

@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openDiskImage, openFat } from "@leveret/disk-image";
 import { inspectUki, verifyPe } from "@leveret/uki-sign";
@@ -173,13 +173,45 @@ describe("buildImage", () => {
   });
 });
 
+describe("an image that could not be finished", () => {
+  test("leaves the one before as it was", async () => {
+    const { directory, build } = await workspace();
+    await build();
+    const before = await listing(directory);
+    const controller = new AbortController();
+    const onProgress = (step: string): void => {
+      if (step === "writing the disk image") controller.abort();
+    };
+    const rebuilt = build({ description: { ...TINY, name: "Tiny" }, signal: controller.signal, onProgress });
+    await expect(rebuilt).rejects.toThrow();
+    expect(await listing(directory)).toEqual(before);
+  });
+
+  test("has no record when only some of its files could be replaced", async () => {
+    const { directory, build } = await workspace();
+    const { uki } = await build();
+    await rm(uki);
+    await mkdir(join(uki, "in the way"), { recursive: true });
+    await expect(build({ description: { ...TINY, name: "Tiny" } })).rejects.toMatchObject({ code: "EISDIR" });
+    expect((await readdir(join(directory, "images"))).sort()).toEqual(["tiny_1.0.efi", "tiny_1.0.raw"]);
+  });
+
+  test("is swept away when its process was killed", async () => {
+    const { directory, build } = await workspace();
+    await mkdir(join(directory, "images", ".tiny_1.0.partial"), { recursive: true });
+    await writeFile(join(directory, "images", ".tiny_1.0.partial", "tiny_1.0.raw"), "half");
+    await build();
+    expect(await readdir(join(directory, "images"))).toEqual(["tiny_1.0.efi", "tiny_1.0.json", "tiny_1.0.raw"]);
+  });
+});
+
 describe("buildImage refuses", () => {
   test("a /usr larger than its slot before anything is written", async () => {
     const { build, directory } = await workspace();
     const large = await writeArtefacts(directory, { hash: "large", usr: tinyErofs(257) });
     const error = await rejectionOf(build({ usr: large.usr }));
     expect(error).toMatchObject({ code: "OS_SLOT_TOO_SMALL", hint: expect.stringContaining("disk.usrMiB to 2") });
-    expect(await readdir(join(directory, "images"))).toEqual([]);
+    expect(await readdir(directory)).not.toContain("images");
   });
 
   test("missing keys, and says what makes them", async () => {
@@ -220,7 +252,7 @@ describe("buildImage refuses", () => {
     const { build, directory } = await workspace();
     await writeFile(join(directory, "hash-tiny-boot-files", "systemd-bootx64.efi"), "nothing");
     await expect(build()).rejects.toMatchObject({ code: expect.stringMatching(/^UKI_SIGN_PE/) });
-    expect(await readdir(join(directory, "images"))).toEqual([]);
+    expect(await readdir(directory)).not.toContain("images");
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ImageRecord } from "../../src/image/image.ts";
-import { checkReport, parseReport, REPORT_END, reportCredentials } from "../../src/machine/report.ts";
+import { assertVerified, checkReport, parseReport, REPORT_END, reportCredentials } from "../../src/machine/report.ts";
 
 const RECORD = {
   id: "tiny",
@@ -45,6 +45,11 @@ describe("parseReport", () => {
   test("takes the last report of several, and no line that is none", () => {
     const report = parseReport("report=begin\nstate=a\nreport=begin\nstate=b\nNAME=1\n=2\nno value\nreport=end\n");
     expect([...report]).toEqual([["state", "b"]]);
+  });
+
+  test("keeps nothing that would steer a terminal", () => {
+    const report = parseReport("report=begin\nstate=a\u001b]0;x\u0007\u009b2J\u202eb\nreport=end\n");
+    expect(report.get("state")).toBe("a]0;x2Jb");
   });
 
   test("of nothing is empty", () => {
@@ -101,4 +106,14 @@ test("the report comes into the machine as credentials, script and unit", async 
   );
   expect(credentials["leveret.report"]).toContain("report=begin");
   expect(credentials["systemd.extra-unit.leveret-report.service"]).toContain("ImportCredential=leveret.report");
+});
+
+describe("assertVerified", () => {
+  test("names what is not verified", () => {
+    const checks = checkReport(RECORD, parseReport(reportOf({ ...GOOD, state: "degraded", "pcr-11": "22" })));
+    expect(() => assertVerified(checks)).toThrow(
+      expect.objectContaining({ code: "OS_BOOT_UNVERIFIED", message: expect.stringContaining("system state, PCR 11") }),
+    );
+    expect(() => assertVerified(checkReport(RECORD, parseReport(reportOf(GOOD))))).not.toThrow();
+  });
 });

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { DebianLock } from "@leveret/nix-gen";
+import { fileURLToPath } from "node:url";
+import { type DebianLock, readDebianLock } from "@leveret/nix-gen";
 import { checkDescription, type OsConfig, type OsDescription } from "../../src/config/schema.ts";
 import type { Project } from "../../src/index.ts";
 import type { Artefacts } from "../../src/nix/artefacts.ts";
@@ -17,6 +18,11 @@ export const TINY = {
 export const TINY_LOCK = {
   releases: [{ date: "2026-01-02T03:04:06Z" }],
 } as unknown as DebianLock;
+
+/** The lock of the example: real packages. */
+export function exampleLock(): Promise<DebianLock> {
+  return readDebianLock(fileURLToPath(new URL("../../../../examples/particle/os.lock.json", import.meta.url)));
+}
 
 /** A checked config; the description has to be right. */
 export function configOf(description: OsDescription): OsConfig {
