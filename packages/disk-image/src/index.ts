@@ -16,10 +16,13 @@ export type { FatGeometry, FatType } from "./fat/geometry.ts";
 export { type FatPlan, type PlannedDirectory, type PlannedFile, planFat } from "./fat/plan.ts";
 export {
   DEFAULT_MAX_FAT_DEPTH,
+  DEFAULT_MAX_FAT_DIRECTORY_BYTES,
   DEFAULT_MAX_FAT_ENTRIES,
   DEFAULT_MAX_FAT_FILE_BYTES,
+  DEFAULT_MAX_FAT_PATH_CHARS,
   FatVolume,
   type FatWalkEntry,
+  type FatWalkOptions,
   openFat,
 } from "./fat/read.ts";
 export { writeFat } from "./fat/write.ts";

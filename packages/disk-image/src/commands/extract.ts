@@ -36,9 +36,12 @@ async function extract(
   await using disk = await openDiskImage(resolve(io.cwd, image));
   const partition = disk.partition(/^\d+$/.test(which) ? Number(which) : which);
   const window = disk.open(partition.number);
+  const { signal } = io;
   const source =
-    options.path === undefined ? window : memorySource(await (await openFat(window)).readFile(options.path));
-  await extractTo(source, resolve(io.cwd, output), { signal: io.signal });
+    options.path === undefined
+      ? window
+      : memorySource(await (await openFat(window)).readFile(options.path, { signal }));
+  await extractTo(source, resolve(io.cwd, output), { signal });
   const { sizeBytes } = source;
   if (options.json === true)
     writeJson(io, {

@@ -34,7 +34,7 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
 async function inspect(io: CommandIo, path: string, options: InspectOptions): Promise<void> {
   await using disk = await openDiskImage(resolve(io.cwd, path));
   const { gpt, partitions, sizeBytes } = disk;
-  const systems = options.files === true ? await findFiles(disk) : [];
+  const systems = options.files === true ? await findFiles(disk, io.signal) : [];
   if (options.json === true) {
     const { sectorSize, diskGuid } = gpt.table;
     const state = (copy: "valid" | DiskImageError): string =>
@@ -121,13 +121,13 @@ function drawMap(partitions: readonly DiskPartition[], sizeBytes: number): strin
 }
 
 /** Lists what is FAT; whatever else fills a partition is none of this command's business. */
-async function findFiles(disk: DiskImage): Promise<FoundFiles[]> {
+async function findFiles(disk: DiskImage, signal: AbortSignal): Promise<FoundFiles[]> {
   const found: FoundFiles[] = [];
   for (const partition of disk.partitions) {
     const volume = await tryOpenFat(disk, partition);
     if (volume === undefined) continue;
     const files = [];
-    for await (const { path, entry } of volume.walk()) {
+    for await (const { path, entry } of volume.walk({ signal })) {
       files.push({ path, sizeBytes: entry.sizeBytes, isDirectory: entry.isDirectory });
     }
     const system = `FAT${volume.boot.geometry.type}`;

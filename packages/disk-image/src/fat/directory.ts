@@ -38,39 +38,51 @@ export interface FatEntry {
 const latin1 = new TextDecoder("latin1");
 
 /**
- * Decodes the content of a directory.
+ * Decodes the content of a directory, entry by entry: a caller that takes only some of them pays only for those.
  *
- * @param bytes - Whole content; a partial entry at its end is an error.
+ * @param bytes - Whole content; a partial entry at its end is ignored.
  * @param cluster - First cluster, named in errors.
- * @returns Entries in stored order, `.` and `..` included, and the volume label if there is one.
+ * @returns Entries in stored order, `.` and `..` included, without the volume label.
  * @throws {DiskImageError} `DISK_CORRUPT` for a name with `/`, NUL or nothing in it.
  * @see Microsoft FAT Specification, sections 6 and 7
  * @example
- * decodeDirectory(bytes, 2).entries.map(({ name }) => name);
+ * for (const { name } of decodeDirectory(bytes, 2)) console.log(name);
  */
-export function decodeDirectory(
-  bytes: Uint8Array,
-  cluster: number,
-): { entries: FatEntry[]; label: string | undefined } {
-  const entries: FatEntry[] = [];
-  let label: string | undefined;
+export function* decodeDirectory(bytes: Uint8Array, cluster: number): Generator<FatEntry, undefined> {
   let long: LongName | undefined;
-  for (let at = 0; at + DIRENT_SIZE <= bytes.byteLength; at += DIRENT_SIZE) {
-    const entry = bytes.subarray(at, at + DIRENT_SIZE);
-    const first = entry[0];
-    if (first === NAME_END) break;
-    const attributes = entry[DIRENT.attributes] ?? 0;
-    if (first === NAME_FREE) long = undefined;
-    else if ((attributes & ATTRIBUTE_LONG_NAME_MASK) === ATTRIBUTE_LONG_NAME) long = addPart(long, entry);
-    else if ((attributes & ATTRIBUTE_VOLUME_LABEL) !== 0) {
-      label ??= latin1.decode(entry.subarray(0, 11)).trimEnd();
-      long = undefined;
-    } else {
-      entries.push(decodeEntry(entry, long, cluster));
+  for (const entry of storedEntries(bytes)) {
+    if (isLongName(entry)) long = addPart(long, entry);
+    else {
+      if (entry[0] !== NAME_FREE && !isLabel(entry)) yield decodeEntry(entry, long, cluster);
       long = undefined;
     }
   }
-  return { entries, label };
+}
+
+/** Finds the volume label in the content of a root directory. */
+export function decodeLabel(bytes: Uint8Array): string | undefined {
+  for (const entry of storedEntries(bytes)) {
+    if (entry[0] !== NAME_FREE && isLabel(entry) && !isLongName(entry)) {
+      return latin1.decode(entry.subarray(0, 11)).trimEnd();
+    }
+  }
+  return undefined;
+}
+
+function* storedEntries(bytes: Uint8Array): Generator<Uint8Array, undefined> {
+  for (let at = 0; at + DIRENT_SIZE <= bytes.byteLength; at += DIRENT_SIZE) {
+    if (bytes[at] === NAME_END) return;
+    yield bytes.subarray(at, at + DIRENT_SIZE);
+  }
+}
+
+function isLongName(entry: Uint8Array): boolean {
+  const attributes = entry[DIRENT.attributes] ?? 0;
+  return entry[0] !== NAME_FREE && (attributes & ATTRIBUTE_LONG_NAME_MASK) === ATTRIBUTE_LONG_NAME;
+}
+
+function isLabel(entry: Uint8Array): boolean {
+  return ((entry[DIRENT.attributes] ?? 0) & ATTRIBUTE_VOLUME_LABEL) !== 0;
 }
 
 interface LongName {

@@ -10,13 +10,17 @@ import {
 } from "../format/fat.ts";
 import { viewOf } from "../internal/bytes.ts";
 import { decodeFatBootSector, type FatBootSector } from "./boot-sector.ts";
-import { decodeDirectory, type FatEntry } from "./directory.ts";
+import { decodeDirectory, decodeLabel, type FatEntry } from "./directory.ts";
 import { foldName } from "./names.ts";
 
 /** Most names a walk yields before it gives up. */
 export const DEFAULT_MAX_FAT_ENTRIES = 1_000_000;
 /** Most directories inside one another. */
 export const DEFAULT_MAX_FAT_DEPTH = 128;
+/** Most bytes that the directories met on a walk have together. */
+export const DEFAULT_MAX_FAT_DIRECTORY_BYTES: number = 128 * 1024 * 1024;
+/** Most characters that the paths a walk yields have together, because callers keep them. */
+export const DEFAULT_MAX_FAT_PATH_CHARS: number = 64 * 1024 * 1024;
 /** Most bytes `readFile` puts into memory. */
 export const DEFAULT_MAX_FAT_FILE_BYTES: number = 1024 * 1024 * 1024;
 
@@ -28,6 +32,20 @@ export interface FatWalkEntry {
   /** path without a leading `/` */
   readonly path: string;
   readonly entry: FatEntry;
+}
+
+/** How far {@link FatVolume.walk} goes. */
+export interface FatWalkOptions {
+  /** names to yield before failing with `DISK_LIMIT`, {@link DEFAULT_MAX_FAT_ENTRIES} */
+  readonly maxEntries?: number | undefined;
+  /** directories inside one another, {@link DEFAULT_MAX_FAT_DEPTH} */
+  readonly maxDepth?: number | undefined;
+  /** size of all directories in `bytes`, {@link DEFAULT_MAX_FAT_DIRECTORY_BYTES} */
+  readonly maxDirectoryBytes?: number | undefined;
+  /** length of all paths in `characters`, {@link DEFAULT_MAX_FAT_PATH_CHARS} */
+  readonly maxPathChars?: number | undefined;
+  /** aborts the walk, which then throws its reason */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -56,10 +74,9 @@ export class FatVolume {
    */
   async list(path = ""): Promise<FatEntry[]> {
     const entry = await this.lookup(path);
-    if (entry === undefined) return this.#children(undefined);
-    if (!entry.isDirectory)
+    if (entry?.isDirectory === false)
       throw new DiskImageError("DISK_WRONG_TYPE", `expected a directory, got the file ${path}`, { path });
-    return this.#children(entry);
+    return [...(await this.#children(entry))];
   }
 
   /**
@@ -73,53 +90,71 @@ export class FatVolume {
     for (const name of path.split("/").filter(Boolean)) {
       const isDirectory = here === undefined || here.isDirectory;
       const folded = foldName(name);
-      const children: readonly FatEntry[] = isDirectory ? await this.#children(here) : [];
-      here = children.find((child) => foldName(child.name) === folded || foldName(child.shortName) === folded);
+      const children = isDirectory ? await this.#children(here) : [];
+      here = undefined;
+      for (const child of children) {
+        if (foldName(child.name) !== folded && foldName(child.shortName) !== folded) continue;
+        here = child;
+        break;
+      }
       if (here === undefined)
         throw new DiskImageError("DISK_NOT_FOUND", `expected ${path} in the file system, got no ${name}`, { path });
     }
     return here;
   }
 
-  /** Walks depth first, parents before children; a directory that is reached twice is an error. */
-  async *walk(): AsyncGenerator<FatWalkEntry> {
-    const seen = new Set<number>();
+  /**
+   * Walks depth first, parents before children; a cluster that belongs to two directories is an error.
+   *
+   * @param options - Limits and signal.
+   * @throws {DiskImageError} Also `DISK_LIMIT`. An abort throws the signal's reason.
+   * @example
+   * for await (const { path, entry } of volume.walk({ signal })) console.log(path, entry.sizeBytes);
+   */
+  async *walk(options: FatWalkOptions = {}): AsyncGenerator<FatWalkEntry> {
+    const { maxEntries = DEFAULT_MAX_FAT_ENTRIES, maxDepth = DEFAULT_MAX_FAT_DEPTH } = options;
+    const { maxPathChars = DEFAULT_MAX_FAT_PATH_CHARS, signal } = options;
+    const claim = this.#claims(options);
     let count = 0;
-    const open: { prefix: string; entries: FatEntry[] }[] = [
-      { prefix: "", entries: (await this.#children(undefined)).reverse() },
-    ];
+    let chars = 0;
+    const children = (path: string, entry?: FatEntry): Promise<Iterator<FatEntry>> =>
+      this.#children(entry, (cluster) => claim(cluster, path));
+    // What waits on the way down are bytes and not entries, which would take ten times the room.
+    const open = [{ prefix: "", entries: await children("") }];
     for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
-      const entry = top.entries.pop();
+      signal?.throwIfAborted();
+      const { value: entry } = top.entries.next();
       if (entry === undefined) {
         open.pop();
         continue;
       }
       count += 1;
       const path = top.prefix + entry.name;
-      if (count > DEFAULT_MAX_FAT_ENTRIES || open.length > DEFAULT_MAX_FAT_DEPTH) {
-        const message = `expected at most ${DEFAULT_MAX_FAT_ENTRIES} names and ${DEFAULT_MAX_FAT_DEPTH} nested directories, got more`;
-        throw new DiskImageError("DISK_LIMIT", message, { path });
-      }
+      chars += path.length;
+      assertWithin(count, maxEntries, "names in the file system", path);
+      assertWithin(open.length, maxDepth, "nested directories", path);
+      assertWithin(chars, maxPathChars, "characters in all paths", path);
       yield { path, entry };
-      if (!entry.isDirectory) continue;
-      if (seen.has(entry.cluster)) {
-        throw new DiskImageError("DISK_CORRUPT", `expected each directory once, got cluster ${entry.cluster} again`, {
-          path,
-        });
-      }
-      seen.add(entry.cluster);
-      open.push({ prefix: `${path}/`, entries: (await this.#children(entry)).reverse() });
+      if (entry.isDirectory) open.push({ prefix: `${path}/`, entries: await children(path, entry) });
     }
   }
 
-  /** Streams a file's content in pieces of at most 1 MiB. */
-  async *content(entry: FatEntry): AsyncGenerator<Uint8Array> {
+  /** Streams a file's content in pieces of at most 1 MiB; an abort throws the signal's reason. */
+  async *content(
+    entry: FatEntry,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncGenerator<Uint8Array> {
+    const { signal } = options;
+    signal?.throwIfAborted();
     let left = entry.sizeBytes;
     if (left === 0) return;
-    for await (const { offset, length } of this.#runs(entry.cluster, left)) {
+    for await (const { offset, length } of this.#runs(entry.cluster, left, () => signal?.throwIfAborted())) {
       const end = offset + Math.min(length, left);
       left -= end - offset;
-      for (let at = offset; at < end; at += READ_SIZE) yield await this.#source.read(at, Math.min(READ_SIZE, end - at));
+      for (let at = offset; at < end; at += READ_SIZE) {
+        signal?.throwIfAborted();
+        yield await this.#source.read(at, Math.min(READ_SIZE, end - at));
+      }
       if (left === 0) return;
     }
     throw new DiskImageError(
@@ -132,9 +167,13 @@ export class FatVolume {
    * Reads a file into memory.
    *
    * @param file - Path, or an entry from a list or walk.
-   * @throws {DiskImageError} Also `DISK_LIMIT` when it is longer than `maxBytes`, 1 GiB unless given.
+   * @throws {DiskImageError} Also `DISK_LIMIT` when it is longer than `maxBytes`, 1 GiB unless given. An abort throws
+   *   the signal's reason.
    */
-  async readFile(file: string | FatEntry, options: { readonly maxBytes?: number } = {}): Promise<Uint8Array> {
+  async readFile(
+    file: string | FatEntry,
+    options: { readonly maxBytes?: number; readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Uint8Array> {
     const { maxBytes = DEFAULT_MAX_FAT_FILE_BYTES } = options;
     const path = typeof file === "string" ? file : file.name;
     const entry = typeof file === "string" ? await this.lookup(file) : file;
@@ -147,7 +186,7 @@ export class FatVolume {
     }
     const bytes = new Uint8Array(entry.sizeBytes);
     let at = 0;
-    for await (const piece of this.content(entry)) {
+    for await (const piece of this.content(entry, options)) {
       bytes.set(piece, at);
       at += piece.byteLength;
     }
@@ -156,16 +195,34 @@ export class FatVolume {
 
   /** Label from the root directory, or the boot sector's when there is no entry for it. */
   async label(): Promise<string> {
-    const { label } = decodeDirectory(await this.#directoryBytes(undefined), 0);
-    return label ?? this.boot.label;
+    return decodeLabel(await this.#directoryBytes(undefined)) ?? this.boot.label;
   }
 
-  async #children(directory: FatEntry | undefined): Promise<FatEntry[]> {
-    const { entries } = decodeDirectory(await this.#directoryBytes(directory), directory?.cluster ?? 0);
-    return entries.filter(({ name }) => name !== "." && name !== "..");
+  /** Makes a check for every cluster of a walk's directories: unclaimed, and within the limit of bytes. */
+  #claims(options: FatWalkOptions): (cluster: number, path: string) => void {
+    const { maxDirectoryBytes = DEFAULT_MAX_FAT_DIRECTORY_BYTES, signal } = options;
+    const { clusterSize } = this.boot.geometry;
+    const claimed = new Set<number>();
+    return (cluster, path) => {
+      signal?.throwIfAborted();
+      if (claimed.has(cluster)) {
+        const message = `expected each cluster once in the directories, got cluster ${cluster} again`;
+        throw new DiskImageError("DISK_CORRUPT", message, { path });
+      }
+      claimed.add(cluster);
+      assertWithin(claimed.size * clusterSize, maxDirectoryBytes, "bytes in all directories", path);
+    };
   }
 
-  async #directoryBytes(directory: FatEntry | undefined): Promise<Uint8Array> {
+  async #children(
+    directory: FatEntry | undefined,
+    onCluster?: (cluster: number) => void,
+  ): Promise<Generator<FatEntry, undefined>> {
+    const bytes = await this.#directoryBytes(directory, onCluster);
+    return withoutDots(decodeDirectory(bytes, directory?.cluster ?? 0));
+  }
+
+  async #directoryBytes(directory: FatEntry | undefined, onCluster?: (cluster: number) => void): Promise<Uint8Array> {
     const { geometry, rootCluster } = this.boot;
     if (directory === undefined && geometry.type !== 32) {
       return this.#source.read(geometry.rootOffset, geometry.rootEntries * DIRENT_SIZE);
@@ -174,7 +231,8 @@ export class FatVolume {
     const most = MAX_DIRECTORY_ENTRIES * DIRENT_SIZE;
     let length = 0;
     // One cluster more than is allowed shows that the chain goes on.
-    for await (const run of this.#runs(directory?.cluster ?? rootCluster, most + geometry.clusterSize)) {
+    const first = directory?.cluster ?? rootCluster;
+    for await (const run of this.#runs(first, most + geometry.clusterSize, onCluster)) {
       length += run.length;
       if (length > most) {
         throw new DiskImageError("DISK_LIMIT", `expected directories of at most ${most} bytes, got more`, {
@@ -186,8 +244,12 @@ export class FatVolume {
     return new Uint8Array(Buffer.concat(pieces));
   }
 
-  /** Follows a chain, joining neighbours, until it ends or has given `wanted` bytes. */
-  async *#runs(first: number, wanted: number): AsyncGenerator<{ readonly offset: number; readonly length: number }> {
+  /** Follows a chain, joining neighbours, until it ends or has given `wanted` bytes; tells `onCluster` of each one. */
+  async *#runs(
+    first: number,
+    wanted: number,
+    onCluster?: (cluster: number) => void,
+  ): AsyncGenerator<{ readonly offset: number; readonly length: number }> {
     const { type, clusterSize, clusters, dataOffset } = this.boot.geometry;
     const most = Math.min(clusters, Math.ceil(wanted / clusterSize));
     let cluster = first;
@@ -202,6 +264,7 @@ export class FatVolume {
       if (cluster < FIRST_CLUSTER || cluster >= clusters + FIRST_CLUSTER) {
         throw new DiskImageError("DISK_CORRUPT", `expected a cluster in 2..${clusters + 1}, got ${cluster}`);
       }
+      onCluster?.(cluster);
       if (cluster !== runStart + runLength) {
         yield run();
         runStart = cluster;
@@ -237,6 +300,14 @@ export class FatVolume {
     }
     return window.bytes.subarray(at - window.start, at - window.start + length);
   }
+}
+
+function* withoutDots(entries: Iterable<FatEntry>): Generator<FatEntry, undefined> {
+  for (const entry of entries) if (entry.name !== "." && entry.name !== "..") yield entry;
+}
+
+function assertWithin(value: number, most: number, what: string, path: string): void {
+  if (value > most) throw new DiskImageError("DISK_LIMIT", `expected at most ${most} ${what}, got more`, { path });
 }
 
 /**
