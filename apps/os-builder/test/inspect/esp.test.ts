@@ -21,11 +21,11 @@ async function espOnly(...paths: string[]): Promise<string> {
 
 test("an EFI system partition is looked into once, for its files, its loader and its newest kernel image", async () => {
   const kernels = ["os_1.10.efi", "os_1.9.efi", "notes.txt"].map((name) => `EFI/Linux/${name}`);
-  await using disk = await openDiskImage(await espOnly("efi/boot/BootX64.efi", ...kernels, "EFI/Linux/old/os_2.efi"));
+  await using disk = await openDiskImage(await espOnly("EFI/boot/BootX64.efi", ...kernels, "EFI/Linux/old/os_2.efi"));
   const readEsp = espReader(disk, undefined);
   const { fileCount, programs } = await readEsp(1);
   expect(fileCount).toBe(5);
-  expect(programs).toEqual({ loader: "efi/boot/BootX64.efi", kernel: "EFI/Linux/os_1.10.efi" });
+  expect(programs).toEqual({ loader: "EFI/boot/BootX64.efi", kernel: "EFI/Linux/os_1.10.efi" });
   expect(await readEsp(1)).toBe(await readEsp(1));
 });
 
