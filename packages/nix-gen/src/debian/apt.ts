@@ -77,12 +77,13 @@ export async function openApt(options: AptOptions): Promise<Apt> {
   const lines = sources.map(
     ({ uri, suite }) => `deb [signed-by=${keyring}] ${uri} ${suite} ${options.components.join(" ")}\n`,
   );
-  await writeWhole(join(root, "apt.conf"), aptConfiguration(root, options.architecture));
+  await writeWhole(join(root, "apt.conf"), aptConfiguration(options.architecture));
   await writeWhole(join(root, "sources.list"), lines.join(""));
 
   const env = { ...definedEntries(options.env), APT_CONFIG: join(root, "apt.conf"), LC_ALL: "C.UTF-8" };
   const run = async (command: string, args: readonly string[], onStatus?: (line: string) => void) => {
     const child = execa(command, args, {
+      cwd: root,
       env,
       extendEnv: false,
       reject: false,
@@ -132,10 +133,10 @@ export async function openApt(options: AptOptions): Promise<Apt> {
 const STATUS_LINE = /^dlstatus:\d+:([\d.]+):(.*)$/;
 
 async function assertKeyring(keyring: string): Promise<void> {
-  if (/[\s\]]/.test(keyring)) {
-    throw new NixGenError("NIX_GEN_BAD_OPTIONS", `expected a keyring in a path without blanks, got ${keyring}`, {
-      path: "keyring",
-    });
+  // What sources.list(5) splits, quotes or decodes.
+  if (/[\s[\]",%]/.test(keyring)) {
+    const message = `expected a keyring in a path without blanks and any of [ ] " , %, got ${quote(keyring)}`;
+    throw new NixGenError("NIX_GEN_BAD_OPTIONS", message, { path: "keyring", hint: "copy the keyring elsewhere" });
   }
   await readFile(keyring).catch((cause) => {
     const hint = "install the package debian-archive-keyring, or name another keyring";
@@ -153,19 +154,21 @@ function suiteSources({ mirror, suite }: AptOptions): SuiteSource[] {
   return sources;
 }
 
-function aptConfiguration(root: string, architecture: string): string {
+// Everything is relative to the working directory: apt.conf has no way to write a path with a double quote in it, and
+// what comes after one is configuration, hooks that are run included.
+function aptConfiguration(architecture: DebianArchitecture): string {
   const settings: Record<string, string> = {
-    Dir: `${root}/`,
-    "Dir::State": root,
-    "Dir::State::lists": `${root}/lists`,
-    "Dir::State::status": `${root}/status`,
-    "Dir::Cache": root,
-    "Dir::Etc": `${root}/etc`,
-    "Dir::Etc::sourcelist": `${root}/sources.list`,
+    Dir: "./",
+    "Dir::State": "./",
+    "Dir::State::lists": "./lists",
+    "Dir::State::status": "./status",
+    "Dir::Cache": "./",
+    "Dir::Etc": "./etc",
+    "Dir::Etc::sourcelist": "./sources.list",
     "Dir::Etc::sourceparts": "/dev/null",
     "Dir::Etc::trusted": "/dev/null",
     "Dir::Etc::trustedparts": "/dev/null",
-    "Dir::Log": root,
+    "Dir::Log": "./",
     "Dir::Bin::methods": "/usr/lib/apt/methods",
     "APT::Architecture": architecture,
     "APT::Architectures": architecture,
@@ -180,7 +183,7 @@ function aptConfiguration(root: string, architecture: string): string {
     "Acquire::https::Timeout": "20",
   };
   return Object.entries(settings)
-    .map(([name, value]) => `${name} ${JSON.stringify(value)};\n`)
+    .map(([name, value]) => `${name} "${value}";\n`)
     .join("");
 }
 

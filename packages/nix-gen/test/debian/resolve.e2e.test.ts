@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
@@ -164,8 +164,29 @@ describeWith("resolving a toy archive's packages", ARCHIVE_TOOLS, () => {
     expect(none.code).toBe("NIX_GEN_NO_APT");
     const keyless = options(await served(), { keyring: join(empty, "none.gpg") });
     expect((await asyncRefusal(resolveDebian(request("toy-base"), keyless))).code).toBe("NIX_GEN_NO_APT");
-    const blank = options(await served(), { keyring: join(empty, "a b.gpg") });
-    expect((await asyncRefusal(resolveDebian(request("toy-base"), blank))).code).toBe("NIX_GEN_BAD_OPTIONS");
+  });
+
+  test.each(['a".gpg', "a b.gpg", "a,b.gpg", "a%62.gpg", "a[1].gpg"])("refuses a keyring named %j", async (name) => {
+    const keyring = join(directory, name);
+    copyFileSync(archive.keyring, keyring);
+    const error = await asyncRefusal(resolveDebian(request("toy-base"), options(await served(), { keyring })));
+    expect([error.code, error.path]).toEqual(["NIX_GEN_BAD_OPTIONS", "keyring"]);
+  });
+
+  test.each([
+    ["state", 'q"; APT::Update::Pre-Invoke {"touch PWNED";}; X "'],
+    ["state", "b\\n; // %41 'c' $(touch PWNED) \n {"],
+    ["keyring", "k'`id>PWNED`$(id>PWNED);\\.gpg"],
+  ])("runs nothing that the name of its %s says: %j", async (what, name) => {
+    const place = mkdtempSync(join(directory, "place-"));
+    const path = join(place, name.replaceAll("/", "_"));
+    if (what === "keyring") copyFileSync(archive.keyring, path);
+    const more = what === "keyring" ? { keyring: path } : { stateDirectory: path };
+    const lock = await resolveDebian(request("toy-editor"), options(await served(), more));
+    expect(lock.sets.all).toContain("toy-library");
+    for (const at of [place, ...(what === "keyring" ? [] : [path]), "."]) {
+      expect(readdirSync(at)).not.toContain("PWNED");
+    }
   });
 
   test("says that another call is at work in the same directory", async () => {
