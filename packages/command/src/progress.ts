@@ -67,7 +67,9 @@ export function startProgress(io: CommandIo): Progress {
     steps.delete(event.step);
     ended.add(event.step);
     const time = style(io.stderr, io.env, "dim", formatDuration(pausedAt - startedAt).padStart(TIME_WIDTH));
-    io.stderr.write(`${terminal ? CLEAR_LINE : ""}${time}  ${[event.step, ...amounts(event)].join(" · ")}\n`);
+    io.stderr.write(
+      `${terminal ? CLEAR_LINE : ""}${time}  ${[plainLine(event.step), ...amounts(event)].join(" · ")}\n`,
+    );
   };
 
   return {
@@ -101,7 +103,7 @@ function liveLine(event: ProgressEvent, elapsedMs: number, columns: number): str
   const share = fraction(event);
   const bar = share === undefined || columns < MIN_BAR_COLUMNS ? "" : ` ${drawBar(share)}`;
   const item = event.item === undefined ? [] : [plainLine(event.item)];
-  const parts = [`${event.step}${bar}`, ...amounts(event), ...item];
+  const parts = [`${plainLine(event.step)}${bar}`, ...amounts(event), ...item];
   return `${formatDuration(elapsedMs).padStart(TIME_WIDTH)}  ${parts.join(" · ")}`;
 }
 

@@ -1,6 +1,6 @@
 import type { Command, CommanderError } from "commander";
 import type { CommandIo } from "./io.ts";
-import { style } from "./text.ts";
+import { escapeText, style } from "./text.ts";
 
 /** Wrong usage that only shows after parsing (two options that exclude each other): exit code 2. */
 export class UsageError extends Error {
@@ -16,9 +16,13 @@ export interface JsonEnvelope {
   readonly version: number;
 }
 
-/** Prints one JSON document; bigints as decimal strings, byte arrays as hex. */
+/**
+ * Prints one JSON document; bigints as decimal strings, byte arrays as hex. Characters that could drive a terminal are
+ * written as JSON escapes, which mean the same to a program.
+ */
 export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): void {
-  io.stdout.write(`${JSON.stringify(document, jsonValue, 2)}\n`);
+  const json = JSON.stringify(document, jsonValue, 2);
+  io.stdout.write(`${json.replace(/[^\P{C}\n]/gu, jsonEscape)}\n`);
 }
 
 /**
@@ -66,17 +70,19 @@ function configure(command: Command, io: CommandIo): void {
 function reportError(error: unknown, io: CommandIo, json: boolean): number {
   if (!isCodedError(error)) {
     if (json) writeError(io, { code: "BUG", message: error instanceof Error ? error.message : String(error) });
-    io.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    io.stderr.write(`${escapeText((error instanceof Error ? error.stack : undefined) ?? String(error))}\n`);
     io.stderr.write("This is a bug in leveret; please report it with the lines above.\n");
     return 1;
   }
   const { code, message, hint } = error;
   if (json) writeError(io, { ...error, code, message, hint });
   else {
-    const [first = "", ...rest] = message.trimEnd().split("\n");
+    // Names in images and lock files, and what builders print, end up in messages: none of it is trusted.
+    const [first = "", ...rest] = escapeText(message.trimEnd()).split("\n");
+    const hints = hint === undefined ? [] : escapeText(hint).split("\n");
     const label = style(io.stderr, io.env, "red", "error");
-    io.stderr.write(`${label}: ${first} ${style(io.stderr, io.env, "dim", `[${code}]`)}\n`);
-    for (const line of [...rest, ...(hint?.split("\n") ?? [])]) io.stderr.write(`${indented(line)}\n`);
+    io.stderr.write(`${label}: ${first} ${style(io.stderr, io.env, "dim", `[${escapeText(code)}]`)}\n`);
+    for (const line of [...rest, ...hints]) io.stderr.write(`${indented(line)}\n`);
   }
   return error instanceof UsageError ? 2 : 1;
 }
@@ -104,6 +110,12 @@ interface CodedError extends Error {
 function isCodedError(error: unknown): error is CodedError {
   if (!(error instanceof Error && "code" in error && typeof error.code === "string")) return false;
   return !error.code.startsWith("ERR_");
+}
+
+/** One escape for each UTF-16 unit, as JSON has it. */
+function jsonEscape(character: string): string {
+  const units = Array.from({ length: character.length }, (_, index) => character.charCodeAt(index));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, "0")}`).join("");
 }
 
 function jsonValue(_key: string, value: unknown): unknown {

@@ -33,18 +33,36 @@ export function table(rows: readonly (readonly string[])[]): string {
   for (const row of rows) {
     for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
   }
-  return rows.map((row) => `${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ")}`.trimEnd()).join("\n");
+  // The last cell is not padded: beside one very long path, a million short ones would each become as long.
+  const padded = (row: readonly string[]): string[] =>
+    row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)));
+  return rows.map((row) => padded(row).join("  ").trimEnd()).join("\n");
 }
 
-// ECMA-48 control sequences, operating system commands, and two-character escapes.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what has to go
-const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[ -/]*[0-~])/g;
+/**
+ * Makes text of unknown origin safe to print, and what was hidden in it visible: control, format and other characters
+ * without a shape become `\x1b` or `\u{202e}`, so that nothing in an error can drive a terminal or reorder a line.
+ * Line ends and tabs stay.
+ */
+export function escapeText(text: string): string {
+  return text.replace(/[^\P{C}\n\t]/gu, (character) => {
+    const code = character.codePointAt(0) ?? 0;
+    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
+  });
+}
 
-/** One line without escape sequences and control characters, which what a build prints is full of. */
+// ECMA-48: control sequences; control strings (DCS, SOS, OSC, PM, APC) with their content, up to ST, the BEL of xterm
+// or whatever else ends them; other escapes. Each may begin with ESC and a letter, or with one C1 character.
+const ESCAPES =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what has to go
+  /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[PX\]^_]|[\u0090\u0098\u009d-\u009f])[^\u0007\u0018\u001a\u001b\u009c]*(?:\u0007|\u009c|\u001b\\)?|\u001b[ -/]*[0-~]/g;
+
+/** One line without escape sequences, control and format characters, which what a build prints is full of. */
 export function plainLine(text: string): string {
   return text
     .replace(ESCAPES, "")
     .replace(/\p{Cc}+/gu, " ")
+    .replace(/\p{C}+/gu, "")
     .trim();
 }
 

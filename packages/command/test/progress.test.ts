@@ -43,6 +43,13 @@ describe("elsewhere than on a terminal", () => {
     expect(text).toBe("      0.2 s  hashing · 1.0 MiB of 4.0 MiB\n");
   });
 
+  test("what drives a terminal is not in it, wherever it came from", () => {
+    const text = script(({ update }) =>
+      update({ step: "\u001bPq\u001b\\building \u009b2J\u202ex", item: "\u001b[2J" }),
+    );
+    expect(text).toBe("      0.0 s  building x\n");
+  });
+
   test("steps that overlap are not ended by each other", () => {
     const text = script(({ update }) => {
       for (let done = 1; done <= 3; done++) {

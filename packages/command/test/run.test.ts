@@ -53,6 +53,24 @@ describe("runCommand", () => {
     expect(err()).toBe("error: 2 mistakes in a file [X]\n  id: missing\n  and more\n  one\n  two\n");
   });
 
+  test("escapes what could drive the terminal in messages, hints, codes and stacks", async () => {
+    const evil = "\u001b]0;title\u0007\u009b2J\u202e";
+    const escaped = "\\x1b]0;title\\x07\\x9b2J\\u{202e}";
+    const coded = capture();
+    const fail = () => {
+      throw Object.assign(new Error(`bad ${evil}\nmore ${evil}`), { code: `X${evil}`, hint: `not ${evil}` });
+    };
+    expect(await runCommand(program(fail), ["go"], coded.io)).toBe(1);
+    expect(coded.err()).toBe(`error: bad ${escaped} [X${escaped}]\n  more ${escaped}\n  not ${escaped}\n`);
+    const bug = capture();
+    const crash = () => {
+      throw new TypeError(evil);
+    };
+    expect(await runCommand(program(crash), ["go"], bug.io)).toBe(1);
+    expect(bug.err()).toContain(`TypeError: ${escaped}\n`);
+    expect(bug.err()).not.toMatch(/[^\P{C}\n]/u);
+  });
+
   test("colours errors on a terminal, unless NO_COLOR is set or the terminal is dumb", async () => {
     const fail = () => {
       throw Object.assign(new Error("bad"), { code: "X" });
@@ -143,4 +161,13 @@ test("writeJson prints bigints as strings and bytes as hex", () => {
   const { io, out } = capture();
   writeJson(io, { kind: "k", version: 1, n: 5n, b: Uint8Array.of(1, 255) });
   expect(JSON.parse(out())).toEqual({ kind: "k", version: 1, n: "5", b: "01ff" });
+});
+
+test("writeJson escapes what could drive the terminal, and a program reads the same text", () => {
+  const { io, out } = capture();
+  const name = "\u001b[2J\u009b2J\u007f\u202e\u{e0001}🐇";
+  writeJson(io, { kind: "k", version: 1, name });
+  expect(out()).not.toMatch(/[^\P{C}\n]/u);
+  expect(out()).toContain("🐇");
+  expect(JSON.parse(out())).toMatchObject({ name });
 });

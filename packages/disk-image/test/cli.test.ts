@@ -72,6 +72,20 @@ describe("disk-image", () => {
     });
   });
 
+  test("shows what is hidden in names, in a listing and in an error", async () => {
+    const label = "a\u001b[2J\u202eb";
+    const partitions = [{ label, type: "var", size: "1M" }];
+    const folder = await workspace({ seed: "s", partitions });
+    expect(await main(["create", "os.json", "os.raw"], capture(folder).io)).toBe(0);
+    const listing = capture(folder);
+    expect(await main(["inspect", "os.raw"], listing.io)).toBe(0);
+    expect(listing.out()).toContain("a\\x1b[2J\\u{202e}b");
+    const failing = capture(folder);
+    expect(await main(["extract", "os.raw", "nosuch", "out"], failing.io)).toBe(1);
+    expect(failing.err()).toContain("a\\x1b[2J\\u{202e}b");
+    for (const text of [listing.out(), failing.err()]) expect(text).not.toMatch(/[^\P{C}\n]/u);
+  });
+
   test("warns of a damaged table and still shows the disk", async () => {
     const folder = await create();
     const bytes = await readFile(join(folder, "os.raw"));
