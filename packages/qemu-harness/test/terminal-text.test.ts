@@ -21,6 +21,12 @@ describe("terminal text", () => {
     ["be\u0007ll\u0000 tab\there", "bell tab\there"],
     ["a\u001b[\nb", "a\nb"],
     ["grün 🐇\n", "grün 🐇\n"],
+    ["\u009b1mbold\u009b0m \u009b2J\u009b5;1Hthere", "bold \nthere"],
+    ["\u009d0;title\u0007a\u009d0;title\u009cb\u009d0;title\u001b\\c", "abc"],
+    ["\u0090q\u009ca\u0098s\u009cb\u009ep\u009cc\u009fa\u001b\\d", "abcd"],
+    ["\u001b]0;a\u009b31mb \u001b[1\u009b0mc \u001b\u009dtitle\u0007d", "b c d"],
+    ["\u009dtitle\u0080a\u0085b\u008ec\u009cd\u001b\u0081e", "abcde"],
+    ["a\u200e\u202eb\u2066c\u061cd\u200b\ufeff\u007fe", "abcde"],
   ];
   test.for(cases)("of %j is %j", ([input, output]) => {
     expect(normalise(input)).toBe(output);
@@ -28,7 +34,25 @@ describe("terminal text", () => {
 
   test("is the same however the bytes are split", () => {
     const piece = fc.oneof(
-      fc.constantFrom("\u001b", "[", "]", "P", "\\", "\r", "\n", "\u0007", "1;2", "H", "m", "🐇", "ß"),
+      fc.constantFrom(
+        "\u001b",
+        "\u009b",
+        "\u009c",
+        "\u009d",
+        "\u202e",
+        "[",
+        "]",
+        "P",
+        "\\",
+        "\r",
+        "\n",
+        "\u0007",
+        "1;2",
+        "H",
+        "m",
+        "🐇",
+        "ß",
+      ),
       fc.string({ maxLength: 4 }),
     );
     fc.assert(
@@ -50,6 +74,18 @@ describe("terminal text", () => {
     );
   });
 
+  test("has nothing without a shape but line ends and tabs, whatever the guest writes", () => {
+    const letter = fc.oneof(
+      fc.integer({ min: 0, max: 0xa0 }).map((code) => String.fromCharCode(code)),
+      fc.constantFrom("\u200f", "\u202e", "\u2069", "\u061c", "\ufeff", "\u{e0001}", "ß", "🐇"),
+    );
+    fc.assert(
+      fc.property(fc.array(letter, { maxLength: 60 }), (letters) => {
+        expect(normalise(letters.join(""))).not.toMatch(/[^\P{Cc}\n\t]|\p{Cf}/u);
+      }),
+    );
+  });
+
   test("has no escape, no carriage return and never more characters than bytes, whatever the guest writes", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
@@ -60,7 +96,7 @@ describe("terminal text", () => {
     );
   });
 
-  test("comes back after a control string that never ends", () => {
-    expect(normalise(`\u001b]${"x".repeat(5000)}\nlogin:`)).toContain("login:");
+  test.for(["\u001b]", "\u009d"])("comes back after a control string begun by %j that never ends", (begin) => {
+    expect(normalise(`${begin}${"x".repeat(5000)}\nlogin:`)).toContain("login:");
   });
 });

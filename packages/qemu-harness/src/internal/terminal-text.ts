@@ -1,11 +1,18 @@
 /** Longest escape sequence that is recognised; a longer one is not a sequence but text that lost its beginning. */
 const MAX_SEQUENCE_LENGTH = 4096;
 
+/** Code of CSI as one character, U+009B. */
+const C1_CSI = 0x9b;
+/** Codes of DCS, SOS, OSC, PM and APC as one character, which begin strings. */
+const C1_STRINGS = new Set([0x90, 0x98, 0x9d, 0x9e, 0x9f]);
+/** DEL, marks that reorder a line, and other characters without a shape. */
+const INVISIBLE = /^[\u007f\p{Cf}]$/u;
+
 type State = "text" | "escape" | "escape-intermediate" | "csi" | "string" | "string-escape";
 
 /**
- * Turns what a program drew on a terminal into plain lines that a pattern can be matched against: escape sequences
- * and control characters vanish, CR LF and a lone CR become one line feed, and moving the cursor to another place
+ * Turns what a program drew on a terminal into plain lines that a pattern can be matched against: escape sequences,
+ * control characters and invisible ones vanish, CR LF and a lone CR become one line feed, and moving the cursor to another place
  * starts a new line. Sequences and characters may be split between chunks anywhere.
  *
  * @see ECMA-48, 5th edition, 5.3 and 5.4 for the grammar of escape and control sequences
@@ -30,6 +37,7 @@ export class TerminalText {
       if (this.#sequenceLength > MAX_SEQUENCE_LENGTH) this.#state = "text";
     }
     const code = character.codePointAt(0) ?? 0;
+    if (code >= 0x80 && code <= 0x9f) return this.#c1(code);
     switch (this.#state) {
       case "text":
         return this.#text(character, code);
@@ -62,6 +70,19 @@ export class TerminalText {
     }
   }
 
+  /** A C1 control is the same as ESC and a letter, and wherever it comes it ends what went before. */
+  #c1(code: number): string {
+    if (code === C1_CSI) this.#begin("csi");
+    else if (C1_STRINGS.has(code)) this.#begin("string");
+    else this.#state = "text";
+    return "";
+  }
+
+  #begin(state: State): void {
+    this.#state = state;
+    this.#sequenceLength = 0;
+  }
+
   #text(character: string, code: number): string {
     if (code === 0x0d) {
       this.#pendingReturn = true;
@@ -73,12 +94,11 @@ export class TerminalText {
       return "\n";
     }
     if (code === 0x1b) {
-      this.#state = "escape";
-      this.#sequenceLength = 0;
+      this.#begin("escape");
       return "";
     }
     if (code < 0x20 && code !== 0x09) return "";
-    if (code === 0x7f) return "";
+    if (code >= 0x7f && INVISIBLE.test(character)) return "";
     const lead = this.#pendingReturn ? this.#newLine() : "";
     this.#pendingReturn = false;
     this.#lineEmpty = false;
