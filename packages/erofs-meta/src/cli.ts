@@ -1,5 +1,6 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
+import { addBuildCommand } from "./commands/build.ts";
 import { addImageCommands } from "./commands/image.ts";
 import { addVerityCommands } from "./commands/verity.ts";
 
@@ -14,7 +15,7 @@ export { processIo } from "@leveret/command";
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("erofs-meta")
-    .description("Read EROFS images, and build and verify dm-verity hash trees")
+    .description("Read and write EROFS images, and build and verify dm-verity hash trees")
     .addHelpText(
       "after",
       `
@@ -22,10 +23,12 @@ Examples:
   erofs-meta tree usr.erofs
   erofs-meta cat usr.erofs /lib/os-release
   erofs-meta ls --offset 1048576 disk.raw /bin
+  erofs-meta build usr.erofs build/usr --owner 0:0 --fixed-time
   erofs-meta verity build usr.erofs usr.verity
   erofs-meta verity verify usr.erofs usr.verity ROOTHASH`,
     );
   addImageCommands(program, io);
+  addBuildCommand(program, io);
   addVerityCommands(program, io);
   return runCommand(program, argv, io);
 }

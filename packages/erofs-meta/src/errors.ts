@@ -5,6 +5,7 @@ export type ErofsErrorCode =
   | "EROFS_BAD_CHECKSUM"
   | "EROFS_BAD_MAGIC"
   | "EROFS_BAD_OPTIONS"
+  | "EROFS_BAD_TAR"
   | "EROFS_BAD_TREE"
   | "EROFS_CORRUPT"
   | "EROFS_DISK_FULL"

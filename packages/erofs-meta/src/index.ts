@@ -26,6 +26,7 @@ export {
   DEFAULT_MAX_FILE_BYTES,
   DEFAULT_MAX_SYMLINKS,
   DEFAULT_MAX_TAIL_BYTES,
+  DEFAULT_MAX_TAR_HEADER_BYTES,
   DEFAULT_VERITY_BLOCK_SIZE,
 } from "./options.ts";
 export { decodeSuperblock, type Superblock } from "./superblock.ts";
@@ -54,5 +55,7 @@ export type {
   TreeSpecial,
   TreeSymlink,
 } from "./write/entry.ts";
+export { type ReadDirectoryOptions, readDirectory } from "./write/read-directory.ts";
+export { readTar } from "./write/read-tar.ts";
 export { type WriteErofsOptions, type WrittenErofs, writeErofs } from "./write/write.ts";
 export type { Xattr } from "./xattr.ts";

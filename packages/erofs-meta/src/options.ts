@@ -25,6 +25,8 @@ export const DEFAULT_VERITY_BLOCK_SIZE = 4096;
 export const DEFAULT_BLOCK_SIZE = 4096;
 /** Most bytes of files' ends kept in memory while an image is written. */
 export const DEFAULT_MAX_TAIL_BYTES = 128 * 1024 * 1024;
+/** Most bytes of one extended header of a tar archive. */
+export const DEFAULT_MAX_TAR_HEADER_BYTES = 1024 * 1024;
 /** Times are signed 64-bit numbers in Linux. */
 const MAX_TIME = 2n ** 63n - 1n;
 

@@ -12,7 +12,9 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   "dump.erofs": "erofs-utils",
   "fsck.erofs": "erofs-utils",
   veritysetup: "cryptsetup-bin",
+  getfattr: "attr",
   setfattr: "attr",
+  tar: "tar",
 };
 
 /** Skips the test with a reason when a foreign tool is missing; with `REQUIRE_ORACLES=1` it fails instead. */

@@ -1,8 +1,9 @@
-import { lstat, mkdir, readdir, readFile, readlink } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { link, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { fileSource, openErofs, type WriteErofsOptions, writeErofs } from "../src/index.ts";
-import { needs, run, scratch, tryRun } from "./support.ts";
+import { fileSource, openErofs, readTar, type WriteErofsOptions, writeErofs } from "../src/index.ts";
+import { needs, noise, run, scratch, tryRun } from "./support.ts";
 import { sampleTree } from "./trees.ts";
 
 const UUID = "c1b9d5a2-f162-11cf-9ece-0020afc76f16";
@@ -73,4 +74,48 @@ describe("images written by writeErofs", () => {
       run("umount", mounted);
     }
   });
+
+  test.for(["pax", "gnu", "ustar"])(
+    "of an archive in tar's %s format have what was packed",
+    async (format, context) => {
+      needs(context, "tar", "setfattr");
+      const folder = await scratch();
+      const tree = join(folder, "tree");
+      await mkdir(join(tree, "sub"), { recursive: true });
+      await writeFile(join(tree, "sub/file"), noise(70_000));
+      await writeFile(join(tree, `sub/${"n".repeat(120)}`), "long\n");
+      await symlink("sub/file", join(tree, "link"));
+      await link(join(tree, "sub/file"), join(tree, "hard"));
+      run("setfattr", "-n", "user.note", "-v", "seen", join(tree, "sub/file"));
+      const xattrs = format === "pax" ? ["--xattrs"] : [];
+      const excluded = format === "ustar" ? [`--exclude=${"n".repeat(120)}`] : [];
+      run("tar", "-C", tree, `--format=${format}`, ...xattrs, ...excluded, "-cf", join(folder, "tar"), ".");
+
+      const path = join(folder, "image");
+      const archive = createReadStream(join(folder, "tar"));
+      await writeErofs(readTar(archive), { output: path, uuid: UUID, buildTime: 0n });
+      run("fsck.erofs", path);
+      await using image = await openErofs(await fileSource(path));
+      const seen = new Set<string>();
+      for await (const { path: inside, inode } of image.walk()) {
+        const real = join(tree, inside);
+        seen.add(real);
+        const stat = await lstat(real, { bigint: true });
+        expect([inode.mode, inode.uid, inode.gid, inode.mtime], real).toEqual([
+          ...[Number(stat.mode & 0o7777n), Number(stat.uid), Number(stat.gid)],
+          stat.mtimeNs / 1_000_000_000n,
+        ]);
+        if (inode.type === "file") {
+          expect(inode.links).toBe(Number(stat.nlink));
+          expect(Buffer.compare(await image.readFile(inode), await readFile(real)), real).toBe(0);
+        }
+      }
+      const names = (await readdir(tree, { recursive: true })).filter(
+        (name) => format !== "ustar" || !/n{120}/.test(name),
+      );
+      expect(seen).toEqual(new Set([join(tree, "/"), ...names.map((name) => join(tree, name))]));
+      const found = await image.xattrs(await image.lookup("/hard"));
+      expect(found.map(({ name }) => name)).toEqual(format === "pax" ? ["user.note"] : []);
+    },
+  );
 });

@@ -1,0 +1,84 @@
+import { randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
+import { type Command, InvalidArgumentError } from "commander";
+import { ioError } from "../internal/io-error.ts";
+import { DEFAULT_BLOCK_SIZE } from "../options.ts";
+import type { TreeEntries } from "../write/entry.ts";
+import { readDirectory } from "../write/read-directory.ts";
+import { readTar } from "../write/read-tar.ts";
+import { writeErofs } from "../write/write.ts";
+import { parseCount } from "./open.ts";
+
+interface BuildOptions {
+  readonly uuid?: string;
+  readonly time: bigint;
+  readonly fixedTime?: boolean;
+  readonly owner?: { readonly uid: number; readonly gid: number };
+  readonly name: string;
+  readonly blockSize: number;
+  readonly sparse: boolean;
+  readonly json?: boolean;
+}
+
+/** Adds `build`. */
+export function addBuildCommand(program: Command, io: CommandIo): void {
+  program
+    .command("build")
+    .description("write an uncompressed image of a directory or of a tar archive")
+    .argument("<image>", "file to write")
+    .argument("<source>", "a directory, or an uncompressed tar archive")
+    .option("--uuid <uuid>", "volume UUID; random unless given")
+    .option("--time <seconds>", "build time, seconds since 1970", parseTime, 0n)
+    .option("--fixed-time", "give everything the build time")
+    .option("--owner <uid:gid>", "owner of everything in a directory, instead of its own", parseOwner)
+    .option("--name <text>", "volume name, at most 16 bytes", "")
+    .option("--block-size <bytes>", "block size", parseCount, DEFAULT_BLOCK_SIZE)
+    .option("--no-sparse", "store blocks of zeros")
+    .option("--json", "print one JSON document")
+    .action((image: string, source: string, options: BuildOptions) => build(io, image, source, options));
+}
+
+async function build(io: CommandIo, image: string, source: string, options: BuildOptions): Promise<void> {
+  const { time, name, uuid = randomUUID(), fixedTime, blockSize, sparse, owner } = options;
+  const written = await writeErofs(await entriesOf(resolve(io.cwd, source), owner), {
+    output: resolve(io.cwd, image),
+    uuid,
+    buildTime: time,
+    volumeName: name,
+    fixedTime,
+    blockSize,
+    sparse,
+    signal: io.signal,
+  });
+  if (options.json === true) writeJson(io, { kind: "erofs-image", version: 1, ...written });
+  else {
+    const rows = [
+      ["image", `${formatBytes(written.sizeBytes)} in ${image}`],
+      ["inodes", `${written.inodes}`],
+      ["uuid", uuid],
+    ];
+    io.stdout.write(`${table(rows)}\n`);
+  }
+}
+
+async function entriesOf(source: string, owner: BuildOptions["owner"]): Promise<TreeEntries> {
+  const found = await stat(source).catch((error: unknown) => {
+    throw ioError(error, "read", source);
+  });
+  if (found.isDirectory()) return readDirectory(source, { owner });
+  return readTar(createReadStream(source));
+}
+
+function parseTime(text: string): bigint {
+  if (!/^\d{1,19}$/.test(text)) throw new InvalidArgumentError("expected seconds since 1970");
+  return BigInt(text);
+}
+
+function parseOwner(text: string): { uid: number; gid: number } {
+  const match = /^(\d{1,10}):(\d{1,10})$/.exec(text);
+  if (match === null) throw new InvalidArgumentError("expected two numbers, such as 0:0");
+  return { uid: Number(match[1]), gid: Number(match[2]) };
+}

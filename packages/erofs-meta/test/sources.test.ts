@@ -1,0 +1,164 @@
+import { chmod, link, mkdir, readFile, symlink, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { main } from "../src/cli.ts";
+import { ErofsError, fileSource, memorySource, openErofs, readDirectory, readTar, writeErofs } from "../src/index.ts";
+import { capture, noise, scratch } from "./support.ts";
+import { tarHeader, tarOf } from "./tar.ts";
+import { describeTree, imageSink } from "./trees.ts";
+
+const OPTIONS = { uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: 5n };
+
+async function treeOfTar(archive: Uint8Array, pieceSize = archive.byteLength): Promise<Map<string, unknown>> {
+  function* pieces(): Generator<Uint8Array> {
+    for (let at = 0; at < archive.byteLength; at += pieceSize) yield archive.subarray(at, at + pieceSize);
+  }
+  const output = imageSink();
+  await writeErofs(readTar(pieces()), { output, ...OPTIONS });
+  return describeTree(await openErofs(memorySource(output.bytes())));
+}
+
+describe("readDirectory", () => {
+  test("gives modes, times, links and contents", async () => {
+    const folder = await scratch();
+    const tree = join(folder, "tree");
+    await mkdir(join(tree, "sub"), { recursive: true });
+    await writeFile(join(tree, "sub/large"), noise(300_000));
+    await writeFile(join(tree, "small"), "hello\n");
+    await link(join(tree, "small"), join(tree, "sub/again"));
+    await symlink("/small", join(tree, "link"));
+    await chmod(join(tree, "small"), 0o4750);
+    await utimes(join(tree, "small"), 1_234_567_890, 1_234_567_890.25);
+    const path = join(folder, "image");
+    await writeErofs(readDirectory(tree, { owner: { uid: 7, gid: 8 } }), { output: path, ...OPTIONS });
+    await using image = await openErofs(await fileSource(path));
+    const found = await describeTree(image);
+    expect([...found.keys()]).toEqual(["/", "/link", "/small", "/sub", "/sub/again", "/sub/large"]);
+    expect(found.get("/sub/again")).toEqual(found.get("/small"));
+    expect(found.get("/small")).toMatchObject({
+      ...{ mode: 0o4750, uid: 7, gid: 8, links: 2, mtime: 1_234_567_890n, mtimeNsec: 250_000_000 },
+      content: Buffer.from("hello\n").toString("hex"),
+    });
+    expect(found.get("/link")).toMatchObject({ target: "/small" });
+    expect(found.get("/sub/large")).toMatchObject({ content: Buffer.from(noise(300_000)).toString("hex") });
+  });
+
+  test.each([
+    ["nothing", "missing", "EROFS_NOT_FOUND"],
+    ["a file", "file", "EROFS_WRONG_TYPE"],
+  ])("refuses %s", async (_, name, code) => {
+    const folder = await scratch();
+    await writeFile(join(folder, "file"), "");
+    await expect(readDirectory(join(folder, name)).next()).rejects.toMatchObject({ code });
+  });
+
+  test("refuses more levels than it may go down", async () => {
+    const folder = await scratch();
+    await mkdir(join(folder, "a/b/c"), { recursive: true });
+    const all = async (): Promise<void> => {
+      for await (const _ of readDirectory(folder, { maxDepth: 2 }));
+    };
+    await expect(all()).rejects.toMatchObject({ code: "EROFS_LIMIT" });
+  });
+});
+
+describe("readTar", () => {
+  const archive = tarOf([
+    { name: "./", type: "5", mode: 0o711 },
+    { name: "dir/file", mode: 0o640, uid: 1000, gid: 1001, mtime: 99, content: noise(700) },
+    { name: "dir/again", type: "1", linkName: "dir/file" },
+    { name: "link", type: "2", linkName: "../x" },
+    { name: "null", type: "3", major: 1, minor: 3 },
+    { name: "pipe", type: "6" },
+    {
+      name: "short",
+      content: noise(3),
+      pax: {
+        path: `${"long/".repeat(40)}naïve`,
+        uid: "3000000",
+        mtime: "123.5",
+        "SCHILY.xattr.user.key": "va=l\nue",
+      },
+    },
+    { name: "short", longName: `${"g".repeat(120)}/name`, content: noise(1) },
+    { name: "prefixed", prefix: "in/front" },
+  ]);
+
+  test.each([1, 100, 512, 100_000])("reads every kind of entry, in pieces of %i bytes", async (pieceSize) => {
+    const found = await treeOfTar(archive, pieceSize);
+    expect(found.get("/")).toMatchObject({ mode: 0o711 });
+    expect(found.get("/dir/file")).toMatchObject({
+      ...{ mode: 0o640, uid: 1000, gid: 1001, mtime: 99n, links: 2 },
+      content: Buffer.from(noise(700)).toString("hex"),
+    });
+    expect(found.get("/dir/again")).toEqual(found.get("/dir/file"));
+    expect(found.get("/link")).toMatchObject({ target: "../x" });
+    expect(found.get("/null")).toMatchObject({ type: "char", device: { major: 1, minor: 3 } });
+    expect(found.get("/pipe")).toMatchObject({ type: "fifo" });
+    expect(found.get(`/${"long/".repeat(40)}naïve`)).toMatchObject({
+      ...{ uid: 3_000_000, mtime: 123n, mtimeNsec: 500_000_000 },
+      xattrs: { "user.key": Buffer.from("va=l\nue").toString("hex") },
+    });
+    expect(found.has(`/${"g".repeat(120)}/name`)).toBe(true);
+    expect(found.has("/in/front/prefixed")).toBe(true);
+  });
+
+  test.each<[string, Uint8Array, string]>([
+    ["a sparse file", tarOf([{ name: "a", type: "S" }]), "EROFS_UNSUPPORTED"],
+    ["a pax sparse file", tarOf([{ name: "a", pax: { "GNU.sparse.major": "1" } }]), "EROFS_UNSUPPORTED"],
+    ["'..' in a path", tarOf([{ name: "../a" }]), "EROFS_BAD_TREE"],
+    ["an archive without an end", archive.subarray(0, 1024), "EROFS_BAD_TAR"],
+    ["nothing", new Uint8Array(0), "EROFS_BAD_TAR"],
+    ["something else", noise(2048), "EROFS_BAD_TAR"],
+    ["an extended header of 2 MiB", tarHeader({ name: "a", type: "x" }, 2 ** 21), "EROFS_LIMIT"],
+  ])("refuses %s", async (_, bytes, code) => {
+    await expect(treeOfTar(bytes)).rejects.toMatchObject({ code });
+  });
+
+  test("of every truncation and flipped byte gives entries or a typed error", async () => {
+    const attempt = async (bytes: Uint8Array): Promise<void> => {
+      try {
+        for await (const entry of readTar([bytes])) {
+          if (entry.type === "file" && "read" in entry.content) for await (const _ of entry.content.read());
+        }
+      } catch (error) {
+        if (!(error instanceof ErofsError)) throw error;
+      }
+    };
+    for (let length = 0; length < archive.byteLength; length += 11) await attempt(archive.subarray(0, length));
+    for (let at = 0; at < archive.byteLength; at += 5) {
+      const flipped = archive.slice();
+      flipped[at] = (flipped[at] ?? 0) ^ 0x81;
+      await attempt(flipped);
+    }
+  });
+});
+
+describe("erofs-meta build", () => {
+  test("writes the same image of a directory and of its archive", async () => {
+    const folder = await scratch();
+    await mkdir(join(folder, "tree"), { mode: 0o755 });
+    await writeFile(join(folder, "tree/file"), "hello\n", { mode: 0o644 });
+    await writeFile(
+      join(folder, "tree.tar"),
+      tarOf([
+        { name: "./", type: "5", mode: 0o755 },
+        { name: "./file", mode: 0o644, content: new TextEncoder().encode("hello\n") },
+      ]),
+    );
+    for (const source of ["tree", "tree.tar"]) {
+      const { io, out } = capture(folder);
+      const options = ["--uuid", OPTIONS.uuid, "--time", "5", "--fixed-time", "--owner", "0:0", "--json"];
+      expect(await main(["build", `${source}.erofs`, source, ...options], io)).toBe(0);
+      expect(JSON.parse(out())).toMatchObject({ kind: "erofs-image", inodes: 2 });
+    }
+    const [one, other] = await Promise.all(["tree", "tree.tar"].map((name) => readFile(join(folder, `${name}.erofs`))));
+    expect(one?.equals(other ?? Buffer.alloc(0))).toBe(true);
+  });
+
+  test("returns 1 for a source that is not there, and leaves nothing", async () => {
+    const { io, err } = capture(await scratch());
+    expect(await main(["build", "image", "missing"], io)).toBe(1);
+    expect(err()).toContain("EROFS_NOT_FOUND");
+  });
+});
