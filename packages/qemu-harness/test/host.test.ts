@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { probeDevice } from "../src/accelerator.ts";
-import { findFirmware, findQemu, QemuError } from "../src/index.ts";
+import { findFirmware, findQemu, type MachineDescription, QemuError, startMachine } from "../src/index.ts";
 import { PROBE_EXIT_CODE } from "../src/internal/probe-guest.ts";
 
 let directory: string;
@@ -87,6 +87,22 @@ describe("findFirmware", () => {
   test("prefers the option, and says what it searched", async () => {
     const error = await failure(findFirmware({ directory, env: { LEVERET_OVMF: "/elsewhere" } }));
     expect(error).toMatchObject({ code: "QEMU_FIRMWARE_NOT_FOUND", searched: [directory] });
+  });
+});
+
+describe("starting a machine", () => {
+  const boot = { type: "kernel", kernelPath: "/k" } as const;
+  test.for<[string, MachineDescription, string]>([
+    ["swtpm", { boot, tpm: {} }, "apt install swtpm"],
+    ["setpriv", { boot }, "apt install util-linux"],
+  ])("without %s in PATH says what to install", async ([program, description, hint]) => {
+    fakeQemu("QEMU emulator version 8.0.0");
+    const error = await failure(startMachine(description, { accelerator: "tcg", env: { PATH: directory } }));
+    expect(error).toMatchObject({
+      code: "QEMU_TOOL_NOT_FOUND",
+      message: expect.stringContaining(program),
+      hint: expect.stringContaining(hint),
+    });
   });
 });
 
