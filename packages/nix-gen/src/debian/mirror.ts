@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NixGenError } from "../errors.ts";
+import { quote } from "../internal/text.ts";
 
 /** Where a Debian archive and its security archive are; URLs without a slash at the end. */
 export interface DebianMirror {
@@ -27,7 +28,8 @@ export interface FindMirrorOptions {
  *
  * @param options - The caller's choice, the environment, and where apt's sources are.
  * @returns The mirror; its `security` may be absent.
- * @throws {NixGenError} `NIX_GEN_NO_MIRROR` naming the three places, `NIX_GEN_BAD_MIRROR` for what is no URL.
+ * @throws {NixGenError} `NIX_GEN_NO_MIRROR` naming the three places, `NIX_GEN_BAD_MIRROR` for what is no URL, or
+ *   one that apt or Nix can't be told of.
  * @example
  * const mirror = await findDebianMirror({ env: process.env });
  */
@@ -47,10 +49,14 @@ export async function findDebianMirror(options: FindMirrorOptions = {}): Promise
   });
 }
 
-/** The directories of a mirror that is on this machine (`file:` URLs), for {@link BuildFlakeOptions.readablePaths}. */
+/**
+ * The directories of a mirror that is on this machine (`file:` URLs), for {@link BuildFlakeOptions.readablePaths}.
+ *
+ * @throws {NixGenError} `NIX_GEN_BAD_MIRROR` for a URL that {@link findDebianMirror} would refuse.
+ */
 export function mirrorDirectories({ main, security }: DebianMirror): string[] {
   const urls = [main, security].filter((url) => url?.startsWith("file:") === true);
-  return [...new Set(urls.map((url) => fileURLToPath(url ?? "")))];
+  return [...new Set(urls.map((url) => fileURLToPath(checkUrl(url ?? "", "the mirror"))))];
 }
 
 /** One archive and suite that apt is told to use. */
@@ -139,23 +145,43 @@ async function readAptSources(directory: string): Promise<AptSource[]> {
   return sources;
 }
 
-function checkMirror(mirror: DebianMirror, origin: string): DebianMirror {
-  const check = (uri: string): string => {
-    if (!/^(https?|file):\/\/\S+$/.test(uri) || !URL.canParse(uri)) {
-      const message = `expected an http, https or file URL as mirror, got ${JSON.stringify(uri)} (from ${origin})`;
-      throw new NixGenError("NIX_GEN_BAD_MIRROR", message);
-    }
-    // The URL gets into derivations, which everybody can read.
-    if (new URL(uri).username !== "" || new URL(uri).password !== "") {
-      throw new NixGenError(
-        "NIX_GEN_BAD_MIRROR",
-        `expected a mirror's URL without a user or password (from ${origin})`,
-      );
-    }
-    return withoutSlash(uri);
+function checkMirror({ main, security }: DebianMirror, origin: string): DebianMirror {
+  return {
+    main: checkUrl(main, origin),
+    security: security === undefined ? undefined : checkUrl(security, origin),
   };
-  const { main, security } = mirror;
-  return { main: check(main), security: security === undefined ? undefined : check(security) };
+}
+
+/** `url` without a slash at its end, if apt and Nix can both be told of it. */
+function checkUrl(url: string, origin: string): string {
+  const refuse = (expected: string, hint: string): NixGenError => {
+    const message = `expected ${expected}, got ${quote(url)} (from ${origin})`;
+    return new NixGenError("NIX_GEN_BAD_MIRROR", message, { hint });
+  };
+  if (!/^(https?|file):\/\/\S+$/.test(url) || !URL.canParse(url)) {
+    const hint = "it looks like http://host/debian or file:///srv/debian; rename a directory with blanks in its path";
+    throw refuse("an http, https or file URL as mirror", hint);
+  }
+  const { username, password, host } = new URL(url);
+  // The URL gets into derivations, which everybody can read.
+  if (username !== "" || password !== "") {
+    throw new NixGenError("NIX_GEN_BAD_MIRROR", `expected a mirror's URL without a user or password (from ${origin})`);
+  }
+  // apt decodes them, and then names every file by another URL than the mirror's.
+  if (url.includes("%")) {
+    throw refuse(
+      "a mirror's URL without %-escapes",
+      "write the characters themselves, and rename a directory with blanks in its path",
+    );
+  }
+  if (!url.startsWith("file:")) return withoutSlash(url);
+  if (host !== "")
+    throw refuse("a file URL without a host", "an absolute path makes three slashes: file:///srv/debian");
+  // Nix's setting sandbox-paths has no way to write it.
+  if (/[=?#]/.test(url)) {
+    throw refuse("a file URL without any of = ? #", "rename the directory");
+  }
+  return withoutSlash(url);
 }
 
 function withoutSlash(uri: string): string {

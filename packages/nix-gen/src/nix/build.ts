@@ -2,7 +2,7 @@ import { access, constants } from "node:fs/promises";
 import { resolve } from "node:path";
 import { execa } from "execa";
 import { NixGenError } from "../errors.ts";
-import { reasonOf } from "../internal/text.ts";
+import { quote, reasonOf } from "../internal/text.ts";
 import type { Progress } from "../progress.ts";
 import { buildError } from "./build-error.ts";
 import { BuildLog, type ExpectedDownload } from "./build-log.ts";
@@ -37,9 +37,9 @@ const KILL_DELAY_MS = 10_000;
  * @returns Store path of its first output.
  * @throws {NixGenError} `NIX_GEN_HASH_MISMATCH` for a download that is not what the lock says, `NIX_GEN_NOT_ON_MIRROR`
  *   for one that is gone, `NIX_GEN_MIRROR_UNREACHABLE` for one that failed, `NIX_GEN_DISK_FULL`, `NIX_GEN_NO_SANDBOX`
- *   where the kernel allows no user namespaces, `NIX_GEN_NO_NIX` when the program is gone,
- *   `NIX_GEN_IO` when the directory is, `NIX_GEN_BUILD_FAILED` with the end of the log. The signal's reason when
- *   it aborts; no process of the build is left then.
+ *   where the kernel allows no user namespaces, `NIX_GEN_BAD_OPTIONS` for readable paths that Nix can't be told of,
+ *   `NIX_GEN_NO_NIX` when the program is gone, `NIX_GEN_IO` when the directory is, `NIX_GEN_BUILD_FAILED` with the end
+ *   of the log. The signal's reason when it aborts; no process of the build is left then.
  */
 export async function buildFlake(nix: Nix, options: BuildFlakeOptions): Promise<string> {
   const { signal, onProgress, downloads = [] } = options;
@@ -78,11 +78,24 @@ function buildArguments({ attribute, outLink, readablePaths = [], rebuild }: Bui
     "--json",
     "--no-write-lock-file",
     ...(rebuild === true ? ["--rebuild"] : []),
-    ...(readablePaths.length === 0 ? [] : ["--option", "extra-sandbox-paths", readablePaths.join(" ")]),
+    ...(readablePaths.length === 0 ? [] : ["--option", "extra-sandbox-paths", sandboxPaths(readablePaths)]),
     ...(outLink === undefined ? ["--no-link"] : ["--out-link", resolve(outLink)]),
     // Relative, because Nix 2.8 has no way to write every path in a flake's URL.
     `path:.#${attribute}`,
   ];
+}
+
+// The setting is a list with blanks between, `inside=outside`, with a question mark after what need not be there.
+function sandboxPaths(paths: readonly string[]): string {
+  for (const [index, path] of paths.entries()) {
+    if (!/[\s=]|\?$/.test(path)) continue;
+    const message = `expected a directory without blanks and = in its path and ? at the end, got ${quote(path)}`;
+    throw new NixGenError("NIX_GEN_BAD_OPTIONS", message, {
+      path: `readablePaths[${index}]`,
+      hint: "rename the directory",
+    });
+  }
+  return paths.join(" ");
 }
 
 // Nothing was started; with a directory that is missing, the system says the same as with a program that is missing.

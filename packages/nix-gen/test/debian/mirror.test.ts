@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { nearestNames } from "../../src/debian/suggest.ts";
 import { findDebianMirror, mirrorDirectories } from "../../src/index.ts";
+import { refusal } from "../helpers/expect.ts";
 import { asyncRefusal } from "../helpers/refusal.ts";
 
 /** A directory like /etc/apt with these files. */
@@ -65,17 +66,32 @@ test("is an error that names the three places when there is none", async () => {
   expect(error.message).toMatch(/the option, in LEVERET_DEBIAN_MIRROR or in .*nix-gen-apt/);
 });
 
-test.each(["ftp.example", "ftp://x/debian", "http://", "http://a b/", "http://user:secret@x/debian"])(
-  "is not %j",
-  async (mirror) => {
-    const error = await asyncRefusal(findDebianMirror({ mirror }));
-    expect(error.code).toBe("NIX_GEN_BAD_MIRROR");
-    expect(error.message).not.toContain("secret");
-  },
-);
+test.each([
+  "ftp.example",
+  "ftp://x/debian",
+  "http://",
+  "http://a b/",
+  "http://user:secret@x/debian",
+  "http://x/%7Euser",
+  "file:///srv/a b",
+  "file:///srv/a%20b",
+  "file:///srv/a=b",
+  "file:///srv/a?",
+  "file:///srv/a?b",
+  "file:///srv/a#b",
+  "file:///srv/a%2Fb",
+  "file://srv/debian",
+])("is not %j", async (mirror) => {
+  const error = await asyncRefusal(findDebianMirror({ mirror }));
+  expect(error.code).toBe("NIX_GEN_BAD_MIRROR");
+  expect(error.message).not.toContain("secret");
+  if (!mirror.includes("secret")) expect(error.hint).toBeDefined();
+});
 
 test("names its directories when it is on this machine", () => {
-  expect(mirrorDirectories({ main: "file:///srv/a%20b", security: "http://x" })).toEqual(["/srv/a b"]);
+  const main = "file:///srv/d%C3%A9/";
+  expect(mirrorDirectories({ main: "file:///srv/dé/", security: "http://x" })).toEqual(["/srv/dé"]);
+  refusal(() => mirrorDirectories({ main }), "NIX_GEN_BAD_MIRROR");
 });
 
 test.each([

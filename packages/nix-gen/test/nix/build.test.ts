@@ -36,3 +36,9 @@ test("says that the flake's directory is not there", async () => {
   const error = await asyncRefusal(buildFlake(nix("/bin/true"), { directory: at, attribute: "it" }));
   expect([error.code, error.path]).toEqual(["NIX_GEN_IO", at]);
 });
+
+test.each(["/a b", "/a\tb", "/a=/etc", "/a?"])("refuses %j as a readable path", async (path) => {
+  const options = { directory: directory(), attribute: "it", readablePaths: ["/srv", path] };
+  const error = await asyncRefusal(buildFlake(nix("/bin/true"), options));
+  expect([error.code, error.path]).toEqual(["NIX_GEN_BAD_OPTIONS", "readablePaths[1]"]);
+});
