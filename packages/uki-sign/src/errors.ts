@@ -63,7 +63,9 @@ export type UkiSignErrorCode =
   /** a variable store that has Secure Boot keys already */
   | "UKI_SIGN_VARIABLE_STORE_ENROLLED"
   /** bytes that are no TCG event log, or one that ends early or contradicts itself */
-  | "UKI_SIGN_EVENT_LOG_INVALID";
+  | "UKI_SIGN_EVENT_LOG_INVALID"
+  /** `.pcrsig` text that is not what systemd reads from it */
+  | "UKI_SIGN_PCR_SIGNATURES_INVALID";
 
 /** What a {@link UkiSignError} knows beyond its code and message. */
 export interface UkiSignErrorDetails {

@@ -66,6 +66,26 @@ export {
   predictPcr11Table,
 } from "./measure.ts";
 
+// PCR policies
+
+export {
+  attachPcrSignatures,
+  BOOT_PHASE_PATHS,
+  PCR_POLICY_BANKS,
+  type PcrPolicy,
+  type PredictPcrPoliciesOptions,
+  pcrPolicyDigest,
+  predictPcrPolicies,
+  signPcrPolicies,
+  verifyPcrSignature,
+} from "./pcr-policy.ts";
+export {
+  DEFAULT_MAX_PCR_SIGNATURES_BYTES,
+  type PcrSignature,
+  parsePcrSignatures,
+  renderPcrSignatures,
+} from "./pcr-signature.ts";
+
 // TCG event logs and predictions
 
 export { decodeEventContent, describeEvent, type EventContent, isContentMeasured } from "./tcg/event-content.ts";

@@ -1,15 +1,31 @@
-import { type CommandIo, table, writeJson } from "@leveret/command";
+import { resolve } from "node:path";
+import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import { readInput } from "../internal/files.ts";
-import { BOOT_PHASES, PCR_BANKS, predictPcr11Table } from "../measure.ts";
+import { readInput, writeOutput } from "../internal/files.ts";
+import { loadKeys } from "../keys/load.ts";
+import { BOOT_PHASES, PCR_BANKS, type PcrBank, predictPcr11Table } from "../measure.ts";
+import {
+  PCR_POLICY_BANKS,
+  type PredictPcrPoliciesOptions,
+  predictPcrPolicies,
+  signPcrPolicies,
+} from "../pcr-policy.ts";
+import { renderPcrSignatures } from "../pcr-signature.ts";
+import { type HashName, type PemSigner, pemSigner } from "../signer.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
+import { readPassphrase } from "./signing.ts";
 
 interface MeasureFlags {
   readonly bank?: readonly string[];
   readonly phases?: string;
   readonly dtbauto?: number;
   readonly efifw?: number;
+  readonly policy?: boolean;
+  readonly keys?: string;
+  readonly key?: string;
+  readonly passphraseFile?: string;
+  readonly output?: string;
   readonly json?: boolean;
 }
 
@@ -23,19 +39,35 @@ export function addMeasureCommand(program: Command, io: CommandIo): void {
     .option("--phases <path>", "phases of the boot, joined by colons", BOOT_PHASES.join(":"))
     .option("--dtbauto <index>", "device tree the machine picks; none by default", parseInteger)
     .option("--efifw <index>", "firmware the machine picks; none by default", parseInteger)
+    .option("--policy", "show the TPM policies for these values, and the digests that a signer signs")
+    .option("--keys <directory>", "sign the policies with pcr of this key hierarchy, see uki-sign keys")
+    .option("--key <file>", "private key to sign the policies with, PEM; in place of --keys")
+    .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
+    .option("-o, --output <file>", "file for the signed policies, what --pcrsig of build takes")
     .option("--json", "print one JSON document")
     .addHelpText(
       "after",
       `
 Examples:
   uki-sign measure linux.efi
-  uki-sign measure --bank sha256 --phases enter-initrd linux.efi`,
+  uki-sign measure --bank sha256 --phases enter-initrd linux.efi
+  uki-sign measure --policy --json linux.efi
+  uki-sign measure --keys keys -o linux.pcrsig linux.efi`,
     )
     .action(async (path: string, flags: MeasureFlags) => {
       const banks = flags.bank?.map(parseBank);
       const { dtbauto, efifw } = flags;
       const sections = measuredSections(await readInput(io.cwd, path), { dtbauto, efifw });
-      const predictions = predictPcr11Table({ sections, banks, phases: flags.phases?.split(":") });
+      const phases = flags.phases?.split(":");
+      if (flags.policy || flags.keys !== undefined || flags.key !== undefined || flags.output !== undefined) {
+        await measurePolicies(
+          io,
+          { sections, banks: banks?.map(parsePolicyBank), phasePaths: prefixesOf(phases) },
+          flags,
+        );
+        return;
+      }
+      const predictions = predictPcr11Table({ sections, banks, phases });
       if (flags.json) {
         const measured = sections.map(({ name }) => name);
         writeJson(io, { kind: "uki-measure", version: 1, pcr: 11, sections: measured, predictions });
@@ -48,4 +80,48 @@ Examples:
       ]);
       io.stdout.write(`${table([["phases", "bank", "PCR 11"], ...rows])}\n`);
     });
+}
+
+/** The paths that a boot through these phases goes through. */
+function prefixesOf(phases: readonly string[] | undefined): string[] | undefined {
+  return phases?.map((_, index) => phases.slice(0, index + 1).join(":"));
+}
+
+function parsePolicyBank(bank: PcrBank): HashName {
+  if (bank !== "sha1") return bank;
+  throw new UsageError(`expected a bank of ${PCR_POLICY_BANKS.join(", ")} for policies, got sha1`);
+}
+
+async function measurePolicies(io: CommandIo, options: PredictPcrPoliciesOptions, flags: MeasureFlags): Promise<void> {
+  const policies = predictPcrPolicies(options);
+  const signer = await loadPcrSigner(io, flags);
+  if ((signer === undefined) !== (flags.output === undefined)) {
+    throw new UsageError("expected --output together with --keys or --key, got one of them");
+  }
+  if (signer !== undefined && flags.output !== undefined) {
+    const text = renderPcrSignatures(await signPcrPolicies(policies, signer, signer.publicKey));
+    await writeOutput(io.cwd, flags.output, new TextEncoder().encode(text));
+  }
+  if (flags.json) {
+    writeJson(io, { kind: "uki-pcr-policies", version: 1, pcr: 11, policies, path: flags.output });
+    return;
+  }
+  if (flags.output !== undefined) {
+    io.stdout.write(`${flags.output}: ${policies.length} policies, signed\n`);
+    return;
+  }
+  const rows = policies.map(({ phasePath, bank, policy }) => [phasePath, bank, Buffer.from(policy).toString("hex")]);
+  io.stdout.write(`${table([["phases", "bank", "policy"], ...rows])}\n`);
+}
+
+async function loadPcrSigner(io: CommandIo, flags: MeasureFlags): Promise<PemSigner | undefined> {
+  const { keys, key, passphraseFile } = flags;
+  if (keys !== undefined && key !== undefined) throw new UsageError("expected --keys or --key, got both");
+  if (keys === undefined && key === undefined && passphraseFile !== undefined) {
+    throw new UsageError("expected --keys or --key with --passphrase-file, got neither");
+  }
+  const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile);
+  if (key !== undefined) return pemSigner(await readInput(io.cwd, key), { passphrase });
+  if (keys === undefined) return undefined;
+  return (await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase })).signers.pcr;
 }

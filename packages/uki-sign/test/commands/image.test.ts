@@ -2,7 +2,14 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { decodePe, encodePem, encodeSignatureDatabase, encodeSignatureLists, inspectUki } from "../../src/index.ts";
+import {
+  decodePe,
+  encodePem,
+  encodeSignatureDatabase,
+  encodeSignatureLists,
+  inspectUki,
+  parsePcrSignatures,
+} from "../../src/index.ts";
 import { testCertificate } from "../support/certificates.ts";
 import { cliWorkspace } from "../support/cli.ts";
 import { testKey, testPem } from "../support/keys.ts";
@@ -193,6 +200,30 @@ describe("uki-sign inspect", () => {
 });
 
 describe("uki-sign measure", () => {
+  test("shows policies and the digests to sign, or signs them", async () => {
+    const { run, folder } = await signed();
+    const shown = await run("measure", "--policy", "--bank", "sha256", "linux.efi");
+    expect(shown.stdout).toMatch(/^phases +bank +policy\nenter-initrd +sha256 +[0-9a-f]{64}\n/);
+    const flags = ["--bank", "sha256", "--phases", "enter-initrd", "linux.efi"];
+    const document = JSON.parse((await run("measure", "--policy", "--json", ...flags)).stdout);
+    expect(document).toMatchObject({ kind: "uki-pcr-policies", policies: [{ bank: "sha256", pcrs: [11] }] });
+    const made = await run("measure", "--key", "db.key", "-o", "pcrsig", ...flags);
+    expect(made).toEqual({ exitCode: 0, stdout: "pcrsig: 1 policies, signed\n", stderr: "" });
+    const [signature] = parsePcrSignatures(readFileSync(join(folder, "pcrsig")));
+    expect(Buffer.from(signature?.policy ?? []).toString("hex")).toBe(document.policies[0].policy);
+  });
+
+  test.each([
+    ["a key without a file for the result", ["--key", "db.key"]],
+    ["a file without key", ["-o", "pcrsig"]],
+    ["two keys", ["--key", "db.key", "--keys", ".", "-o", "pcrsig"]],
+    ["SHA-1", ["--policy", "--bank", "sha1"]],
+    ["a passphrase without key", ["--policy", "--passphrase-file", "os-release"]],
+  ])("refuses %s", async (_name, argv) => {
+    const { run } = await signed();
+    expect((await run("measure", ...argv, "linux.efi")).exitCode).toBe(2);
+  });
+
   test("prints a line per phase and bank", async () => {
     const { run } = await signed();
     const { exitCode, stdout } = await run("measure", "linux.efi", "--bank", "sha256");

@@ -4,11 +4,17 @@ import { expect, test } from "vitest";
 import {
   type BuildUkiOptions,
   buildUki,
+  encodePem,
   inspectUki,
   measuredSections,
   PCR_BANKS,
+  PCR_POLICY_BANKS,
   predictPcr11Table,
+  predictPcrPolicies,
+  renderPcrSignatures,
+  signPcrPolicies,
 } from "../../src/index.ts";
+import { testPem, testSigner } from "../support/keys.ts";
 import { describeWith, scratch } from "../support/oracles.ts";
 import { bytes, fill, SBAT, testKernel } from "../support/pe.ts";
 import { systemdMeasure, systemdStub, TREE_FILES, ukify } from "../support/systemd-tools.ts";
@@ -129,5 +135,27 @@ describeWith("systemd-measure 257", [], TREE_FILES, () => {
       const line = theirs[bank]?.find(({ phase }) => phase === phasePath);
       expect([bank, phasePath, Buffer.from(value).toString("hex")]).toEqual([bank, phasePath, line?.hash]);
     }
+  });
+
+  test.each(CASES)("signs the same policies for %s, character for character", async (_name, parts) => {
+    const folder = scratch();
+    const sections = measuredSections(buildUki({ stub: systemdStub(), ...parts }));
+    const files = sections.map(({ name, data }) => {
+      const path = join(folder, name);
+      writeFileSync(path, data);
+      return `--${name.slice(1)}=${path}`;
+    });
+    const signer = testSigner("pcr");
+    const [key, publicKey] = [join(folder, "key.pem"), join(folder, "pub.pem")];
+    writeFileSync(key, testPem("pcr"));
+    writeFileSync(publicKey, encodePem("PUBLIC KEY", signer.publicKey));
+    const keys = [`--private-key=${key}`, `--public-key=${publicKey}`, "--json=short"];
+    const sign = (...argv: string[]) => systemdMeasure(["sign", ...files, ...keys, ...argv]);
+
+    const all = await signPcrPolicies(predictPcrPolicies({ sections }), signer, signer.publicKey);
+    expect(renderPcrSignatures(all)).toBe(sign(...PCR_POLICY_BANKS.map((bank) => `--bank=${bank}`)));
+    const policies = predictPcrPolicies({ sections, banks: ["sha384"], phasePaths: ["enter-initrd:other", ":"] });
+    const some = await signPcrPolicies(policies, signer, signer.publicKey);
+    expect(renderPcrSignatures(some)).toBe(sign("--bank=sha384", "--phase=enter-initrd:other", "--phase=:"));
   });
 });
