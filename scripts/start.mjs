@@ -36,11 +36,18 @@ async function leveretOsJson(...args) {
   return JSON.parse(text);
 }
 
+/** Why a lock is of no use any more. */
+const OUTDATED = {
+  OS_STALE_LOCK: "the description asks for other packages than those that are locked",
+  // Mirrors keep one version of a package, and this lock is older than theirs.
+  NIX_GEN_NOT_ON_MIRROR: "a locked package is gone from the mirror",
+};
+
 async function buildImage() {
   const built = await leveretOsJson("image", example);
-  if (built.code !== "NIX_GEN_NOT_ON_MIRROR") return built;
-  // Mirrors keep one version of a package, and this lock is older than theirs.
-  process.stdout.write("  a locked package is gone from the mirror: locking the newest ones\n");
+  const reason = OUTDATED[built.code];
+  if (reason === undefined) return built;
+  process.stdout.write(`  ${reason}: locking the newest ones\n`);
   await leveretOs("lock", example);
   return await leveretOsJson("image", example);
 }

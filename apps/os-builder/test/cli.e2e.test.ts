@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -24,21 +24,53 @@ beforeAll(async () => {
 });
 afterAll(() => rm(project, { recursive: true, force: true }));
 
-/** Runs the built command; it gets a SIGINT after so many milliseconds. */
-async function leveretOs(argv: readonly string[], interruptAfterMs?: number): Promise<Run> {
+/** Runs the built command. */
+async function leveretOs(argv: readonly string[]): Promise<Run> {
   const child = spawn(process.execPath, [BIN, ...argv], { cwd: project, stdio: ["ignore", "pipe", "pipe"] });
-  const timer = interruptAfterMs && setTimeout(() => child.kill("SIGINT"), interruptAfterMs);
   const output = Promise.all([text(child.stdout), text(child.stderr)]);
   const [exitCode] = (await once(child, "close")) as [number | null];
-  clearTimeout(timer);
   const [stdout, stderr] = await output;
   return { exitCode, stdout, stderr };
+}
+
+/** Runs the built command on a terminal, where Ctrl-C is typed as soon as it shows something. */
+async function typeCtrlC(argv: readonly string[], at: RegExp): Promise<Pick<Run, "exitCode"> & { shown: string }> {
+  const command = [process.execPath, BIN, ...argv].map((word) => `'${word}'`).join(" ");
+  const terminal = ["--quiet", "--return", "--command", command, "/dev/null"];
+  const child = spawn("script", terminal, { cwd: project, stdio: ["pipe", "pipe", "inherit"] });
+  const closed = once(child, "close");
+  let shown = "";
+  for await (const chunk of child.stdout) {
+    const before = at.test(shown);
+    shown += chunk;
+    if (!before && at.test(shown)) child.stdin.write("\u0003");
+  }
+  const [exitCode] = (await closed) as [number | null];
+  return { exitCode, shown };
+}
+
+/** Everything in the project and when it was written, but for what may be made again at any time. */
+async function listing(): Promise<string[]> {
+  const names = (await readdir(project, { recursive: true })).filter((name) => !name.startsWith(".leveret")).sort();
+  return Promise.all(
+    names.map(async (name) => {
+      const { mtimeMs, size } = await stat(join(project, name));
+      return `${name} ${size} ${mtimeMs}`;
+    }),
+  );
 }
 
 async function json(...argv: string[]): Promise<Record<string, unknown>> {
   const { exitCode, stdout, stderr } = await leveretOs([...argv, "--json"]);
   expect(exitCode, stderr).toBe(0);
   return JSON.parse(stdout) as Record<string, unknown>;
+}
+
+/** Processes that have this project's files open as disks. */
+async function machines(): Promise<string[]> {
+  const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(ids.map((id) => readFile(`/proc/${id}/cmdline`, "utf8").catch(() => "")));
+  return lines.filter((line) => line.includes(project));
 }
 
 async function leftovers(): Promise<string[]> {
@@ -66,19 +98,17 @@ describe("leveret-os", () => {
     expect((await stat(join(String(document.usr), "usr.erofs"))).isFile()).toBe(true);
   });
 
-  test.each([500, 1000, 1500, 2000])("interrupted after %d ms leaves an image, or nothing of it", async (afterMs) => {
-    const images = join(project, "images");
-    await rm(images, { recursive: true, force: true });
-    await rm(join(project, ".leveret", "usr.verity"), { force: true });
-    const { exitCode, stdout, stderr } = await leveretOs(["image"], afterMs);
-    const left = await readdir(images).catch(() => []);
-    if (exitCode === 0) expect(left).toHaveLength(3);
-    else {
-      // Before it listens to signals there is nothing that it could leave: the kernel ends it.
-      expect([130, null], stderr).toContain(exitCode);
-      expect(stdout).toBe("");
-      expect(left.filter((name) => name.endsWith(".json"))).toEqual([]);
-    }
+  test.each([
+    ["lock", /resolving packages/, async () => {}],
+    ["build", /building particle_0\.1\.0-usr/, () => writeFile(join(project, "tree", "new"), `${Date.now()}`)],
+    ["image", /hashing/, () => rm(join(project, ".leveret", "usr.verity"), { force: true })],
+  ])("%s, and Ctrl-C at %s, ends with 130 and leaves everything as it was", async (command, at, prepare) => {
+    await prepare();
+    const before = await listing();
+    const { exitCode, shown } = await typeCtrlC([command], at);
+    expect(exitCode, shown).toBe(130);
+    expect(shown).toContain("interrupted");
+    expect(await listing()).toEqual(before);
     expect(await leftovers()).toEqual([]);
   });
 
@@ -110,6 +140,12 @@ describe("leveret-os", () => {
     expect(document).toMatchObject({ kind: "os-boot", version: 1, ok: true, report: { state: "running" } });
     expect(await leftovers()).toEqual([]);
   }, 900_000);
+
+  test("boot, and Ctrl-C while it starts, leaves no machine", async () => {
+    const { exitCode, shown } = await typeCtrlC(["boot", "--serial"], /BdsDxe: starting/);
+    expect(exitCode, shown).toBe(130);
+    expect(await machines()).toEqual([]);
+  });
 
   test("finds nothing missing on a machine that could do all this", async () => {
     expect(await json("doctor")).toMatchObject({ kind: "os-doctor", version: 1, ok: true });

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { debianRequestDigest, writeDebianLock } from "@leveret/nix-gen";
 import { beforeAll, describe, expect, test } from "vitest";
 import { loadProject } from "../src/config/load.ts";
+import { supportedNode } from "../src/doctor.ts";
 import { debianRequest } from "../src/plan.ts";
 import { leveretOs, scratch } from "./support/io.ts";
 import { copyKeys, KEYS_TIMEOUT_MS, makeKeys, type TestKeys } from "./support/keys.ts";
@@ -204,6 +205,14 @@ describe("leveret-os inspect", () => {
 });
 
 describe("leveret-os doctor", () => {
+  test.each(["20.19.0", "20.20.2", "24.0.0"])("takes Node %s", (version) => {
+    expect(supportedNode(version)).toBe(version);
+  });
+
+  test.each(["18.20.8", "20.18.3"])("does not take Node %s", (version) => {
+    expect(() => supportedNode(version)).toThrow(`${version}, and >=20.19 is needed`);
+  });
+
   test("names everything that is missing, and the command that fixes it", async () => {
     const env = { PATH: "/nonexistent", LEVERET_DEBIAN_MIRROR: "http://127.0.0.1:9/debian" };
     const { exitCode, stdout, stderr } = await leveretOs("/", ["doctor", "--json"], { env });

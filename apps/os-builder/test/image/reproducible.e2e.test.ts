@@ -6,16 +6,20 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
+import { openDiskImage } from "@leveret/disk-image";
+import { openErofs } from "@leveret/erofs-meta";
 import { openNix } from "@leveret/nix-gen";
 import { generateKeys } from "@leveret/uki-sign";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { loadProject } from "../../src/config/load.ts";
 import type { BuiltImage } from "../../src/image/image.ts";
 import { lockProject, readLock } from "../../src/lock.ts";
 import { buildProject, buildProjectImage, stateDirectory } from "../../src/pipeline.ts";
+import { imageEpochSeconds } from "../../src/plan.ts";
 
 const run = promisify(execFile);
 const EXAMPLE = new URL("../../../../examples/particle/", import.meta.url).pathname;
+const DAY_MS = 24 * 60 * 60 * 1000;
 const BUILD_MS = 1_800_000;
 
 let directory = "";
@@ -36,7 +40,7 @@ afterAll(async () => {
 });
 
 test(
-  "two builds from one lock, in different directories and Nix stores, give the same artefacts and the same image",
+  "two builds from one lock, on different days, in different directories and Nix stores, give the same artefacts and image",
   async () => {
     const first = join(directory, "first");
     const second = join(directory, "somewhere", "else");
@@ -44,7 +48,7 @@ test(
     await cp(join(EXAMPLE, "tree"), join(first, "tree"), { recursive: true });
     await generateKeys(join(first, "keys"), { name: "reproducible" });
     const project = await loadProject(first);
-    await lockProject(project, { env: process.env, stateDirectory: stateDirectory(project) });
+    const lock = await lockProject(project, { env: process.env, stateDirectory: stateDirectory(project) });
     const one = await buildAll(first, process.env);
 
     for (const name of ["os.config.ts", "os.lock.json", "tree", "keys"]) {
@@ -53,11 +57,15 @@ test(
     await chmod(join(second, "keys"), 0o700);
     const env = { ...process.env, LEVERET_NIX_STORE: `local?root=${join(directory, "store")}` };
     await copyDownloads(first, env.LEVERET_NIX_STORE);
+    // Another day for all that isn't built by Nix. In there it is the kernel's day, and what names days is looked at.
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 40 * DAY_MS });
+    onTestFinished(() => void vi.useRealTimers());
     const other = await buildAll(second, env);
 
     expect(other.artefacts).toEqual(one.artefacts);
     expect(await digest(other.image.uki)).toBe(await digest(one.image.uki));
     expect(await digest(other.image.disk)).toBe(await digest(one.image.disk));
+    expect(await passwordDays(one.image.disk)).toEqual([Math.floor((imageEpochSeconds(lock) * 1000) / DAY_MS)]);
   },
   BUILD_MS,
 );
@@ -91,6 +99,19 @@ async function copyDownloads(path: string, store: string): Promise<void> {
 
 function storeText(version: string): string {
   return version.replaceAll(/[^A-Za-z0-9+\-._?=]/g, "-");
+}
+
+/** The days on which shadow(5) says that passwords changed: what creates users asks the clock for them. */
+async function passwordDays(path: string): Promise<number[]> {
+  await using disk = await openDiskImage(path);
+  const usr = disk.partitions.find(({ typeName, label }) => typeName === "usr-x86-64" && label !== "_empty");
+  const volume = await openErofs(disk.open(usr?.number ?? 0));
+  const shadow = new TextDecoder().decode(await volume.readFile(await volume.lookup("share/factory/etc/shadow")));
+  const days = shadow
+    .trim()
+    .split("\n")
+    .map((line) => Number(line.split(":")[2]));
+  return [...new Set(days)];
 }
 
 async function digest(path: string): Promise<string> {

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { copyFile, cp, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -81,6 +81,23 @@ describe("the example system", () => {
   );
 
   test(
+    "whose machine ends before it reports is a failure that shows the console's end",
+    async () => {
+      const end = async (): Promise<unknown> => process.kill(await machineOf(image.disk), "SIGKILL");
+      const ended = bootImage(project, image, {
+        ...options,
+        stateDirectory: stateDirectory(project),
+        onSerial: once(end),
+      });
+      await expect(ended).rejects.toMatchObject({
+        code: "OS_BOOT_FAILED",
+        message: expect.stringContaining("it ended first"),
+      });
+    },
+    BOOT_MS,
+  );
+
+  test(
     "is refused by the firmware when another key signed its kernel image",
     async () => {
       const resigned = await signPe(removeSignatures(await readFile(image.uki)), {
@@ -154,4 +171,22 @@ async function inodePosition(disk: string, path: string): Promise<{ offset: numb
   const volume = await openErofs(opened.open(usr.number));
   const inode = await volume.lookup(path);
   return { offset: usr.offsetBytes, position: inode.offset };
+}
+
+/** Id of the process that has a disk open. */
+async function machineOf(disk: string): Promise<number> {
+  for (const id of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+    const line = await readFile(`/proc/${id}/cmdline`, "utf8").catch(() => "");
+    if (line.includes("qemu-system") && line.includes(disk)) return Number(id);
+  }
+  throw new Error(`nothing runs ${disk}`);
+}
+
+/** Does something at the first call only. */
+function once(action: () => Promise<unknown>): () => void {
+  let done = false;
+  return () => {
+    if (!done) void action();
+    done = true;
+  };
 }
