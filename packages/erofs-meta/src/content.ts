@@ -94,6 +94,32 @@ export async function* contentOf(
   }
 }
 
+/** A piece of content with its place in it. */
+export interface DataPiece {
+  /** position in the content in `bytes` */
+  readonly start: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Streams an inode's content without its holes, in pieces of some MiB at most. */
+export async function* dataOf(image: ImageParts, inode: Inode): AsyncGenerator<DataPiece> {
+  if (inode.layout !== "chunk") {
+    let start = 0;
+    const end = safeNumber(inode.sizeBytes, "a content size", inode.offset);
+    for await (const bytes of contentOf(image, inode, { start, end })) {
+      yield { start, bytes };
+      start += bytes.byteLength;
+    }
+    return;
+  }
+  for await (const { start, length, position } of extentsOf(image, inode)) {
+    if (position === undefined) continue;
+    for (let at = 0; at < length; at += READ_SIZE) {
+      yield { start: start + at, bytes: await image.source.read(position + at, Math.min(READ_SIZE, length - at)) };
+    }
+  }
+}
+
 function firstBlock(image: ImageParts, inode: Inode): number {
   return inode.rawData * image.superblock.blockSize;
 }

@@ -1,6 +1,6 @@
 import type { BlockSource } from "./block-source.ts";
 import { PackedContent } from "./compressed.ts";
-import { contentOf, type Extent, extentsOf, type ImageParts } from "./content.ts";
+import { contentOf, type DataPiece, dataOf, type Extent, extentsOf, type ImageParts } from "./content.ts";
 import type { DirectoryEntry } from "./directory.ts";
 import { ErofsError } from "./errors.ts";
 import { EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "./format/inode.ts";
@@ -126,6 +126,11 @@ export class ErofsImage {
     const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
     const end = Math.min(range.end ?? size, size);
     return contentOf(this.#parts, inode, { start: range.start ?? 0, end });
+  }
+
+  /** Streams content without its holes, each piece with its position; what is in no piece reads as zeros. */
+  data(inode: Inode): AsyncGenerator<DataPiece> {
+    return dataOf(this.#parts, inode);
   }
 
   /** Streams where content lies in the image, in order, holes included. */

@@ -9,10 +9,11 @@ export {
   windowSource,
 } from "./block-source.ts";
 export type { Encoding } from "./compressed-map.ts";
-export type { Extent } from "./content.ts";
+export type { DataPiece, Extent } from "./content.ts";
 export { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
 
+export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";
 // Images
 export { ErofsImage, openErofs } from "./image.ts";
 // On-disk structures
@@ -23,6 +24,7 @@ export {
   DEFAULT_MAX_DAMAGE,
   DEFAULT_MAX_DEPTH,
   DEFAULT_MAX_ENTRIES,
+  DEFAULT_MAX_EXTRACT_BYTES,
   DEFAULT_MAX_FILE_BYTES,
   DEFAULT_MAX_SYMLINKS,
   DEFAULT_MAX_TAIL_BYTES,

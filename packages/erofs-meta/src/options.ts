@@ -25,6 +25,8 @@ export const DEFAULT_VERITY_BLOCK_SIZE = 4096;
 export const DEFAULT_BLOCK_SIZE = 4096;
 /** Most bytes of files' ends kept in memory while an image is written. */
 export const DEFAULT_MAX_TAIL_BYTES = 128 * 1024 * 1024;
+/** Most bytes an extraction writes, holes included. */
+export const DEFAULT_MAX_EXTRACT_BYTES = 2 ** 40;
 /** Most bytes of one extended header of a tar archive. */
 export const DEFAULT_MAX_TAR_HEADER_BYTES = 1024 * 1024;
 /** Times are signed 64-bit numbers in Linux. */
@@ -117,6 +119,14 @@ export const writeErofsOptions = z.strictObject({
     .default(DEFAULT_BLOCK_SIZE),
   sparse: z.boolean().default(true),
   maxTailBytes: z.int().min(0).default(DEFAULT_MAX_TAIL_BYTES),
+  maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  signal: isSignal.optional(),
+});
+
+export const extractOptions = z.strictObject({
+  from: z.string().default("/"),
+  owners: z.boolean().default(false),
+  maxBytes: count.default(DEFAULT_MAX_EXTRACT_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
   signal: isSignal.optional(),
 });
