@@ -106,7 +106,7 @@ export {
   type DebianTreeOptions,
   debianBuilders,
 } from "./debian/builders.ts";
-export { DEFAULT_MAX_DEB_FILE_BYTES, readDebFile } from "./debian/deb.ts";
+export { DEFAULT_MAX_DEB_ARCHIVE_BYTES, DEFAULT_MAX_DEB_FILE_BYTES, readDebFile } from "./debian/deb.ts";
 export { debianDownloads, debianPackage, debianPackageUrl } from "./debian/fetch.ts";
 export { type DebianPackages, debianPackages } from "./debian/packages.ts";
 export { BOOTSTRAP_PACKAGE, type StageOptions, stageDebianBuilders } from "./debian/stage.ts";

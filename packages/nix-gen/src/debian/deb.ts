@@ -1,12 +1,18 @@
-import { gunzipSync } from "node:zlib";
+import { Readable, Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGunzip } from "node:zlib";
 import tar from "tar-stream";
 import xz from "xz-decompress";
 import { NixGenError } from "../errors.ts";
 
 const AR_MAGIC = "!<arch>\n";
 const AR_HEADER_BYTES = 60;
+
 /** Largest file that {@link readDebFile} takes out of a package, in `bytes`. */
 export const DEFAULT_MAX_DEB_FILE_BYTES = 64 * 1024 * 1024;
+
+/** How much of a package's unpacked archive {@link readDebFile} goes through, in `bytes`. */
+export const DEFAULT_MAX_DEB_ARCHIVE_BYTES = 256 * 1024 * 1024;
 
 /**
  * Takes one regular file out of a Debian package, without any Debian tool.
@@ -14,60 +20,68 @@ export const DEFAULT_MAX_DEB_FILE_BYTES = 64 * 1024 * 1024;
  * @param deb - The whole `.deb`; not modified.
  * @param path - Path inside of the package without a leading slash: `usr/bin/busybox`; or several, of which one is there.
  * @returns The file's bytes, a copy.
- * @throws {NixGenError} `NIX_GEN_BAD_DEB` for something that is no package, or a package without that file.
+ * @throws {NixGenError} `NIX_GEN_BAD_DEB` for something that is no package, a package without that file, or one that
+ *   unpacks to more than the limits.
  * @see deb(5); ar member headers as in System V
  */
 export async function readDebFile(deb: Uint8Array, path: string | readonly string[]): Promise<Uint8Array> {
-  const data = await readDataArchive(deb);
+  const { name, content } = dataMember(deb);
   const paths = [path].flat();
-  return new Promise((resolve, reject) => {
-    const extract = tar.extract();
-    let found: Uint8Array | undefined;
-    extract.on("entry", (header, stream, next) => {
-      const wanted = header.type === "file" && paths.includes(header.name.replace(/^\.?\//, ""));
-      const chunks: Uint8Array[] = [];
-      if (wanted && (header.size ?? 0) > DEFAULT_MAX_DEB_FILE_BYTES) {
-        extract.destroy(
-          bad(`expected at most ${DEFAULT_MAX_DEB_FILE_BYTES} bytes in ${header.name}, got ${header.size}`),
-        );
-        return;
-      }
-      stream.on("data", (chunk) => wanted && chunks.push(chunk as Uint8Array));
-      stream.on("end", () => {
-        if (wanted) found = new Uint8Array(Buffer.concat(chunks));
-        next();
-      });
+  let found: Uint8Array | undefined;
+  const extract = tar.extract();
+  extract.on("entry", (header, stream, next) => {
+    const wanted = header.type === "file" && paths.includes(header.name.replace(/^\.?\//, ""));
+    const chunks: Uint8Array[] = [];
+    if (wanted && (header.size ?? 0) > DEFAULT_MAX_DEB_FILE_BYTES) {
+      extract.destroy(
+        bad(`expected at most ${DEFAULT_MAX_DEB_FILE_BYTES} bytes in ${header.name}, got ${header.size}`),
+      );
+      return;
+    }
+    // It ends with the whole archive's error, which the pipeline reports.
+    stream.on("error", () => undefined);
+    stream.on("data", (chunk) => wanted && chunks.push(chunk as Uint8Array));
+    stream.on("end", () => {
+      if (wanted) found = new Uint8Array(Buffer.concat(chunks));
+      next();
     });
-    extract.on("error", (cause) => reject(cause instanceof NixGenError ? cause : bad("expected a tar archive", cause)));
-    extract.on("finish", () => {
-      if (found === undefined) reject(bad(`expected ${paths.join(" or ")} in the package, found no such file`));
-      else resolve(found);
-    });
-    extract.end(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
   });
+  try {
+    await pipeline([...unpacked(name, content), counted(), extract]);
+  } catch (cause) {
+    throw cause instanceof NixGenError ? cause : bad(`expected an intact archive ${name}`, cause);
+  }
+  if (found === undefined) throw bad(`expected ${paths.join(" or ")} in the package, found no such file`);
+  return found;
 }
 
-async function readDataArchive(deb: Uint8Array): Promise<Uint8Array> {
-  for (const { name, content } of arMembers(deb)) {
-    if (name === "data.tar") return content;
-    if (name === "data.tar.gz") return decompress(() => gunzipSync(content));
-    if (name === "data.tar.xz") {
-      const compressed = new Blob([new Uint8Array(content)]).stream() as ReadableStream<Uint8Array>;
-      return decompress(
-        async () => new Uint8Array(await new Response(new xz.XzReadableStream(compressed)).arrayBuffer()),
-      );
-    }
-    if (name.startsWith("data.tar")) throw bad(`expected data.tar, .gz or .xz, got ${name}`);
+function dataMember(deb: Uint8Array): { name: string; content: Uint8Array } {
+  for (const member of arMembers(deb)) {
+    if (["data.tar", "data.tar.gz", "data.tar.xz"].includes(member.name)) return member;
+    if (member.name.startsWith("data.tar")) throw bad(`expected data.tar, .gz or .xz, got ${member.name}`);
   }
   throw bad("expected a member data.tar, found none");
 }
 
-async function decompress(run: () => Uint8Array | Promise<Uint8Array>): Promise<Uint8Array> {
-  try {
-    return await run();
-  } catch (cause) {
-    throw bad("expected an intact compressed archive", cause);
+// Streams, because a small package can unpack to more than there is memory.
+function unpacked(name: string, content: Uint8Array): [Readable, ...Transform[]] {
+  if (name === "data.tar.xz") {
+    const compressed = new Blob([new Uint8Array(content)]).stream() as ReadableStream<Uint8Array>;
+    return [Readable.from(new xz.XzReadableStream(compressed), { objectMode: false })];
   }
+  const packed = Readable.from([content], { objectMode: false });
+  return name === "data.tar.gz" ? [packed, createGunzip()] : [packed];
+}
+
+function counted(): Transform {
+  let bytes = 0;
+  return new Transform({
+    transform(chunk: Uint8Array, _encoding, done) {
+      bytes += chunk.byteLength;
+      if (bytes <= DEFAULT_MAX_DEB_ARCHIVE_BYTES) done(null, chunk);
+      else done(bad(`expected an archive of at most ${DEFAULT_MAX_DEB_ARCHIVE_BYTES} bytes in the package, got more`));
+    },
+  });
 }
 
 function* arMembers(deb: Uint8Array): Generator<{ name: string; content: Uint8Array }> {

@@ -1,6 +1,7 @@
+import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { NixGenError, readDebFile } from "../../src/index.ts";
-import { makeDeb } from "../helpers/archive.ts";
+import { DEFAULT_MAX_DEB_ARCHIVE_BYTES, NixGenError, readDebFile } from "../../src/index.ts";
+import { makeAr, makeDeb, tarHeader } from "../helpers/archive.ts";
 import { asyncRefusal } from "../helpers/refusal.ts";
 
 const deb = await makeDeb({ name: "toy", entries: [{ name: "./usr/bin/toy", content: "the program\n", mode: 0o755 }] });
@@ -33,4 +34,21 @@ test("gives the file or its own error for every changed byte", async () => {
     const result = await read(changed).catch((error: unknown) => error);
     if (typeof result !== "string") expect(result).toBeInstanceOf(NixGenError);
   }
+});
+
+test("refuses a package that unpacks to more than its limit, and keeps none of it in memory", async () => {
+  const zeros = gzipSync(new Uint8Array(32 << 20));
+  const bomb = makeAr({
+    "debian-binary": Buffer.from("2.0\n"),
+    "data.tar.gz": Buffer.concat([
+      gzipSync(await tarHeader("./usr/share/zeros", 2 ** 30)),
+      ...Array<Buffer>(9).fill(zeros),
+    ]),
+  });
+  expect(bomb.length).toBeLessThan(1 << 20);
+  const error = await asyncRefusal(readDebFile(bomb, "usr/bin/toy"));
+  expect([error.code, error.message]).toEqual([
+    "NIX_GEN_BAD_DEB",
+    `expected an archive of at most ${DEFAULT_MAX_DEB_ARCHIVE_BYTES} bytes in the package, got more`,
+  ]);
 });

@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -120,13 +121,17 @@ function controlOf({ name, version = "1", fields = [] }: ToyPackage): string {
 /** A `.deb` of a toy package, written without any tool. */
 export async function makeDeb(toy: ToyPackage, control = controlOf(toy)): Promise<Uint8Array> {
   const scripts = Object.entries(toy.scripts ?? {}).map(([name, content]) => ({ name, content, mode: 0o755 }));
-  const members: [string, Uint8Array][] = [
-    ["debian-binary", Buffer.from("2.0\n")],
-    ["control.tar.gz", gzipSync(await pack([{ name: "./control", content: control }, ...scripts]))],
-    ["data.tar.gz", gzipSync(await pack(toy.entries ?? []))],
-  ];
+  return makeAr({
+    "debian-binary": Buffer.from("2.0\n"),
+    "control.tar.gz": gzipSync(await pack([{ name: "./control", content: control }, ...scripts])),
+    "data.tar.gz": gzipSync(await pack(toy.entries ?? [])),
+  });
+}
+
+/** An ar archive of these members, which is the outer form of a `.deb`. */
+export function makeAr(members: Readonly<Record<string, Uint8Array>>): Uint8Array {
   const parts: Uint8Array[] = [Buffer.from("!<arch>\n")];
-  for (const [name, content] of members) {
+  for (const [name, content] of Object.entries(members)) {
     const header = `${name.padEnd(16)}${"0".padEnd(12)}${"0".padEnd(6)}${"0".padEnd(6)}${"100644".padEnd(8)}`;
     parts.push(Buffer.from(`${header}${String(content.length).padEnd(10)}\`\n`), content);
     if (content.length % 2 === 1) parts.push(Buffer.from("\n"));
@@ -134,7 +139,8 @@ export async function makeDeb(toy: ToyPackage, control = controlOf(toy)): Promis
   return new Uint8Array(Buffer.concat(parts));
 }
 
-async function pack(entries: readonly ToyEntry[]): Promise<Uint8Array> {
+/** A tar archive of these entries and the directories above them. */
+export async function pack(entries: readonly ToyEntry[]): Promise<Uint8Array> {
   const archive = tar.pack();
   // dpkg wants every directory above a file.
   const known = new Set<string>();
@@ -159,6 +165,14 @@ async function pack(entries: readonly ToyEntry[]): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of archive) chunks.push(chunk as Uint8Array);
   return Buffer.concat(chunks);
+}
+
+/** The beginning of a tar archive, up to the content of its only file. */
+export async function tarHeader(name: string, size: number): Promise<Uint8Array> {
+  const archive = tar.pack();
+  archive.entry({ name, size });
+  const [chunk] = await once(archive, "data");
+  return chunk as Uint8Array;
 }
 
 /** Serves a directory on loopback; `answer` may take a request over. */
