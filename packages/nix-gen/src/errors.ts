@@ -35,6 +35,7 @@ export type NixGenErrorCode =
   | "NIX_GEN_NO_LOCK"
   | "NIX_GEN_BAD_DEB"
   | "NIX_GEN_NO_PROGRAM"
+  | "NIX_GEN_OCCUPIED"
   // the nix command
   | "NIX_GEN_NO_NIX"
   | "NIX_GEN_NIX_TOO_OLD"

@@ -1,9 +1,10 @@
 import { chmod, mkdir, open, readdir, readlink, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { NixGenError } from "../errors.ts";
-import { fileError } from "../internal/files.ts";
+import { besideOf, fileError } from "../internal/files.ts";
 import { quote } from "../internal/text.ts";
 import { type DebianArchitecture, dynamicLoader, multiarchTriplet } from "./architecture.ts";
+import { assertProgramScripts } from "./occupied.ts";
 
 /** A tree of unpacked packages, as far as starting its programs needs to know it. */
 export interface RunnableTree {
@@ -55,16 +56,16 @@ export async function treeCommand(tree: RunnableTree, program: string): Promise<
  * Writes one executable file per program of a tree, which starts it as {@link treeCommand} says.
  *
  * @param tree - The tree.
- * @param directory - Where the files go; replaced as a whole.
+ * @param directory - Where the files go; replaced as a whole when it holds such files only.
  * @returns Names of the programs, sorted.
- * @throws {NixGenError} `NIX_GEN_IO`, `NIX_GEN_DISK_FULL`.
+ * @throws {NixGenError} `NIX_GEN_OCCUPIED` when anything else is in the directory, `NIX_GEN_IO`, `NIX_GEN_DISK_FULL`.
  */
 export async function writeTreePrograms(tree: RunnableTree, directory: string): Promise<string[]> {
   const libraries = await libraryPath(tree);
-  const beside = `${directory}.new`;
+  const beside = besideOf(directory);
   const names = new Set<string>();
+  await assertProgramScripts(directory, tree.directory);
   try {
-    await rm(beside, { recursive: true, force: true });
     await mkdir(beside, { recursive: true });
     for (const folder of PROGRAM_DIRECTORIES) {
       for (const name of await readdir(join(tree.directory, folder)).catch(() => [])) {

@@ -9,7 +9,7 @@ import { reasonOf } from "./text.ts";
  * created.
  */
 export async function writeWhole(path: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
-  const beside = `${path}.${randomBytes(4).toString("hex")}.new`;
+  const beside = besideOf(path);
   try {
     await mkdir(dirname(path), { recursive: true });
     const file = await open(beside, "wx", mode);
@@ -25,6 +25,11 @@ export async function writeWhole(path: string, content: string | Uint8Array, mod
     await rm(beside, { force: true }).catch(() => undefined);
     throw fileError(path, cause);
   }
+}
+
+/** A path beside `path` at which nothing is, for what is to be renamed to it. */
+export function besideOf(path: string): string {
+  return `${path}.${randomBytes(4).toString("hex")}.new`;
 }
 
 /** The error for a file that can't be written. */
