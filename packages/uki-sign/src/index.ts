@@ -40,7 +40,7 @@ export {
 
 // Unified kernel images
 
-export { type BuildUkiOptions, buildUki } from "./uki/build.ts";
+export { type BuildUkiAddonOptions, type BuildUkiOptions, buildUki, buildUkiAddon } from "./uki/build.ts";
 export {
   DEFAULT_MAX_TEXT_BYTES,
   inspectUki,

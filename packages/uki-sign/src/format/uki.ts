@@ -39,6 +39,9 @@ export const STUB_SECTION_NAMES: readonly string[] = [".text", ".rodata", ".data
 export const SBAT_HEADER = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md";
 /** line by which unified kernel images as such can be revoked */
 export const SBAT_UKI = "uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/";
+/** line by which addons as such can be revoked, the one that ukify 257 writes */
+export const SBAT_ADDON =
+  "uki-addon,1,UKI Addon,addon,1,https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html";
 
 /** initrds in one section start at multiples of this many bytes */
 export const INITRD_ALIGNMENT = 4;

@@ -4,6 +4,7 @@ import { DLL_NX_COMPAT, SCN_CNT_CODE, SCN_MEM_READ } from "../format/pe.ts";
 import {
   INITRD_ALIGNMENT,
   MEASURED_SECTION_NAMES,
+  SBAT_ADDON,
   SBAT_HEADER,
   SBAT_UKI,
   STUB_SECTION_NAMES,
@@ -131,6 +132,59 @@ export function buildUki(options: BuildUkiOptions): Uint8Array {
     timeDateStamp: parts.timeDateStamp,
     // The kernel runs under the protection that the outer image asks for, so it has to cope with it.
     clearDllCharacteristics: compatible ? 0 : DLL_NX_COMPAT,
+    replace: [".sbat"],
+  });
+}
+
+const buildAddonSchema = buildUkiSchema
+  .pick({
+    stub: true,
+    initrd: true,
+    cmdline: true,
+    uname: true,
+    sbat: true,
+    dtb: true,
+    dtbauto: true,
+    hwids: true,
+    ucode: true,
+    sections: true,
+    timeDateStamp: true,
+  })
+  .strict();
+
+/** Parts of an addon; none is modified or retained. `stub` is systemd's addon stub: `addonx64.efi.stub`. */
+export type BuildUkiAddonOptions = z.input<typeof buildAddonSchema>;
+
+/**
+ * Builds an addon: a PE image without a program of its own, whose command line, initrds, device trees or microcode
+ * systemd-stub adds to those of the unified kernel image it starts.
+ *
+ * @param options - Parts of the addon; `uname` binds it to one kernel.
+ * @returns The unsigned addon, a new array; equal inputs give the file that `ukify` makes.
+ * @throws {UkiSignError} As {@link buildUki}; `UKI_SIGN_BAD_OPTIONS` for an addon that adds nothing.
+ * @see systemd 257 systemd-stub(7), "Companion Files"; UAPI Group "Unified Kernel Image (UKI)" 1.0, "PE Addons"
+ * @example
+ * const addon = buildUkiAddon({ stub: addonStub, cmdline: "console=ttyS0" });
+ */
+export function buildUkiAddon(options: BuildUkiAddonOptions): Uint8Array {
+  const parts = parseOptions(buildAddonSchema, options);
+  const stub = decodeInput("stub", parts.stub);
+  const sections: NewPeSection[] = [
+    ...section(".cmdline", parts.cmdline),
+    ...section(".dtb", parts.dtb),
+    ...parts.dtbauto.map((data) => ({ name: ".dtbauto", data })),
+    ...section(".hwids", parts.hwids),
+    ...section(".uname", parts.uname),
+    ...(parts.initrd === undefined ? [] : [{ name: ".initrd", data: joinInitrds(parts.initrd) }]),
+    ...section(".ucode", parts.ucode),
+    ...parts.sections,
+  ];
+  if (sections.every(({ name }) => name === ".uname")) {
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", "expected something to add, got none", { field: "cmdline" });
+  }
+  const sbat = mergeSbat([...ownSbat(parts.stub, stub), ...(parts.sbat ?? [`${SBAT_HEADER}\n${SBAT_ADDON}\n`])]);
+  return addPeSections(parts.stub, [...sections, ...section(".sbat", sbat)], {
+    timeDateStamp: parts.timeDateStamp,
     replace: [".sbat"],
   });
 }

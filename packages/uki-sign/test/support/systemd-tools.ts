@@ -13,6 +13,7 @@ export const TREE_FILES: readonly string[] = [
   "usr/bin/ukify",
   "usr/lib/systemd/systemd-measure",
   "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+  "usr/lib/systemd/boot/efi/addonx64.efi.stub",
 ].map((path) => join(TREE, path));
 
 /** The program systemd-repart. */
@@ -21,6 +22,11 @@ export const REPART = join(TREE, "usr/bin/systemd-repart");
 /** systemd's stub program. */
 export function systemdStub(): Uint8Array {
   return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")));
+}
+
+/** systemd's stub for addons, which does nothing. */
+export function systemdAddonStub(): Uint8Array {
+  return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/addonx64.efi.stub")));
 }
 
 /** Runs ukify and returns its standard output. */
