@@ -1,6 +1,7 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { addBuildCommand } from "./commands/build.ts";
+import { addDiffCommand } from "./commands/diff.ts";
 import { addExtractCommand } from "./commands/extract.ts";
 import { addImageCommands } from "./commands/image.ts";
 import { addVerityCommands } from "./commands/verity.ts";
@@ -26,12 +27,14 @@ Examples:
   erofs-meta ls --offset 1048576 disk.raw /bin
   erofs-meta extract usr.erofs out /lib
   erofs-meta build usr.erofs build/usr --owner 0:0 --fixed-time
+  erofs-meta diff old.erofs new.erofs
   erofs-meta verity build usr.erofs usr.verity
   erofs-meta verity verify usr.erofs usr.verity ROOTHASH`,
     );
   addImageCommands(program, io);
   addExtractCommand(program, io);
   addBuildCommand(program, io);
+  addDiffCommand(program, io);
   addVerityCommands(program, io);
   return runCommand(program, argv, io);
 }

@@ -43,6 +43,11 @@ export class ErofsImage {
     };
   }
 
+  /** Where the image is; closed with it. */
+  get source(): BlockSource {
+    return this.#parts.source;
+  }
+
   /** Reads the inode with the node number `nid`. */
   async inode(nid: bigint): Promise<Inode> {
     const start = BigInt(this.superblock.metaBlock) * BigInt(this.superblock.blockSize);

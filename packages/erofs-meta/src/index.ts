@@ -10,9 +10,9 @@ export {
 } from "./block-source.ts";
 export type { Encoding } from "./compressed-map.ts";
 export type { DataPiece, Extent } from "./content.ts";
+export { type DiffAspect, type DiffOptions, diffErofs, type ErofsDiff } from "./diff.ts";
 export { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
-
 export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";
 // Images
 export { ErofsImage, openErofs } from "./image.ts";
@@ -23,6 +23,7 @@ export {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_MAX_DAMAGE,
   DEFAULT_MAX_DEPTH,
+  DEFAULT_MAX_DIFF_BLOCKS,
   DEFAULT_MAX_ENTRIES,
   DEFAULT_MAX_EXTRACT_BYTES,
   DEFAULT_MAX_FILE_BYTES,

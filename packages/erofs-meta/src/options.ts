@@ -27,6 +27,8 @@ export const DEFAULT_BLOCK_SIZE = 4096;
 export const DEFAULT_MAX_TAIL_BYTES = 128 * 1024 * 1024;
 /** Most bytes an extraction writes, holes included. */
 export const DEFAULT_MAX_EXTRACT_BYTES = 2 ** 40;
+/** Most blocks of an image that are compared with another's, 16 GiB of them. */
+export const DEFAULT_MAX_DIFF_BLOCKS = 2 ** 22;
 /** Most bytes of one extended header of a tar archive. */
 export const DEFAULT_MAX_TAR_HEADER_BYTES = 1024 * 1024;
 /** Times are signed 64-bit numbers in Linux. */
@@ -128,6 +130,13 @@ export const extractOptions = z.strictObject({
   owners: z.boolean().default(false),
   maxBytes: count.default(DEFAULT_MAX_EXTRACT_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  signal: isSignal.optional(),
+});
+
+export const diffOptions = z.strictObject({
+  times: z.boolean().default(true),
+  maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  maxBlocks: count.default(DEFAULT_MAX_DIFF_BLOCKS),
   signal: isSignal.optional(),
 });
 
