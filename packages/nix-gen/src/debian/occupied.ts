@@ -77,7 +77,7 @@ function absent(path: string, cause: unknown): undefined {
 }
 
 function occupied(path: string, wanted: string, actual: string): NixGenError {
-  const message = `expected nothing but ${wanted} where one is to be written, got ${quote(actual)}`;
+  const message = `expected nothing there but ${wanted}, got ${quote(actual)}`;
   const hint = "it would be replaced: choose another directory, or move away what is yours";
   return new NixGenError("NIX_GEN_OCCUPIED", message, { path, hint });
 }
