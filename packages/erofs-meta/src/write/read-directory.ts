@@ -1,5 +1,6 @@
-import type { BigIntStats } from "node:fs";
-import { type FileHandle, lstat, open, readdir, readFile, readlink } from "node:fs/promises";
+import { type BigIntStats, lstatSync, readFileSync } from "node:fs";
+import { type FileHandle, lstat, open, readdir, readlink } from "node:fs/promises";
+import { setImmediate } from "node:timers/promises";
 import { ErofsError } from "../errors.ts";
 import { ioError } from "../internal/io-error.ts";
 import type { ContentStream, TreeAttributes, TreeEntry } from "./entry.ts";
@@ -13,7 +14,7 @@ export interface ReadDirectoryOptions {
 }
 
 const DEFAULT_MAX_SOURCE_DEPTH = 256;
-/** Names looked at together, so that their system calls overlap. */
+/** Names looked at without letting timers and signals be heard: a millisecond or so. */
 const BATCH = 32;
 /** Files up to this size are read with their batch. */
 const SMALL_FILE_SIZE = 64 * 1024;
@@ -50,8 +51,9 @@ export async function* readDirectory(root: string, options: ReadDirectoryOptions
     const names = await namesIn(root + path);
     const below: { path: string; depth: number }[] = [];
     for (let first = 0; first < names.length; first += BATCH) {
-      const batch = names.slice(first, first + BATCH).map((name) => look(root, `${path}/${name}`));
-      for (const found of await Promise.all(batch)) {
+      await setImmediate();
+      for (const name of names.slice(first, first + BATCH)) {
+        const found = look(root, `${path}/${name}`);
         const entry = await entryOf(found, root, linked, owner);
         yield entry;
         if (entry.type === "directory") below.push({ path: found.path, depth: depth + 1 });
@@ -68,12 +70,13 @@ interface Found {
   readonly content: Uint8Array | undefined;
 }
 
-async function look(root: string, path: string): Promise<Found> {
+/** Synchronous, because one file's worth of promises takes five times as long as its system calls. */
+function look(root: string, path: string): Found {
   const real = root + path;
   try {
-    const stat = await lstat(real, { bigint: true });
+    const stat = lstatSync(real, { bigint: true });
     const isSmall = stat.isFile() && stat.nlink === 1n && stat.size <= SMALL_FILE_SIZE;
-    return { path, stat, content: isSmall ? await readFile(real) : undefined };
+    return { path, stat, content: isSmall ? readFileSync(real) : undefined };
   } catch (error) {
     throw ioError(error, "read", real);
   }
