@@ -137,8 +137,10 @@ describe("readTar", () => {
 describe("erofs-meta build", () => {
   test("writes the same image of a directory and of its archive", async () => {
     const folder = await scratch();
-    await mkdir(join(folder, "tree"), { mode: 0o755 });
-    await writeFile(join(folder, "tree/file"), "hello\n", { mode: 0o644 });
+    await mkdir(join(folder, "tree"));
+    await writeFile(join(folder, "tree/file"), "hello\n");
+    await chmod(join(folder, "tree"), 0o755);
+    await chmod(join(folder, "tree/file"), 0o644);
     await writeFile(
       join(folder, "tree.tar"),
       tarOf([
