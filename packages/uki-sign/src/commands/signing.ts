@@ -4,7 +4,7 @@ import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
 import { decodeCertificate } from "../certificate.ts";
-import { readInput } from "../internal/files.ts";
+import { readDescriptor, readInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
 import { pemSigner } from "../signer.ts";
 
@@ -59,7 +59,8 @@ async function passphraseOf(io: CommandIo, path: string | undefined): Promise<st
 
 /** Reads a passphrase from a file or an open descriptor; the newline at its end is no part of it. */
 export async function readPassphrase(io: CommandIo, path: string): Promise<string> {
-  const bytes = await readInput(io.cwd, path);
+  const [, descriptor] = /^\/dev\/fd\/(\d{1,9})$/.exec(path) ?? [];
+  const bytes = descriptor === undefined ? await readInput(io.cwd, path) : await readDescriptor(Number(descriptor));
   return Buffer.from(bytes)
     .toString("utf8")
     .replace(/\r?\n$/, "");

@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
+import { readFile as readFileOrDescriptor } from "node:fs";
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { UkiSignError } from "../errors.ts";
 
 /** Reads a whole file named on a command line. */
@@ -9,6 +11,15 @@ export async function readInput(cwd: string, path: string): Promise<Uint8Array> 
     return await readFile(resolve(cwd, path));
   } catch (cause) {
     throw fileError("a readable file", path, cause);
+  }
+}
+
+/** Reads an open descriptor to its end; unlike its name below `/dev/fd`, it may be a socket. */
+export async function readDescriptor(descriptor: number): Promise<Uint8Array> {
+  try {
+    return await promisify(readFileOrDescriptor)(descriptor);
+  } catch (cause) {
+    throw fileError("a readable descriptor", `/dev/fd/${descriptor}`, cause);
   }
 }
 
