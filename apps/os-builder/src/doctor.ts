@@ -34,7 +34,7 @@ export async function examineMachine(env: Env): Promise<Finding[]> {
     await attempt(
       "sandbox",
       () => trySandbox(env),
-      "sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
+      "sysctl user.max_user_namespaces=15000, and where the kernel has it kernel.unprivileged_userns_clone=1",
     ),
     await attempt("apt", () => onPath("apt-get", env), install("apt-get")),
     await attempt("archive keys", () => readable(fileOf("debian-archive-keyring")), install("debian-archive-keyring")),

@@ -45,10 +45,17 @@ export function table(rows: readonly (readonly string[])[]): string {
  * Line ends and tabs stay.
  */
 export function escapeText(text: string): string {
-  return text.replace(/[^\P{C}\n\t]/gu, (character) => {
-    const code = character.codePointAt(0) ?? 0;
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
-  });
+  return text.replace(/[^\P{C}\n\t]/gu, escapeCharacter);
+}
+
+/** The same for a name, which has no business with line ends and tabs either. */
+export function escapeName(name: string): string {
+  return name.replace(/\p{C}/gu, escapeCharacter);
+}
+
+function escapeCharacter(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
 }
 
 // ECMA-48: control sequences; control strings (DCS, SOS, OSC, PM, APC) with their content, up to ST, the BEL of xterm

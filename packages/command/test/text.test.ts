@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { formatBytes, formatDuration, table } from "../src/index.ts";
+import { escapeName, formatBytes, formatDuration, table } from "../src/index.ts";
 import { cutToWidth, escapeText, plainLine } from "../src/text.ts";
 
 test("sizes, durations and tables read well", () => {
@@ -46,4 +46,8 @@ test.each([
   ["\ud800 \u{e0001}", "\\u{d800} \\u{e0001}"],
 ])("escapeText(%j) shows what was hidden", (text, expected) => {
   expect(escapeText(text)).toBe(expected);
+});
+
+test("a name keeps no line ends either", () => {
+  expect(escapeName("a\n\tb\u001b[2J\u202e")).toBe("a\\x0a\\x09b\\x1b[2J\\u{202e}");
 });

@@ -1,10 +1,9 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, style, table, writeJson } from "@leveret/command";
+import { type CommandIo, escapeName, formatBytes, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { DiskImageError } from "../errors.ts";
 import { type FatVolume, openFat } from "../fat/read.ts";
 import { type DiskImage, type DiskPartition, openDiskImage } from "../open.ts";
-import { safeText } from "./text.ts";
 
 interface InspectOptions {
   readonly files?: boolean;
@@ -67,14 +66,14 @@ async function inspect(io: CommandIo, path: string, options: InspectOptions): Pr
   for (const { partition, system, label, files } of systems) {
     lines.push(
       "",
-      paint("bold", `${partition.number} ${safeText(partition.label)}`) +
-        paint("dim", `  ${system} ${safeText(label)}`),
+      paint("bold", `${partition.number} ${escapeName(partition.label)}`) +
+        paint("dim", `  ${system} ${escapeName(label)}`),
     );
     lines.push(
       table(
         files.map((file) => [
           file.isDirectory ? "" : formatBytes(file.sizeBytes),
-          safeText(file.path) + (file.isDirectory ? "/" : ""),
+          escapeName(file.path) + (file.isDirectory ? "/" : ""),
         ]),
       ),
     );
@@ -97,7 +96,7 @@ function row({ number, offsetBytes, sizeBytes, typeName, type, label, uuid, attr
     formatBytes(offsetBytes),
     formatBytes(sizeBytes),
     name,
-    safeText(label),
+    escapeName(label),
     uuid,
     attributeNames.join(","),
   ];
@@ -112,7 +111,7 @@ function drawMap(partitions: readonly DiskPartition[], sizeBytes: number): strin
         1 + `${partition.number}`.length,
         Math.round((partition.sizeBytes / sizeBytes) * MAP_WIDTH),
       );
-      return `${partition.number} ${safeText(partition.label)}`.slice(0, width).padEnd(width, " ");
+      return `${partition.number} ${escapeName(partition.label)}`.slice(0, width).padEnd(width, " ");
     });
   const end = partitions.reduce((most, { offsetBytes, sizeBytes: size }) => Math.max(most, offsetBytes + size), 0);
   const rest = Math.round(((sizeBytes - end) / sizeBytes) * MAP_WIDTH);

@@ -1,8 +1,7 @@
-import { type CommandIo, writeJson } from "@leveret/command";
+import { type CommandIo, escapeName, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { diffErofs } from "../diff.ts";
 import { withImage } from "./open.ts";
-import { safeText } from "./text.ts";
 
 interface DiffOptions {
   readonly times: boolean;
@@ -31,10 +30,10 @@ async function diff(io: CommandIo, before: string, after: string, options: DiffO
   }
   const { added, removed, changed, blocks } = found;
   const lines = [
-    ...removed.map((path) => `- ${safeText(path)}`),
-    ...added.map((path) => `+ ${safeText(path)}`),
-    ...changed.map(({ path, aspects }) => `~ ${safeText(path)}: ${aspects.join(", ")}`),
-    `${blocks.known} of ${blocks.total} blocks of 4 KiB are in ${safeText(before)} already`,
+    ...removed.map((path) => `- ${escapeName(path)}`),
+    ...added.map((path) => `+ ${escapeName(path)}`),
+    ...changed.map(({ path, aspects }) => `~ ${escapeName(path)}: ${aspects.join(", ")}`),
+    `${blocks.known} of ${blocks.total} blocks of 4 KiB are in ${escapeName(before)} already`,
   ];
   io.stdout.write(`${lines.join("\n")}\n`);
 }

@@ -1,9 +1,8 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, writeJson } from "@leveret/command";
+import { type CommandIo, escapeName, formatBytes, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { extractErofs } from "../extract.ts";
 import { type ImageOptions, withImage, withImageOptions } from "./open.ts";
-import { safeText } from "./text.ts";
 
 type ExtractOptions = ImageOptions & { readonly owners?: boolean };
 
@@ -39,6 +38,6 @@ async function extract(
     const { files, directories, symlinks, hardLinks, contentBytes, skipped } = report;
     const counts = `${files} files, ${directories} directories, ${symlinks} symlinks, ${hardLinks} hard links`;
     io.stdout.write(`${counts}, ${formatBytes(contentBytes)}\n`);
-    for (const one of skipped) io.stdout.write(`skipped ${safeText(one.path)}, a ${one.type}\n`);
+    for (const one of skipped) io.stdout.write(`skipped ${escapeName(one.path)}, a ${one.type}\n`);
   });
 }

@@ -1,12 +1,12 @@
 import { once } from "node:events";
-import { type CommandIo, formatBytes, style, table, writeJson } from "@leveret/command";
+import { type CommandIo, escapeName, formatBytes, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import type { Extent } from "../content.ts";
 import { ErofsError } from "../errors.ts";
 import type { ErofsImage } from "../image.ts";
 import type { Inode } from "../inode.ts";
 import { type ImageOptions, parseCount, withImage, withImageOptions } from "./open.ts";
-import { modeText, safeText, sizeText, timeText } from "./text.ts";
+import { modeText, sizeText, timeText } from "./text.ts";
 
 /** Most content that `cat --json` prints, in `MiB`: its digits, twice as many, have to fit into one string. */
 const MAX_JSON_CONTENT_MIB = 64;
@@ -82,7 +82,7 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
       return;
     }
     const rows = [
-      ["path", safeText(path) + (target === undefined ? "" : ` -> ${safeText(target)}`)],
+      ["path", escapeName(path) + (target === undefined ? "" : ` -> ${escapeName(target)}`)],
       ["type", inode.type],
       ["mode", `${modeText(inode)} (${inode.mode.toString(8).padStart(4, "0")})`],
       ["owner", `${inode.uid}:${inode.gid}`],
@@ -91,7 +91,7 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
       ["modified", `${timeText(inode.mtime)} UTC`],
       ["inode", `node ${inode.nid} at byte ${inode.offset}, ${inode.form}, ${inode.layout}`],
       ...extents.map((extent) => ["extent", `${extent.start}..${extent.start + extent.length} ${placeText(extent)}`]),
-      ...xattrs.map(({ name, value }) => ["xattr", `${safeText(name)} = ${Buffer.from(value).toString("hex")}`]),
+      ...xattrs.map(({ name, value }) => ["xattr", `${escapeName(name)} = ${Buffer.from(value).toString("hex")}`]),
     ];
     io.stdout.write(`${table(rows)}\n`);
   });
@@ -126,7 +126,7 @@ async function tree(io: CommandIo, file: string, path: string, options: TreeOpti
       const trunk = Array.from({ length: Math.max(0, level - 1) }, (_, i) => (open[i + 1] === true ? "│  " : "   "));
       const branch = level === 0 ? "" : open[level] === true ? "├─ " : "└─ ";
       open[level] = true;
-      lines.push(trunk.join("") + branch + (level === 0 ? safeText(full) : paint(io, shown)));
+      lines.push(trunk.join("") + branch + (level === 0 ? escapeName(full) : paint(io, shown)));
     }
     io.stdout.write(`${lines.toReversed().join("\n")}\n`);
   });
@@ -148,7 +148,7 @@ async function dump(io: CommandIo, file: string, options: ImageOptions): Promise
       ["inodes", `${superblock.inodes}, root is node ${superblock.rootNid}`],
       ["built", `${timeText(superblock.buildTime)} UTC`],
       ["uuid", superblock.uuid],
-      ["name", superblock.volumeName === "" ? "none" : safeText(superblock.volumeName)],
+      ["name", superblock.volumeName === "" ? "none" : escapeName(superblock.volumeName)],
       ["metadata", `from block ${superblock.metaBlock}, shared xattrs from block ${superblock.xattrBlock}`],
       [
         "checksum",
@@ -202,16 +202,16 @@ async function describe(image: ErofsImage, name: string, inode: Inode): Promise<
 }
 
 function paint(io: CommandIo, { name, inode, target }: Listed): string {
-  const text = safeText(name);
+  const text = escapeName(name);
   if (inode.type === "directory") return style(io.stdout, io.env, "blue", `${text}/`);
-  if (target !== undefined) return `${style(io.stdout, io.env, "cyan", text)} -> ${safeText(target)}`;
+  if (target !== undefined) return `${style(io.stdout, io.env, "cyan", text)} -> ${escapeName(target)}`;
   return inode.type === "file" && (inode.mode & 0o111) !== 0 ? style(io.stdout, io.env, "green", text) : text;
 }
 
 function longRow({ name, inode, target }: Listed): string[] {
-  const link = target === undefined ? "" : ` -> ${safeText(target)}`;
+  const link = target === undefined ? "" : ` -> ${escapeName(target)}`;
   const owner = `${inode.uid}:${inode.gid}`;
-  return [modeText(inode), `${inode.links}`, owner, sizeText(inode), timeText(inode.mtime), safeText(name) + link];
+  return [modeText(inode), `${inode.links}`, owner, sizeText(inode), timeText(inode.mtime), escapeName(name) + link];
 }
 
 function entryJson({ name, inode, target }: Listed): Record<string, unknown> {

@@ -41,8 +41,3 @@ export function timeText(seconds: bigint): string {
 export function sizeText(inode: Inode): string {
   return inode.device === undefined ? `${inode.sizeBytes}` : `${inode.device.major},${inode.device.minor}`;
 }
-
-/** Makes a name from an image safe to print: control characters would let an image talk to the terminal. */
-export function safeText(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`);
-}
