@@ -99,6 +99,26 @@ export function startProgress(io: CommandIo): Progress {
   };
 }
 
+/**
+ * Runs something long while its progress is drawn, and ends the drawing whatever happens.
+ *
+ * @param run - Gets the function that its progress is reported to.
+ * @param options - `terminalOnly`: for steps so short that a log has no use for them, draw nothing elsewhere.
+ */
+export async function withProgress<T>(
+  io: CommandIo,
+  run: (onProgress: Progress["update"]) => Promise<T>,
+  options: { readonly terminalOnly?: boolean } = {},
+): Promise<T> {
+  if (options.terminalOnly === true && io.stderr.isTTY !== true) return run(() => {});
+  const progress = startProgress(io);
+  try {
+    return await run(progress.update);
+  } finally {
+    progress.finish();
+  }
+}
+
 function liveLine(event: ProgressEvent, elapsedMs: number, columns: number): string {
   const share = fraction(event);
   const bar = share === undefined || columns < MIN_BAR_COLUMNS ? "" : ` ${drawBar(share)}`;

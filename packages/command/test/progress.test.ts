@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type Progress, startProgress } from "../src/index.ts";
+import { type Progress, startProgress, withProgress } from "../src/index.ts";
 import { capture } from "./capture.ts";
 
 beforeEach(() => vi.useFakeTimers());
@@ -125,5 +125,36 @@ describe("on a terminal", () => {
     expect(lines[0]?.length).toBe((columns || 80) - 1);
     expect(lines[0]).toMatch(/…$/);
     progress.finish();
+  });
+});
+
+describe("around something long", () => {
+  test("drawing ends also when it fails", async () => {
+    const { io, err } = capture({ terminal: { columns: 80 } });
+    const failed = withProgress(io, async (onProgress) => {
+      onProgress({ step: "hashing" });
+      throw new Error("disk full");
+    });
+    await expect(failed).rejects.toThrow("disk full");
+    expect(shown(err())).toEqual(["      0.0 s  hashing", ""]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test("what is for terminals only is drawn nowhere else", async () => {
+    const drawn = async (options?: { terminal: { columns: number } }): Promise<string> => {
+      const { io, err } = capture(options);
+      const result = await withProgress(
+        io,
+        async (onProgress) => {
+          onProgress({ step: "hashing" });
+          return 1;
+        },
+        { terminalOnly: true },
+      );
+      expect(result).toBe(1);
+      return err();
+    };
+    expect(await drawn()).toBe("");
+    expect(await drawn({ terminal: { columns: 80 } })).toContain("hashing");
   });
 });

@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatDuration, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, formatDuration, UsageError, withProgress, writeJson } from "@leveret/command";
 import { type BootResult, bootImage } from "../machine/boot.ts";
 import { assertVerified } from "../machine/report.ts";
 import { buildProjectImage, stateDirectory } from "../pipeline.ts";
-import { markedLines, withProgress } from "./shared.ts";
+import { markedLines } from "./shared.ts";
 
 interface BootFlags {
   readonly output?: string;

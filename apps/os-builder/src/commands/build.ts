@@ -1,8 +1,7 @@
 import { resolve } from "node:path";
-import { type CommandIo, table, writeJson } from "@leveret/command";
+import { type CommandIo, table, withProgress, writeJson } from "@leveret/command";
 import { loadProject } from "../config/load.ts";
 import { buildProject } from "../pipeline.ts";
-import { withProgress } from "./shared.ts";
 
 export async function build(path: string, flags: { json?: true }, io: CommandIo): Promise<void> {
   const project = await loadProject(resolve(io.cwd, path));

@@ -1,7 +1,6 @@
 import { relative, resolve } from "node:path";
-import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import { buildProjectImage } from "../pipeline.ts";
-import { withProgress } from "./shared.ts";
 
 export async function image(path: string, flags: { output?: string; json?: true }, io: CommandIo): Promise<void> {
   const built = await withProgress(io, (onProgress) =>

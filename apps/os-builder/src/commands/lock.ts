@@ -1,9 +1,8 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import { loadProject } from "../config/load.ts";
 import { LOCK_FILE } from "../lock.ts";
 import { lockPackages } from "../pipeline.ts";
-import { withProgress } from "./shared.ts";
 
 export async function lock(path: string, flags: { json?: true }, io: CommandIo): Promise<void> {
   const project = await loadProject(resolve(io.cwd, path));

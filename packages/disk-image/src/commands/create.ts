@@ -1,9 +1,8 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, startProgress, table, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { attributeNames } from "../gpt/table.ts";
 import { partitionTypeName } from "../guid.ts";
-import type { DiskProgress } from "../options.ts";
 import { type DiskPlan, planDisk } from "../plan.ts";
 import { writeDiskImage } from "../write.ts";
 import { readDescription } from "./description.ts";
@@ -45,8 +44,15 @@ async function create(io: CommandIo, description: string, image: string, options
   const plan =
     options.plan === true
       ? await planDisk(disk)
-      : await withProgress(io, (onProgress) =>
-          writeDiskImage(resolve(io.cwd, image), { ...disk, signal: io.signal, onProgress }),
+      : await withProgress(
+          io,
+          (update) =>
+            writeDiskImage(resolve(io.cwd, image), {
+              ...disk,
+              signal: io.signal,
+              onProgress: ({ partition, ...event }) => update({ step: "writing", item: partition, ...event }),
+            }),
+          { terminalOnly: true },
         );
   if (options.json === true)
     writeJson(io, { kind: "disk-plan", version: 1, image, isWritten: options.plan !== true, ...plan });
@@ -64,17 +70,4 @@ function describePlan(plan: DiskPlan): string {
     attributeNames(attributes).join(","),
   ]);
   return table([["#", "start", "size", "type", "label", "uuid", "attributes"], ...rows]);
-}
-
-async function withProgress<T>(
-  io: CommandIo,
-  run: (onProgress: (event: DiskProgress) => void) => Promise<T>,
-): Promise<T> {
-  if (io.stderr.isTTY !== true) return run(() => {});
-  const progress = startProgress(io);
-  try {
-    return await run(({ partition, ...event }) => progress.update({ step: "writing", item: partition, ...event }));
-  } finally {
-    progress.finish();
-  }
 }

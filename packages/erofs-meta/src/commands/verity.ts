@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, startProgress, table, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
 import { fileSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
@@ -62,16 +62,19 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
 async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
   const { json, salt = randomBytes(SALT_BYTES), uuid = randomUUID(), workers, ...sizes } = options;
   await using source = await fileSource(resolve(io.cwd, data));
-  const built = await withProgress(io, "hashing", (onProgress) =>
-    buildVerityTree(source, {
-      ...sizes,
-      salt,
-      uuid,
-      output: resolve(io.cwd, tree),
-      workers,
-      signal: io.signal,
-      onProgress,
-    }),
+  const built = await withProgress(
+    io,
+    (update) =>
+      buildVerityTree(source, {
+        ...sizes,
+        salt,
+        uuid,
+        output: resolve(io.cwd, tree),
+        workers,
+        signal: io.signal,
+        onProgress: (event) => update({ step: "hashing", ...event }),
+      }),
+    { terminalOnly: true },
   );
   if (json === true) {
     writeJson(io, { kind: "verity-tree", version: 1, ...built });
@@ -101,8 +104,16 @@ async function verify(
 ): Promise<void> {
   await using dataSource = await fileSource(resolve(io.cwd, data));
   await using treeSource = await fileSource(resolve(io.cwd, tree));
-  const report = await withProgress(io, "verifying", (onProgress) =>
-    verifyVerityTree(dataSource, treeSource, { rootHash, workers: options.workers, signal: io.signal, onProgress }),
+  const report = await withProgress(
+    io,
+    (update) =>
+      verifyVerityTree(dataSource, treeSource, {
+        rootHash,
+        workers: options.workers,
+        signal: io.signal,
+        onProgress: (event) => update({ step: "verifying", ...event }),
+      }),
+    { terminalOnly: true },
   );
   if (!report.ok) {
     throw new ErofsError("EROFS_VERITY_DAMAGED", `expected data that matches its root hash, got damage in ${data}`, {
@@ -131,18 +142,4 @@ function damageText(report: VerityReport): string {
 function rangeText({ first, count }: BlockRange, size: number): string {
   const blocks = count === 1 ? `data block ${first}` : `data blocks ${first}..${first + count - 1}`;
   return `${blocks}, from byte ${first * size}`;
-}
-
-async function withProgress<T>(
-  io: CommandIo,
-  step: string,
-  run: (onProgress: (event: { doneBytes: number; totalBytes: number }) => void) => Promise<T>,
-): Promise<T> {
-  if (io.stderr.isTTY !== true) return run(() => {});
-  const progress = startProgress(io);
-  try {
-    return await run((event) => progress.update({ step, ...event }));
-  } finally {
-    progress.finish();
-  }
 }

@@ -1,6 +1,6 @@
 import { homedir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { type CommandIo, formatBytes, startProgress, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, withProgress, writeJson } from "@leveret/command";
 import { Command, Option } from "commander";
 import type { DebianArchitecture } from "../debian/architecture.ts";
 import { type DebianLock, writeDebianLock } from "../debian/lock.ts";
@@ -8,7 +8,6 @@ import { findDebianMirror } from "../debian/mirror.ts";
 import { resolveDebian } from "../debian/resolve.ts";
 import { makeDebianTree } from "../debian/tree.ts";
 import { openNix } from "../nix/open.ts";
-import type { Progress } from "../progress.ts";
 
 const LOCK_HELP = `
 Debian's own resolver works on a private state, with the archive's signature checked; nothing of this machine's apt is
@@ -126,13 +125,4 @@ function summary({ packages, suite }: DebianLock): string {
   const all = Object.values(packages);
   const bytes = all.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return `${all.length} packages of Debian ${suite}, ${formatBytes(bytes)}`;
-}
-
-async function withProgress<T>(io: CommandIo, run: (onProgress: Progress) => Promise<T>): Promise<T> {
-  const progress = startProgress(io);
-  try {
-    return await run(progress.update);
-  } finally {
-    progress.finish();
-  }
 }
