@@ -66,7 +66,8 @@ async function importDefault(file: string): Promise<unknown> {
   });
 }
 
-function badConfig(file: string, issues: readonly ConfigIssue[]): OsBuilderError {
+/** All mistakes in a description, as one error. */
+export function badConfig(file: string, issues: readonly ConfigIssue[]): OsBuilderError {
   const lines = issues.map(({ path, message }) => `  ${path === "" ? "(the description)" : path}: ${message}`);
   const count = issues.length === 1 ? "one mistake" : `${issues.length} mistakes`;
   return new OsBuilderError("OS_BAD_CONFIG", `${count} in ${file}\n${lines.join("\n")}`, { path: file, issues });

@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import { z } from "zod";
 import type { ConfigIssue } from "../errors.ts";
+import { overlap } from "../internal/paths.ts";
 import { reasonOf } from "../internal/reason.ts";
 import { IMAGES_DIRECTORY, STATE_DIRECTORY } from "../places.ts";
 
@@ -195,11 +196,6 @@ function crossFieldIssues(config: OsConfig): ConfigIssue[] {
     }
   }
   return issues;
-}
-
-// Whether two normalised paths are the same, or one lies in the other.
-function overlap(one: string, other: string): boolean {
-  return `${one}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${one}/`);
 }
 
 function renderPath(path: readonly PropertyKey[]): string {

@@ -1,7 +1,8 @@
 import { cp, lstat, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Project } from "../config/load.ts";
-import { OsBuilderError } from "../errors.ts";
+import { badConfig, type Project } from "../config/load.ts";
+import type { OsBuilderError } from "../errors.ts";
+import { overlap } from "../internal/paths.ts";
 import { STATE_DIRECTORY } from "../places.ts";
 
 /**
@@ -21,7 +22,7 @@ export async function copyTree(project: Project, destination: string): Promise<v
   const keys = await realpath(join(directory, config.keys)).catch(() => undefined);
   const state = await realpath(join(directory, STATE_DIRECTORY)).catch(() => undefined);
   for (const apart of [keys, state]) {
-    if (apart === undefined || !(within(apart, tree) || within(tree, apart))) continue;
+    if (apart === undefined || !overlap(apart, tree)) continue;
     throw badTree(project, `expected ${tree} and ${apart} to lie apart`);
   }
   const secret = await identities(keys);
@@ -40,11 +41,6 @@ export async function copyTree(project: Project, destination: string): Promise<v
   });
 }
 
-/** Whether a path is that directory, or lies in it. */
-function within(path: string, directory: string): boolean {
-  return `${path}/`.startsWith(`${directory}/`);
-}
-
 /** What the files of a directory are, whatever else they are called. */
 async function identities(directory: string | undefined): Promise<ReadonlySet<string>> {
   if (directory === undefined) return new Set();
@@ -59,7 +55,5 @@ function identity({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }):
 }
 
 function badTree({ configFile }: Project, message: string): OsBuilderError {
-  return new OsBuilderError("OS_BAD_CONFIG", `one mistake in ${configFile}\n  tree: ${message}`, {
-    issues: [{ path: "tree", message }],
-  });
+  return badConfig(configFile, [{ path: "tree", message }]);
 }
