@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { processesNaming } from "./support/processes.ts";
 
 const BIN = fileURLToPath(new URL("../bin/leveret-os.js", import.meta.url));
 const EXAMPLE = fileURLToPath(new URL("../../../examples/particle/", import.meta.url));
@@ -64,13 +65,6 @@ async function json(...argv: string[]): Promise<Record<string, unknown>> {
   const { exitCode, stdout, stderr } = await leveretOs([...argv, "--json"]);
   expect(exitCode, stderr).toBe(0);
   return JSON.parse(stdout) as Record<string, unknown>;
-}
-
-/** Processes that have this project's files open as disks. */
-async function machines(): Promise<string[]> {
-  const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(ids.map((id) => readFile(`/proc/${id}/cmdline`, "utf8").catch(() => "")));
-  return lines.filter((line) => line.includes(project));
 }
 
 async function leftovers(): Promise<string[]> {
@@ -144,7 +138,7 @@ describe("leveret-os", () => {
   test("boot, and Ctrl-C while it starts, leaves no machine", async () => {
     const { exitCode, shown } = await typeCtrlC(["boot", "--serial"], /BdsDxe: starting/);
     expect(exitCode, shown).toBe(130);
-    expect(await machines()).toEqual([]);
+    expect(await processesNaming(project)).toEqual([]);
   });
 
   test("finds nothing missing on a machine that could do all this", async () => {

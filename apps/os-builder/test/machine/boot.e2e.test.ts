@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { copyFile, cp, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -12,6 +12,7 @@ import type { BuiltImage } from "../../src/image/image.ts";
 import { lockProject } from "../../src/lock.ts";
 import { bootImage } from "../../src/machine/boot.ts";
 import { buildProjectImage, stateDirectory } from "../../src/pipeline.ts";
+import { processesNaming } from "../support/processes.ts";
 
 const run = promisify(execFile);
 const EXAMPLE = new URL("../../../../examples/particle/", import.meta.url).pathname;
@@ -175,11 +176,9 @@ async function inodePosition(disk: string, path: string): Promise<{ offset: numb
 
 /** Id of the process that has a disk open. */
 async function machineOf(disk: string): Promise<number> {
-  for (const id of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const line = await readFile(`/proc/${id}/cmdline`, "utf8").catch(() => "");
-    if (line.includes("qemu-system") && line.includes(disk)) return Number(id);
-  }
-  throw new Error(`nothing runs ${disk}`);
+  const [id] = await processesNaming(`file=${disk}`);
+  if (id === undefined) throw new Error(`nothing runs ${disk}`);
+  return id;
 }
 
 /** Does something at the first call only. */
