@@ -1,9 +1,8 @@
 // Our image and mkosi's of the same packages: how long they take, how much room they need, how fast they boot.
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describeMachine, loadProject } from "../apps/os-builder/dist/index.js";
-import { findFirmware, probeAccelerator, startMachine } from "../packages/qemu-harness/dist/index.js";
-import { enrollVariableStore } from "../packages/uki-sign/dist/index.js";
+import { probeAccelerator, startMachine } from "../packages/qemu-harness/dist/index.js";
 import { interleave, row } from "./measure.mjs";
 
 const BYTES_PER_BLOCK = 512;
@@ -54,17 +53,13 @@ export async function boot({ project, mkosi, signal, progress, rounds = 2 }) {
   const [ours, theirs] = [await project(), await mkosi()];
   const { image } = await ours.image();
   const states = { ours: new Set(), theirs: new Set() };
-  const described = await describeMachine(await loadProject(ours.directory), image, {
-    env: process.env,
-    stateDirectory: join(ours.directory, ".leveret"),
-  });
+  const loaded = await loadProject(ours.directory);
+  const describe = (project, disk) =>
+    describeMachine(project, disk, { env: process.env, stateDirectory: join(project.directory, ".leveret") });
   const machines = {
-    ours: described,
-    theirs: {
-      ...described,
-      disks: [{ path: theirs.disk }],
-      boot: { ...described.boot, variables: { path: await enrolledVariables(theirs) } },
-    },
+    ours: await describe(loaded, image),
+    // The same machine, but it trusts exactly the keys of that image.
+    theirs: await describe({ directory: theirs.directory, config: { ...loaded.config, keys: theirs.keys } }, theirs),
   };
   // What an accelerator is good for is found out once, and before the clock runs.
   const { kind } = await probeAccelerator({ signal });
@@ -94,20 +89,4 @@ async function bootOnce(description, signal) {
   } finally {
     await machine.close();
   }
-}
-
-// A machine that trusts exactly the keys of that image, as ours trusts exactly its own.
-async function enrolledVariables({ directory, keys }) {
-  const { variablesPath } = await findFirmware({ secureBoot: true, env: process.env });
-  const { PK, KEK, db, verity } = keys.certificates;
-  const store = enrollVariableStore(await readFile(variablesPath), {
-    pk: PK,
-    kek: [KEK],
-    db: [db, verity],
-    owner: keys.owner,
-    timestamp: db.notBefore,
-  });
-  const path = join(directory, "OVMF_VARS.fd");
-  await writeFile(path, store);
-  return path;
 }

@@ -29,7 +29,7 @@ mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
-mount --bind "$area/work" "$root/work"
+mount --bind "$area/build" "$root/build"
 mount --bind "$downloads" "$root/downloads"
 if [ -d /etc/ssl/certs ]; then mount --rbind /etc/ssl/certs "$root/etc/ssl/certs"; fi
 cd "$root"
@@ -45,8 +45,9 @@ export class MkosiImage {
     this.directory = directory;
     this.signal = signal;
     this.progress = progress;
-    this.disk = join(directory, "work", "out", "image.raw");
-    this.uki = join(directory, "work", "out", "image.efi");
+    this.disk = join(directory, "build", "out", "image.raw");
+    this.keys = join("build", "keys");
+    this.uki = join(directory, "build", "out", "image.efi");
   }
 
   /** @param lockFile - The lock of the project that it is compared with. */
@@ -83,7 +84,7 @@ export class MkosiImage {
     // Whatever happens to the first process of the namespace happens to all others in it.
     const namespace = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];
     const inside = ["sh", "-euc", INSIDE, "sh", tree, directory, downloads];
-    const command = ["mkosi", "--directory", "/work/config", "--force", ...args, "build"];
+    const command = ["mkosi", "--directory", "/build/config", "--force", ...args, "build"];
     return run("setpriv", ["--pdeathsig", "TERM", "unshare", ...namespace, ...inside, ...command], {
       signal: this.signal,
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root", TERM: "dumb", ...proxies() },
@@ -92,11 +93,11 @@ export class MkosiImage {
 
   async prepare(mirror, packages) {
     await mkdir(this.downloads, { recursive: true });
-    for (const name of ["root", "overlay", "work/out", "work/workspace", "work/config"]) {
+    for (const name of ["root", "overlay", "build/out", "build/workspace", "build/config"]) {
       await mkdir(join(this.directory, name), { recursive: true });
     }
     const upper = join(this.directory, "upper");
-    for (const name of ["work", "downloads", "mnt", "run", "etc/ssl/certs", "tmp"]) {
+    for (const name of ["build", "downloads", "mnt", "run", "etc/ssl/certs", "tmp"]) {
       await mkdir(join(upper, name), { recursive: true });
     }
     await chmod(join(upper, "tmp"), 0o1777);
@@ -105,9 +106,9 @@ export class MkosiImage {
     for (const name of ["resolv.conf", "hosts"]) {
       await copyFile(join("/etc", name), join(upper, "etc", name)).catch(() => {});
     }
-    this.keys = await generateKeys(join(this.directory, "work", "keys"), { name: "mkosi" });
+    await generateKeys(join(this.directory, this.keys), { name: "mkosi" });
     for (const [name, text] of Object.entries({ ...configuration(packages), ...aptSources(mirror) })) {
-      const path = join(this.directory, "work", "config", name);
+      const path = join(this.directory, "build", "config", name);
       await mkdir(dirname(path), { recursive: true });
       await writeFile(path, text);
     }
@@ -124,11 +125,11 @@ function configuration(packages) {
   return {
     "mkosi.conf": ini({
       Distribution: { Distribution: "debian", Release: SUITE, Architecture: "x86-64", Repositories: "main" },
-      Output: { Format: "disk", Output: "image", OutputDirectory: "/work/out", SplitArtifacts: "uki" },
+      Output: { Format: "disk", Output: "image", OutputDirectory: "/build/out", SplitArtifacts: "uki" },
       Build: {
-        WorkspaceDirectory: "/work/workspace",
+        WorkspaceDirectory: "/build/workspace",
         PackageCacheDirectory: "/downloads",
-        SandboxTrees: "/work/config/apt",
+        SandboxTrees: "/build/config/apt",
       },
       Content: {
         Packages: packages.join(","),
@@ -145,11 +146,11 @@ function configuration(packages) {
       Validation: {
         SecureBoot: "yes",
         SecureBootAutoEnroll: "no",
-        SecureBootKey: "/work/keys/db.key",
-        SecureBootCertificate: "/work/keys/db.crt",
+        SecureBootKey: "/build/keys/db.key",
+        SecureBootCertificate: "/build/keys/db.crt",
         Verity: "yes",
-        VerityKey: "/work/keys/verity.key",
-        VerityCertificate: "/work/keys/verity.crt",
+        VerityKey: "/build/keys/verity.key",
+        VerityCertificate: "/build/keys/verity.crt",
         SignExpectedPcr: "no",
       },
     }),
