@@ -133,20 +133,22 @@ function bootArguments(machine: ResolvedMachine, firmware: Firmware | undefined)
   ];
 }
 
+const CONSOLE_DEVICES = { serial: "isa-serial", virtio: "virtconsole", port: "virtserialport" } as const;
+
 function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
   const bus = machine.consoles.some((item) => item.type !== "serial") ? ["-device", "virtio-serial-pci"] : [];
-  const device = { serial: () => "isa-serial", virtio: () => "virtconsole", port: portDevice };
   return [
     ...bus,
     ...machine.consoles.flatMap((item, index) => [
       ...["-chardev", `socket,id=console-${item.name},fd=${fds.consoles[index]}`],
-      ...["-device", `${device[item.type](item.name)},chardev=console-${item.name}`],
+      ...["-device", `${CONSOLE_DEVICES[item.type]},chardev=console-${item.name}${portName(item)}`],
     ]),
   ];
 }
 
-function portDevice(name: string): string {
-  return `virtserialport,name=${name}`;
+// What /dev/virtio-ports calls it inside.
+function portName({ type, name }: ResolvedMachine["consoles"][number]): string {
+  return type === "port" ? `,name=${name}` : "";
 }
 
 function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bootable: boolean): string[] {
