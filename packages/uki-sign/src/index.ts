@@ -12,8 +12,8 @@ export {
   type PeImage,
   type PeSection,
   readPeSection,
-} from "./pe.ts";
-export { type AddPeSectionsOptions, addPeSections, type NewPeSection } from "./pe-sections.ts";
+} from "./pe/image.ts";
+export { type AddPeSectionsOptions, addPeSections, type NewPeSection } from "./pe/sections.ts";
 
 // Authenticode
 
@@ -64,7 +64,7 @@ export {
   predictPcr11,
   predictPcr11Measurements,
   predictPcr11Table,
-} from "./measure.ts";
+} from "./pcr/predict-pcr11.ts";
 
 // PCR policies
 
@@ -78,16 +78,19 @@ export {
   predictPcrPolicies,
   signPcrPolicies,
   verifyPcrSignature,
-} from "./pcr-policy.ts";
+} from "./pcr/policy.ts";
 export {
   DEFAULT_MAX_PCR_SIGNATURES_BYTES,
   type PcrSignature,
   parsePcrSignatures,
   renderPcrSignatures,
-} from "./pcr-signature.ts";
+} from "./pcr/policy-signature.ts";
 
 // TCG event logs and predictions
 
+export { type BootProgram, type PredictPcr4Options, predictPcr4 } from "./pcr/predict-pcr4.ts";
+export { type PredictPcr7Options, predictPcr7, type SecureBootVariableValues } from "./pcr/predict-pcr7.ts";
+export type { PcrMeasurement, PcrPrediction } from "./pcr/prediction.ts";
 export { decodeEventContent, describeEvent, type EventContent, isContentMeasured } from "./tcg/event-content.ts";
 export {
   DEFAULT_MAX_EVENT_LOG_ALGORITHMS,
@@ -104,14 +107,11 @@ export {
   explainPcr,
   type PcrExplanation,
 } from "./tcg/explain.ts";
-export { type BootProgram, type PredictPcr4Options, predictPcr4 } from "./tcg/predict-pcr4.ts";
-export { type PredictPcr7Options, predictPcr7, type SecureBootVariableValues } from "./tcg/predict-pcr7.ts";
-export type { PcrMeasurement, PcrPrediction } from "./tcg/prediction.ts";
 export { type ReplayedPcr, replayEventLog } from "./tcg/replay.ts";
 
 // Keys
 
-export { decodePem, encodePem, type PemBlock } from "./pem.ts";
+export { decodePem, encodePem, type PemBlock } from "./keys/pem.ts";
 export {
   encodeDigestInfo,
   type HashName,
@@ -121,7 +121,7 @@ export {
   type PemSignerOptions,
   pemSigner,
   type Signer,
-} from "./signer.ts";
+} from "./keys/signer.ts";
 
 // Key hierarchies
 
@@ -138,24 +138,23 @@ export {
   decodeCertificate,
   KEY_USAGES,
   type KeyUsage,
-} from "./certificate.ts";
-export {
-  assertKeyMatches,
-  type CertificateSubject,
-  type CreateCertificateOptions,
-  createCertificate,
-} from "./certificate-create.ts";
+} from "./x509/certificate.ts";
 export {
   DEFAULT_MAX_CHAIN_CANDIDATES,
   DEFAULT_MAX_CHAIN_LENGTH,
   isSignedBy,
   type VerifyChainOptions,
   verifyChain,
-} from "./chain.ts";
+} from "./x509/chain.ts";
+export {
+  assertKeyMatches,
+  type CertificateSubject,
+  type CreateCertificateOptions,
+  createCertificate,
+} from "./x509/create.ts";
 
 // CMS
 
-export { type CmsAttribute, DEFAULT_MAX_CMS_CONTENT_BYTES, type SignCmsOptions, signCms } from "./cms.ts";
 export {
   type CmsSignedData,
   type CmsSigner,
@@ -165,8 +164,9 @@ export {
   DEFAULT_MAX_CMS_CERTIFICATES,
   DEFAULT_MAX_CMS_SIGNERS,
   decodeCms,
-} from "./cms-decode.ts";
-export { type VerifiedCms, type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "./cms-verify.ts";
+} from "./cms/decode.ts";
+export { type CmsAttribute, DEFAULT_MAX_CMS_CONTENT_BYTES, type SignCmsOptions, signCms } from "./cms/sign.ts";
+export { type VerifiedCms, type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "./cms/verify.ts";
 
 // Secure Boot variables
 
@@ -217,4 +217,4 @@ export {
   type VeritySignature,
   verifyRootHash,
   verifyVeritySignaturePartition,
-} from "./verity-signature.ts";
+} from "./verity/signature.ts";

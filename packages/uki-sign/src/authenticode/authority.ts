@@ -1,8 +1,8 @@
-import type { Certificate } from "../certificate.ts";
-import { verifyChain } from "../chain.ts";
-import { decodeCms } from "../cms-decode.ts";
+import { decodeCms } from "../cms/decode.ts";
 import { decodeSignatureLists, type EfiSignature, type SignatureList } from "../efi/signature-list.ts";
 import { UkiSignError } from "../errors.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { verifyChain } from "../x509/chain.ts";
 import { listSignatures } from "./certificate-table.ts";
 import { readCertificate, signatureDatabase } from "./database.ts";
 import { authenticodeDigest } from "./digest.ts";

@@ -1,7 +1,7 @@
 import { UkiSignError } from "../errors.ts";
 import * as pe from "../format/pe.ts";
-import { ByteView } from "../internal/byte-view.ts";
-import { decodePe, type PeImage } from "../pe.ts";
+import { ByteView } from "../pe/byte-view.ts";
+import { decodePe, type PeImage } from "../pe/image.ts";
 import { certificatePadding } from "./digest.ts";
 
 /** Most signatures {@link listSignatures} accepts in one file. */

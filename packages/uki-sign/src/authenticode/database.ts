@@ -1,7 +1,7 @@
-import { type Certificate, decodeCertificate } from "../certificate.ts";
 import type { SignatureList } from "../efi/signature-list.ts";
 import { UkiSignError } from "../errors.ts";
 import { EFI_TIME_BYTES } from "../format/efi.ts";
+import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import type { PeSignatureDatabase } from "./verify.ts";
 
 const DIGEST_TYPES: readonly string[] = ["sha256", "sha384", "sha512"];

@@ -13,7 +13,7 @@ import {
   readOid,
   TAG,
 } from "../internal/der.ts";
-import type { HashName } from "../signer.ts";
+import type { HashName } from "../keys/signer.ts";
 
 /** What an Authenticode signature says about its image. */
 export interface IndirectData {

@@ -1,9 +1,9 @@
 import { z } from "zod";
-import type { Certificate } from "../certificate.ts";
-import { signCms } from "../cms.ts";
+import { signCms } from "../cms/sign.ts";
 import { OID } from "../format/oids.ts";
 import { parseOptions } from "../internal/options.ts";
-import type { HashName, Signer } from "../signer.ts";
+import type { HashName, Signer } from "../keys/signer.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { attachSignature } from "./certificate-table.ts";
 import { authenticodeDigest } from "./digest.ts";
 import { encodeIndirectData } from "./indirect-data.ts";

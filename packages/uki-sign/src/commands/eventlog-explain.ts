@@ -4,13 +4,13 @@ import { findAuthority } from "../authenticode/authority.ts";
 import { secureBootVariableGuid } from "../efi/authenticated-variable.ts";
 import { decodeVariableStore } from "../efi/variable-store.ts";
 import { readInput } from "../internal/files.ts";
-import { PCR_BANKS, type PcrBank, predictPcr11Measurements } from "../measure.ts";
+import { predictPcr4 } from "../pcr/predict-pcr4.ts";
+import { predictPcr7 } from "../pcr/predict-pcr7.ts";
+import { PCR_BANKS, type PcrBank, predictPcr11Measurements } from "../pcr/predict-pcr11.ts";
+import type { PcrPrediction } from "../pcr/prediction.ts";
 import { describeEvent } from "../tcg/event-content.ts";
 import type { EventLog } from "../tcg/event-log.ts";
 import { type ExplainedMeasurement, explainPcr, type PcrExplanation } from "../tcg/explain.ts";
-import { predictPcr4 } from "../tcg/predict-pcr4.ts";
-import { predictPcr7 } from "../tcg/predict-pcr7.ts";
-import type { PcrPrediction } from "../tcg/prediction.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { shortLine } from "./arguments.ts";
 

@@ -1,7 +1,7 @@
 import { type CommandIo, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { readInput } from "../internal/files.ts";
-import type { PcrBank } from "../measure.ts";
+import type { PcrBank } from "../pcr/predict-pcr11.ts";
 import { decodeEventContent, describeEvent, isContentMeasured } from "../tcg/event-content.ts";
 import { decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
 import { replayEventLog } from "../tcg/replay.ts";

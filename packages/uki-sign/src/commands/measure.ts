@@ -3,15 +3,15 @@ import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { readInput, writeOutput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
-import { BOOT_PHASES, PCR_BANKS, type PcrBank, predictPcr11Table } from "../measure.ts";
+import { type HashName, type PemSigner, pemSigner } from "../keys/signer.ts";
 import {
   PCR_POLICY_BANKS,
   type PredictPcrPoliciesOptions,
   predictPcrPolicies,
   signPcrPolicies,
-} from "../pcr-policy.ts";
-import { renderPcrSignatures } from "../pcr-signature.ts";
-import { type HashName, type PemSigner, pemSigner } from "../signer.ts";
+} from "../pcr/policy.ts";
+import { renderPcrSignatures } from "../pcr/policy-signature.ts";
+import { BOOT_PHASES, PCR_BANKS, type PcrBank, predictPcr11Table } from "../pcr/predict-pcr11.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
 import { readPassphrase } from "./signing.ts";

@@ -3,10 +3,10 @@ import type { CommandIo } from "@leveret/command";
 import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
-import { decodeCertificate } from "../certificate.ts";
 import { readDescriptor, readInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
-import { pemSigner } from "../signer.ts";
+import { pemSigner } from "../keys/signer.ts";
+import { decodeCertificate } from "../x509/certificate.ts";
 
 /** Flags of {@link addSigningOptions}. */
 export interface SigningFlags {

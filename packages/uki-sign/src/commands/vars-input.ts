@@ -1,12 +1,12 @@
 import { resolve } from "node:path";
 import { type CommandIo, UsageError } from "@leveret/command";
-import { type Certificate, decodeCertificate } from "../certificate.ts";
 import type { EnrollVariableStoreOptions } from "../efi/enroll.ts";
 import { decodeSignatureLists, type SignatureDatabase } from "../efi/signature-list.ts";
 import { readInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
 import type { KeyRole } from "../keys/roles.ts";
-import type { Signer } from "../signer.ts";
+import type { Signer } from "../keys/signer.ts";
+import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { loadSigning, parseTime, readPassphrase, type SigningFlags } from "./signing.ts";
 
 /** Flags of `uki-sign vars enroll`. */

@@ -1,6 +1,5 @@
 import { type CommandIo, table } from "@leveret/command";
-import { decodeCertificate } from "../certificate.ts";
-import { decodeCms } from "../cms-decode.ts";
+import { decodeCms } from "../cms/decode.ts";
 import { decodeAuthenticatedVariable, secureBootVariableGuid } from "../efi/authenticated-variable.ts";
 import { decodeSignatureLists } from "../efi/signature-list.ts";
 import { decodeVariableStore, type StoredVariable } from "../efi/variable-store.ts";
@@ -8,6 +7,7 @@ import { UkiSignError } from "../errors.ts";
 import { WIN_CERTIFICATE_REVISION, WIN_CERTIFICATE_TYPE_EFI_GUID } from "../format/efi.ts";
 import { FV_SIGNATURE, FV_SIGNATURE_OFFSET } from "../format/variable-store.ts";
 import { viewOf } from "../internal/bytes.ts";
+import { decodeCertificate } from "../x509/certificate.ts";
 import { printable } from "./arguments.ts";
 
 /** One entry of a signature database, for people. */

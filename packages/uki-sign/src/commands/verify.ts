@@ -2,9 +2,9 @@ import { type CommandIo, style, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { signatureDatabase } from "../authenticode/database.ts";
 import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
-import { decodeCertificate } from "../certificate.ts";
 import { decodeSignatureLists } from "../efi/signature-list.ts";
 import { readInput } from "../internal/files.ts";
+import { decodeCertificate } from "../x509/certificate.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
 
 interface VerifyFlags {

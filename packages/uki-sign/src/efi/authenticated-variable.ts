@@ -1,7 +1,6 @@
 import { z } from "zod";
-import type { Certificate } from "../certificate.ts";
-import { signCms } from "../cms.ts";
-import { type VerifiedSigner, verifyCms } from "../cms-verify.ts";
+import { signCms } from "../cms/sign.ts";
+import { type VerifiedSigner, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
 import {
   EFI_GUID,
@@ -13,7 +12,8 @@ import {
 } from "../format/efi.ts";
 import { concat, copyBytes, viewOf } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import type { HashName, Signer } from "../signer.ts";
+import type { HashName, Signer } from "../keys/signer.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { decodeGuid, encodeGuid, isGuid } from "./guid.ts";
 import { decodeEfiTime, encodeEfiTime } from "./time.ts";
 

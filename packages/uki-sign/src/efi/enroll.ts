@@ -1,9 +1,9 @@
 import { z } from "zod";
-import type { Certificate } from "../certificate.ts";
 import { UkiSignError } from "../errors.ts";
 import { VARIABLE_ATTRIBUTE } from "../format/efi.ts";
 import { EDK2_GUID } from "../format/variable-store.ts";
 import { parseOptions } from "../internal/options.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import {
   SECURE_BOOT_VARIABLE_ATTRIBUTES,
   SECURE_BOOT_VARIABLES,

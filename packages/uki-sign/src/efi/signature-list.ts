@@ -1,7 +1,7 @@
-import type { Certificate } from "../certificate.ts";
 import { UkiSignError } from "../errors.ts";
 import { SIGNATURE_LIST_HEADER_BYTES, SIGNATURE_OWNER_BYTES, SIGNATURE_TYPES } from "../format/efi.ts";
 import { concat, copyBytes, viewOf } from "../internal/bytes.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { decodeGuid, encodeGuid } from "./guid.ts";
 
 /** Longest signature database that is decoded, in bytes. */

@@ -1,5 +1,5 @@
 import { constants, type KeyObject, publicDecrypt } from "node:crypto";
-import { encodeDigestInfo, type HashName } from "../signer.ts";
+import { encodeDigestInfo, type HashName } from "../keys/signer.ts";
 
 /**
  * RSASSA-PKCS1-v1_5 verification from the digest on (RFC 8017 section 8.2.2): the encoded message is recovered, and

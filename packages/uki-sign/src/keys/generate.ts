@@ -2,14 +2,13 @@ import { generateKeyPair, type KeyObject, randomBytes, randomUUID } from "node:c
 import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
-import type { Certificate } from "../certificate.ts";
-import { createCertificate } from "../certificate-create.ts";
 import { isGuid } from "../efi/guid.ts";
 import { OID } from "../format/oids.ts";
 import { type NewFile, writeNewDirectory } from "../internal/new-directory.ts";
 import { parseOptions } from "../internal/options.ts";
-import { encodePem } from "../pem.ts";
-import { MAX_RSA_BITS, MIN_RSA_BITS, type PemSigner, pemSigner } from "../signer.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { createCertificate } from "../x509/create.ts";
+import { encodePem } from "./pem.ts";
 import {
   certificateFile,
   KEY_ROLES,
@@ -19,6 +18,7 @@ import {
   OWNER_FILE,
   PCR_PUBLIC_KEY_FILE,
 } from "./roles.ts";
+import { MAX_RSA_BITS, MIN_RSA_BITS, type PemSigner, pemSigner } from "./signer.ts";
 
 /** Modulus length of generated keys, in bits: every firmware and TPM takes it, and many take no other. */
 export const DEFAULT_KEY_BITS = 2048;

@@ -1,12 +1,12 @@
 import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { type Certificate, decodeCertificate } from "../certificate.ts";
 import { isGuid } from "../efi/guid.ts";
 import { UkiSignError } from "../errors.ts";
 import { parseOptions } from "../internal/options.ts";
-import { type PemSigner, pemSigner } from "../signer.ts";
+import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { certificateFile, KEY_ROLES, type KeyRole, type KeySet, keyFile, OWNER_FILE } from "./roles.ts";
+import { type PemSigner, pemSigner } from "./signer.ts";
 
 /** Longest file of a key hierarchy that is read, in bytes. */
 const MAX_KEY_FILE_BYTES = 64 * 1024;

@@ -1,5 +1,5 @@
-import type { Certificate } from "../certificate.ts";
-import type { PemSigner } from "../signer.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import type { PemSigner } from "./signer.ts";
 
 /**
  * What each key of a hierarchy signs: `PK` changes of KEK, `KEK` changes of db and dbx, `db` what firmware boots,

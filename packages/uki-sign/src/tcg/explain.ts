@@ -1,7 +1,7 @@
 import { UkiSignError } from "../errors.ts";
-import type { PcrBank } from "../measure.ts";
+import type { PcrBank } from "../pcr/predict-pcr11.ts";
+import type { PcrMeasurement, PcrPrediction } from "../pcr/prediction.ts";
 import type { EventLog, TcgEvent } from "./event-log.ts";
-import type { PcrMeasurement, PcrPrediction } from "./prediction.ts";
 import { digestOf, eventsOf, replayPcr } from "./replay.ts";
 
 /** Most measurements of a prediction that {@link explainPcr} compares with a log. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { UkiSignError } from "../errors.ts";
 import * as tcg from "../format/tcg.ts";
-import { PCR_BANKS, type PcrBank } from "../measure.ts";
+import { PCR_BANKS, type PcrBank } from "../pcr/predict-pcr11.ts";
 import type { EventLog, TcgEvent } from "./event-log.ts";
 
 /** What a register holds when a log is true. */

@@ -11,8 +11,8 @@ import {
   TEXT_SECTION_NAMES,
 } from "../format/uki.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { decodePe, type PeImage, readPeSection } from "../pe.ts";
-import { addPeSections, type NewPeSection, sectionNameSchema } from "../pe-sections.ts";
+import { decodePe, type PeImage, readPeSection } from "../pe/image.ts";
+import { addPeSections, type NewPeSection, sectionNameSchema } from "../pe/sections.ts";
 import { readKernelRelease } from "./kernel-release.ts";
 import { mergeSbat } from "./sbat.ts";
 

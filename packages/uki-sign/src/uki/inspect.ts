@@ -4,7 +4,7 @@ import { signaturesOf } from "../authenticode/certificate-table.ts";
 import { UkiSignError } from "../errors.ts";
 import { MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
 import { parseOptions } from "../internal/options.ts";
-import { decodePe, findPeSection, type PeSection, readPeSection } from "../pe.ts";
+import { decodePe, findPeSection, type PeSection, readPeSection } from "../pe/image.ts";
 
 /** Most bytes of a section that {@link inspectUki} decodes as text. */
 export const DEFAULT_MAX_TEXT_BYTES = 1 << 20;

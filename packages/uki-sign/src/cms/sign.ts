@@ -1,0 +1,196 @@
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import { UkiSignError } from "../errors.ts";
+import { HASHES, OID } from "../format/oids.ts";
+import {
+  contextConstructed,
+  DerReader,
+  der,
+  derInteger,
+  derNull,
+  derOctetString,
+  derOid,
+  derSequence,
+  derSetOf,
+  derTime,
+  TAG,
+} from "../internal/der.ts";
+import { bytesSchema, parseOptions } from "../internal/options.ts";
+import { verifyDigest } from "../internal/rsa.ts";
+import type { HashName, Signer } from "../keys/signer.ts";
+import { type Certificate, certificateKey } from "../x509/certificate.ts";
+
+/** Longest content that is put inside a signature, in bytes; longer content is signed detached. */
+export const DEFAULT_MAX_CMS_CONTENT_BYTES = 16 * 1024 * 1024;
+
+/** An attribute of a signer: what it is, and one value or more. */
+export interface CmsAttribute {
+  /** dotted object identifier */
+  readonly type: string;
+  /** one complete DER element each */
+  readonly values: readonly Uint8Array[];
+}
+
+const OBJECT_IDENTIFIER = /^[0-2](\.(0|[1-9]\d{0,14})){1,30}$/;
+
+const optionsSchema = z.strictObject({
+  contentType: z.string().regex(OBJECT_IDENTIFIER).default(OID.data),
+  content: bytesSchema,
+  detached: z.boolean().default(false),
+  attributes: z
+    .union([
+      z.literal("none"),
+      z.array(z.strictObject({ type: z.string().regex(OBJECT_IDENTIFIER), values: z.array(bytesSchema).min(1) })),
+    ])
+    .default([]),
+  signer: z.custom<Signer>((value) => typeof value === "object" && value !== null && "signDigest" in value),
+  certificate: z.custom<Certificate>((value) => typeof value === "object" && value !== null && "issuerDer" in value),
+  signingTime: z.date().optional(),
+  hash: z.enum(["sha256", "sha384", "sha512"]).default("sha256"),
+  includeCertificate: z.boolean().default(true),
+  contentInfo: z.boolean().default(true),
+});
+
+/** Options of {@link signCms}. */
+export interface SignCmsOptions {
+  /** dotted object identifier of the content's type, id-data by default */
+  readonly contentType?: string | undefined;
+  /**
+   * what is signed: for id-data the bytes themselves, which are wrapped in an OCTET STRING; for any other type one
+   * complete DER element, which is embedded as it is (PKCS#7 version 1.5, as Authenticode wants it)
+   */
+  readonly content: Uint8Array;
+  /** leaves the content out of the result; false by default */
+  readonly detached?: boolean | undefined;
+  /**
+   * signed attributes beside contentType, messageDigest and signingTime, which are made here; `none` for a signature
+   * over the content without any attributes
+   */
+  readonly attributes?: "none" | readonly CmsAttribute[] | undefined;
+  readonly signer: Signer;
+  /** the signer's certificate */
+  readonly certificate: Certificate;
+  /** value of the signingTime attribute, to the second; no such attribute by default */
+  readonly signingTime?: Date | undefined;
+  /** hash of content and attributes, SHA-256 by default */
+  readonly hash?: HashName | undefined;
+  /** puts the certificate into the result; true by default */
+  readonly includeCertificate?: boolean | undefined;
+  /** wraps the result in a ContentInfo; true by default, false for UEFI's authenticated variables */
+  readonly contentInfo?: boolean | undefined;
+}
+
+/**
+ * Makes a CMS (PKCS#7) signature with one signer. The same options give the same bytes.
+ *
+ * @param options - What is signed, by whom, and in which form.
+ * @returns DER of a ContentInfo with SignedData, or of the SignedData alone.
+ * @throws {UkiSignError} `UKI_SIGN_BAD_OPTIONS` for options that do not fit, `UKI_SIGN_CMS_INVALID` when the content of a
+ *   type other than id-data is no DER element, `UKI_SIGN_TOO_LARGE` when content that is to be embedded is longer than
+ *   {@link DEFAULT_MAX_CMS_CONTENT_BYTES}, `UKI_SIGN_KEY_MISMATCH` when the signer's key is not the certificate's.
+ * @see RFC 5652 section 5; RFC 2315 section 9 for content that is not in an OCTET STRING
+ * @example
+ * const p7s = await signCms({ content, detached: true, signer, certificate });
+ */
+export async function signCms(options: SignCmsOptions): Promise<Uint8Array> {
+  const parsed = parseOptions(optionsSchema, options);
+  const { contentType, content, detached, signer, certificate, hash, includeCertificate } = parsed;
+  const inner = contentType === OID.data ? derContent(content, detached) : checkElement(content);
+  // RFC 5652 5.4: the digest is over the content octets, without the tag and length in front of them.
+  const messageDigest = createHash(hash).update(inner.octets).digest();
+  const attributes = signedAttributes(parsed, messageDigest);
+  // RFC 5652 5.4: what is signed is the attributes as a SET OF, with that tag and not the [0] they are stored with.
+  const digest = attributes === undefined ? messageDigest : createHash(hash).update(derSetOf(attributes)).digest();
+  const signature = await signer.signDigest(hash, digest);
+  requireOwnSignature(certificate, hash, digest, signature);
+
+  const digestAlgorithm = derSequence(derOid(HASHES[hash].oid), derNull());
+  const signerInfo = derSequence(
+    derInteger(1),
+    derSequence(certificate.issuerDer, derInteger(certificate.serialNumber)),
+    digestAlgorithm,
+    ...(attributes === undefined ? [] : [derSetOf(attributes, contextConstructed(0))]),
+    derSequence(derOid(OID.rsaEncryption), derNull()),
+    derOctetString(signature),
+  );
+  const signedData = derSequence(
+    derInteger(1),
+    der(TAG.set, digestAlgorithm),
+    derSequence(derOid(contentType), ...(detached ? [] : [der(contextConstructed(0), inner.element)])),
+    ...(includeCertificate ? [der(contextConstructed(0), certificate.der)] : []),
+    der(TAG.set, signerInfo),
+  );
+  return parsed.contentInfo ? derSequence(derOid(OID.signedData), der(contextConstructed(0), signedData)) : signedData;
+}
+
+interface InnerContent {
+  /** the eContent element; empty when it is not needed */
+  readonly element: Uint8Array;
+  /** the octets that are hashed */
+  readonly octets: Uint8Array;
+}
+
+function derContent(content: Uint8Array, detached: boolean): InnerContent {
+  if (detached) return { element: new Uint8Array(), octets: content };
+  requireEmbeddable(content);
+  return { element: derOctetString(content), octets: content };
+}
+
+function checkElement(content: Uint8Array): InnerContent {
+  requireEmbeddable(content);
+  const reader = new DerReader(content);
+  try {
+    const { bytes, contents } = reader.next("content");
+    reader.end("content");
+    return { element: bytes, octets: contents };
+  } catch (cause) {
+    const message = "expected content of one DER element for a type other than id-data";
+    throw new UkiSignError("UKI_SIGN_CMS_INVALID", message, { cause });
+  }
+}
+
+function requireEmbeddable(content: Uint8Array): void {
+  if (content.length <= DEFAULT_MAX_CMS_CONTENT_BYTES) return;
+  const message = `expected at most ${DEFAULT_MAX_CMS_CONTENT_BYTES} bytes of embedded content, got ${content.length}`;
+  throw new UkiSignError("UKI_SIGN_TOO_LARGE", message, { hint: "sign it detached" });
+}
+
+function signedAttributes(
+  { attributes, contentType, signingTime }: z.output<typeof optionsSchema>,
+  messageDigest: Uint8Array,
+): Uint8Array[] | undefined {
+  if (attributes === "none") {
+    if (signingTime === undefined) return undefined;
+    const message = 'expected no signingTime with attributes: "none", got one';
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", message, { field: "signingTime" });
+  }
+  const own: CmsAttribute[] = [
+    { type: OID.contentType, values: [derOid(contentType)] },
+    { type: OID.messageDigest, values: [derOctetString(messageDigest)] },
+    ...(signingTime === undefined ? [] : [{ type: OID.signingTime, values: [derTime(signingTime)] }]),
+  ];
+  const made: readonly string[] = [OID.contentType, OID.messageDigest, OID.signingTime];
+  const taken = attributes.find(({ type }) => made.includes(type));
+  if (taken !== undefined) {
+    const message = `expected attributes other than those that are made here, got ${taken.type}`;
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", message, { field: "attributes" });
+  }
+  return [...own, ...attributes].map(({ type, values }) => derSequence(derOid(type), derSetOf(values)));
+}
+
+// Catches a wrong certificate, and a signer that computes wrongly, before the signature is published.
+function requireOwnSignature(
+  certificate: Certificate,
+  hash: HashName,
+  digest: Uint8Array,
+  signature: Uint8Array,
+): void {
+  if (verifyDigest(certificateKey(certificate), hash, digest, signature)) return;
+  throw new UkiSignError(
+    "UKI_SIGN_KEY_MISMATCH",
+    `expected the private key of ${certificate.subject}, got another one`,
+    {
+      hint: "give the certificate that was made for this key",
+    },
+  );
+}

@@ -1,0 +1,144 @@
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import { UkiSignError } from "../errors.ts";
+import { MEASURED_SECTION_NAMES } from "../format/uki.ts";
+import { bytesSchema, parseOptions } from "../internal/options.ts";
+import type { MeasuredSection } from "../uki/inspect.ts";
+import { measurementOf, type PcrPrediction, predict } from "./prediction.ts";
+
+/** Hash algorithms of TPM banks, weakest first. */
+export const PCR_BANKS = ["sha1", "sha256", "sha384", "sha512"] as const;
+
+/** Bank of a TPM: the hash algorithm of its registers. */
+export type PcrBank = (typeof PCR_BANKS)[number];
+
+/** What systemd 257 measures during a boot, in order. */
+export const BOOT_PHASES: readonly string[] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
+
+const optionsSchema = z.strictObject({
+  sections: z.array(z.strictObject({ name: z.enum(MEASURED_SECTION_NAMES), data: bytesSchema })).readonly(),
+  phases: z
+    .array(z.string().regex(/^[^:\0]+$/, "a phase name without colon"))
+    .readonly()
+    .default(BOOT_PHASES),
+  bank: z.enum(PCR_BANKS).default("sha256"),
+});
+
+/** Options of {@link predictPcr11}. */
+export interface PredictPcr11Options {
+  /** what the stub measures, in any order, each name once; see `measuredSections` */
+  readonly sections: readonly MeasuredSection[];
+  /** phases measured so far, in order; a whole boot, {@link BOOT_PHASES}, when absent; `[]` for the stub alone */
+  readonly phases?: readonly string[] | undefined;
+  /** bank; `sha256` when absent */
+  readonly bank?: PcrBank | undefined;
+}
+
+/**
+ * Predicts PCR 11 after systemd-stub has measured a unified kernel image and userspace has measured boot phases.
+ *
+ * @param options - Sections, phases and bank.
+ * @returns The register's value, as long as the bank's hash.
+ * @throws {UkiSignError} `UKI_SIGN_BAD_OPTIONS` when a section is not one the stub measures or is given twice.
+ * @see systemd 257 systemd-measure(1); UAPI Group "Unified Kernel Image (UKI)" 1.0, "UKI TPM PCR Measurements"
+ * @example
+ * const sections = measuredSections(await readFile("linux.efi"));
+ * const inInitrd = predictPcr11({ sections, phases: ["enter-initrd"] });
+ */
+export function predictPcr11(options: PredictPcr11Options): Uint8Array {
+  const { sections, phases, bank } = parseOptions(optionsSchema, options);
+  return extendPhases(measureSections(sections, bank), phases, bank);
+}
+
+/**
+ * Predicts PCR 11 like {@link predictPcr11}, measurement by measurement.
+ *
+ * @param options - As for {@link predictPcr11}. Firmware's event log has what the stub measures, so `phases: []` is what
+ *   `explainPcr` can compare with.
+ * @returns The value, and the measurements it is made of.
+ * @throws {UkiSignError} As {@link predictPcr11}.
+ * @see systemd 257 systemd-stub(7)
+ * @example
+ * const prediction = predictPcr11Measurements({ sections: measuredSections(image), phases: [] });
+ */
+export function predictPcr11Measurements(options: PredictPcr11Options): PcrPrediction {
+  const { sections, phases, bank } = parseOptions(optionsSchema, options);
+  const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+  return predict(11, bank, [
+    ...inOrder(sections).flatMap(({ name, data }) => [
+      measurementOf("EV_IPL", bank, encode(`${name}\0`), `name of section ${name}`),
+      measurementOf("EV_IPL", bank, data, `section ${name}, ${data.length} bytes`),
+    ]),
+    ...phases.map((phase) => measurementOf("EV_IPL", bank, encode(phase), `phase ${phase}`)),
+  ]);
+}
+
+/** One line of {@link predictPcr11Table}. */
+export interface Pcr11Prediction {
+  readonly bank: PcrBank;
+  /** phases measured so far, joined by colons as systemd writes them */
+  readonly phasePath: string;
+  /** value of the register */
+  readonly value: Uint8Array;
+}
+
+/**
+ * Predicts PCR 11 at the end of every phase of a boot, for several banks, hashing each section once per bank.
+ *
+ * @param options - Sections as for {@link predictPcr11}; `phases` of the whole boot; `banks`, all four when absent.
+ * @returns Predictions by phase, then by bank.
+ * @throws {UkiSignError} As {@link predictPcr11}.
+ */
+export function predictPcr11Table(
+  options: Omit<PredictPcr11Options, "bank"> & { readonly banks?: readonly PcrBank[] | undefined },
+): Pcr11Prediction[] {
+  const { banks = PCR_BANKS, ...rest } = options;
+  const parsed = parseOptions(z.array(z.enum(PCR_BANKS)).readonly(), banks).map((bank) => {
+    const { sections, phases } = parseOptions(optionsSchema, { ...rest, bank });
+    return { bank, phases, start: measureSections(sections, bank) };
+  });
+  const phases = parsed[0]?.phases ?? [];
+  return phases.flatMap((_, index) => {
+    const reached = phases.slice(0, index + 1);
+    return parsed.map(({ bank, start }) => ({
+      bank,
+      phasePath: reached.join(":"),
+      value: extendPhases(start, reached, bank),
+    }));
+  });
+}
+
+function measureSections(sections: readonly MeasuredSection[], bank: PcrBank): Uint8Array {
+  let register: Uint8Array = new Uint8Array(digest(bank).length);
+  for (const { name, data } of inOrder(sections)) {
+    // The name is measured with its terminating NUL, so that content cannot pass for the next name.
+    register = extend(register, bank, new TextEncoder().encode(`${name}\0`));
+    register = extend(register, bank, data);
+  }
+  return register;
+}
+
+function inOrder(sections: readonly MeasuredSection[]): MeasuredSection[] {
+  return MEASURED_SECTION_NAMES.flatMap((name) => {
+    const found = sections.filter((candidate) => candidate.name === name);
+    if (found.length <= 1) return found;
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", `expected section ${name} once, got it ${found.length} times`, {
+      field: "sections",
+    });
+  });
+}
+
+function extendPhases(register: Uint8Array, phases: readonly string[], bank: PcrBank): Uint8Array {
+  return phases.reduce((value, phase) => extend(value, bank, new TextEncoder().encode(phase)), register);
+}
+
+/** TPM2_PCR_Extend with the digest of `data`. */
+function extend(register: Uint8Array, bank: PcrBank, data: Uint8Array): Uint8Array {
+  return digest(bank, register, digest(bank, data));
+}
+
+function digest(bank: PcrBank, ...parts: readonly Uint8Array[]): Uint8Array {
+  const hash = createHash(bank);
+  for (const part of parts) hash.update(part);
+  return new Uint8Array(hash.digest());
+}

@@ -1,0 +1,34 @@
+import { createHash } from "node:crypto";
+import type { PcrBank } from "./predict-pcr11.ts";
+
+/** One thing that is expected to be measured. */
+export interface PcrMeasurement {
+  /** name of the event's type: `EV_SEPARATOR` */
+  readonly typeName: string;
+  /** what the register is extended with */
+  readonly digest: Uint8Array;
+  /** what is measured, for people: a file, a variable, a section */
+  readonly source: string;
+}
+
+/** What a register is expected to hold, and how it gets there. */
+export interface PcrPrediction {
+  readonly pcr: number;
+  readonly bank: PcrBank;
+  /** value after all measurements */
+  readonly value: Uint8Array;
+  /** measurements in order */
+  readonly measurements: readonly PcrMeasurement[];
+}
+
+/** A measurement whose digest is that of some data. */
+export function measurementOf(typeName: string, bank: PcrBank, data: Uint8Array, source: string): PcrMeasurement {
+  return { typeName, digest: new Uint8Array(createHash(bank).update(data).digest()), source };
+}
+
+/** Extends a register that starts with zeros. */
+export function predict(pcr: number, bank: PcrBank, measurements: readonly PcrMeasurement[]): PcrPrediction {
+  let value: Uint8Array = new Uint8Array(createHash(bank).digest().length);
+  for (const { digest } of measurements) value = createHash(bank).update(value).update(digest).digest();
+  return { pcr, bank, value: new Uint8Array(value), measurements };
+}

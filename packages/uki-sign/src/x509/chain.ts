@@ -1,0 +1,99 @@
+import { createHash } from "node:crypto";
+import { UkiSignError } from "../errors.ts";
+import { HASHES } from "../format/oids.ts";
+import { verifyDigest } from "../internal/rsa.ts";
+import { type Certificate, certificateKey } from "./certificate.ts";
+
+/** Most certificates that are tried as issuers, embedded and trusted together. */
+export const DEFAULT_MAX_CHAIN_CANDIDATES = 256;
+
+/** Longest chain that is followed, in certificates. */
+export const DEFAULT_MAX_CHAIN_LENGTH = 8;
+
+/** anyExtendedKeyUsage of RFC 5280 section 4.2.1.12 */
+const ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0";
+
+/** What {@link verifyChain} asks of a chain. */
+export interface VerifyChainOptions {
+  /** certificates that are trusted as they are, self-signed or not */
+  readonly trusted: readonly Certificate[];
+  /** certificates that may stand in between; nothing is trusted because of being here */
+  readonly intermediates?: readonly Certificate[] | undefined;
+  /** purpose that every certificate below the trusted one has, or does not restrict: a dotted object identifier */
+  readonly extendedKeyUsage?: string | undefined;
+  /** time at which every certificate of the chain is valid; validity is not looked at without it, as firmware does */
+  readonly at?: Date | undefined;
+}
+
+/**
+ * Finds the chain from a certificate to a trusted one.
+ *
+ * @param certificate - Where the chain starts; a trusted certificate is a chain by itself.
+ * @param options - What is trusted, and what else is asked.
+ * @returns The chain, `certificate` first, the trusted one last.
+ * @throws {UkiSignError} `UKI_SIGN_UNTRUSTED` when no acceptable chain ends in a trusted certificate.
+ * @see RFC 5280 section 6.1, without policies, name constraints and revocation, which UEFI does not have
+ * @example
+ * verifyChain(signer, { trusted: [decodeCertificate(await readFile("db.pem"))] });
+ */
+export function verifyChain(certificate: Certificate, options: VerifyChainOptions): Certificate[] {
+  const trusted = new Set(options.trusted.map(({ fingerprint }) => fingerprint));
+  const candidates = [...options.trusted, ...(options.intermediates ?? [])];
+  if (candidates.length > DEFAULT_MAX_CHAIN_CANDIDATES) {
+    const message = `expected at most ${DEFAULT_MAX_CHAIN_CANDIDATES} possible issuers, got ${candidates.length}`;
+    throw new UkiSignError("UKI_SIGN_TOO_LARGE", message);
+  }
+  const seen = new Set<string>();
+  const open: Certificate[][] = [[certificate]];
+  // Breadth first, each certificate once: the work is bounded by the number of candidates, whatever they say.
+  for (let chain = open.shift(); chain !== undefined; chain = open.shift()) {
+    const last = chain.at(-1) ?? certificate;
+    if (!isAcceptable(last, options)) continue;
+    if (trusted.has(last.fingerprint)) return chain;
+    if (chain.length >= DEFAULT_MAX_CHAIN_LENGTH) continue;
+    for (const issuer of candidates) {
+      if (seen.has(issuer.fingerprint) || !mayIssue(issuer, last, chain.length - 1)) continue;
+      if (!isSignedBy(last, issuer)) continue;
+      seen.add(issuer.fingerprint);
+      open.push([...chain, issuer]);
+    }
+  }
+  const message = `expected a certificate that a trusted one issued, got ${certificate.subject}`;
+  throw new UkiSignError("UKI_SIGN_UNTRUSTED", message, {
+    hint: `its issuer is ${certificate.issuer}; trusted: ${options.trusted.map(({ subject }) => subject).join("; ") || "none"}`,
+  });
+}
+
+/**
+ * Whether `issuer`'s key signed `certificate`. Names, validity and purposes are not looked at.
+ *
+ * @param certificate - The certificate with the signature.
+ * @param issuer - The certificate with the key; the same one to check a self-signed certificate.
+ * @returns False also for algorithms other than RSA with SHA-256, SHA-384 or SHA-512.
+ */
+export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+  const { signatureAlgorithm, tbs, signature } = certificate;
+  const hash = (["sha256", "sha384", "sha512"] as const).find((name) => HASHES[name].rsaOid === signatureAlgorithm);
+  if (hash === undefined) return false;
+  try {
+    return verifyDigest(certificateKey(issuer), hash, createHash(hash).update(tbs).digest(), signature);
+  } catch (error) {
+    if (error instanceof UkiSignError) return false;
+    throw error;
+  }
+}
+
+function isAcceptable(certificate: Certificate, { at, extendedKeyUsage }: VerifyChainOptions): boolean {
+  if (certificate.unknownCriticalExtensions.length > 0) return false;
+  if (at !== undefined && (at < certificate.notBefore || at > certificate.notAfter)) return false;
+  const purposes = certificate.extendedKeyUsage;
+  if (extendedKeyUsage === undefined || purposes === undefined) return true;
+  return purposes.includes(extendedKeyUsage) || purposes.includes(ANY_EXTENDED_KEY_USAGE);
+}
+
+/** @param below - certificates between the issuer and the end of the chain, which pathLenConstraint counts */
+function mayIssue(issuer: Certificate, certificate: Certificate, below: number): boolean {
+  if (!issuer.isCa || Buffer.compare(issuer.subjectDer, certificate.issuerDer) !== 0) return false;
+  if (issuer.keyUsage !== undefined && !issuer.keyUsage.includes("keyCertSign")) return false;
+  return issuer.pathLength === undefined || below <= issuer.pathLength;
+}
