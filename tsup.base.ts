@@ -10,7 +10,12 @@ export const base: Options = {
   splitting: true,
   sourcemap: true,
   treeshake: true,
-  noExternal: ["@leveret/command"],
+  noExternal: ["@leveret/command", "@leveret/block-source"],
   // tsup's declaration step still sets `baseUrl`, which TypeScript 6 reports as deprecated.
-  dts: { entry: "src/index.ts", compilerOptions: { ignoreDeprecations: "6.0" } },
+  dts: {
+    entry: "src/index.ts",
+    // Types of a package that is never published stand in the declarations of those it is bundled into.
+    resolve: ["@leveret/block-source"],
+    compilerOptions: { ignoreDeprecations: "6.0" },
+  },
 };

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { type BlockSource, fileSource, memorySource } from "./block-source.ts";
 import { DiskImageError } from "./errors.ts";
-import { ioError } from "./internal/io-error.ts";
+import { ioError } from "./internal/files.ts";
 import type { Content } from "./options.ts";
 
 /** Finds out how long content is, without reading it. */

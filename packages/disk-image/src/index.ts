@@ -3,6 +3,7 @@
 // Where bytes come from and go to
 export {
   type BlockSource,
+  type ByteSink,
   type DisposableBlockSource,
   fileSource,
   memorySource,
@@ -64,5 +65,4 @@ export {
   type PartitionSink,
 } from "./options.ts";
 export { type DiskPlan, type PlannedPartition, planDisk } from "./plan.ts";
-export type { ByteSink } from "./sink.ts";
 export { writeDiskImage } from "./write.ts";

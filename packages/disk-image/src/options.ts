@@ -1,10 +1,9 @@
 import { z } from "zod";
-import type { BlockSource } from "./block-source.ts";
+import type { BlockSource, ByteSink } from "./block-source.ts";
 import { DiskImageError } from "./errors.ts";
 import { GPT_ATTRIBUTES } from "./format/gpt.ts";
 import type { PartitionAttribute } from "./gpt/table.ts";
 import { isGuid, type PartitionTypeName } from "./guid.ts";
-import type { ByteSink } from "./sink.ts";
 
 /** Partitions start at multiples of this, in `bytes`. */
 export const PARTITION_ALIGNMENT: number = 1024 * 1024;

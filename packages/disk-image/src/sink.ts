@@ -1,15 +1,7 @@
-import { randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import type { BlockSource } from "./block-source.ts";
+import type { FileHandle } from "node:fs/promises";
+import type { BlockSource, ByteSink } from "./block-source.ts";
 import { DiskImageError } from "./errors.ts";
-import { ioError } from "./internal/io-error.ts";
-
-/** Somewhere bytes can be written at any position; unwritten bytes read as zeros. */
-export interface ByteSink {
-  /** Writes all of `bytes`; the caller may reuse them once the promise resolves. */
-  write(offset: number, bytes: Uint8Array): Promise<void>;
-}
+import { atomic } from "./internal/files.ts";
 
 /** Zeros are left out in units of this many bytes, the block size of common file systems. */
 const HOLE_SIZE = 4096;
@@ -25,23 +17,10 @@ export async function writeSparseFile<T>(
   sizeBytes: number,
   fill: (sink: ByteSink) => Promise<T>,
 ): Promise<T> {
-  const beside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}.partial`;
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(beside, "wx");
+  return atomic.write(path, async (_, handle) => {
     await handle.truncate(sizeBytes);
-    const result = await fill(sparseSink(handle, sizeBytes));
-    await handle.sync();
-    await handle.close();
-    handle = undefined;
-    await rename(beside, path);
-    await syncDirectory(dirname(path));
-    return result;
-  } catch (error) {
-    await handle?.close();
-    await rm(beside, { force: true });
-    throw ioError(error, "write", path);
-  }
+    return fill(sparseSink(handle, sizeBytes));
+  });
 }
 
 /** Restricts a sink to a range of it. */
@@ -128,14 +107,4 @@ function* dataRuns(bytes: Uint8Array, start: number, offset: number): Generator<
     at = end;
   }
   if (runStart !== undefined) yield { start: runStart, end: bytes.byteLength };
-}
-
-/** Makes the rename itself durable. */
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

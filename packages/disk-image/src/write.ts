@@ -1,9 +1,10 @@
+import type { ByteSink } from "./block-source.ts";
 import { withContent } from "./content.ts";
 import { writeFat } from "./fat/write.ts";
 import { encodeGpt } from "./gpt/table.ts";
 import { type DiskOptions, diskOptions, parseOptions } from "./options.ts";
 import { type DiskPlan, type Filling, prepareDisk } from "./plan.ts";
-import { type ByteSink, copyTo, windowSink, writeSparseFile } from "./sink.ts";
+import { copyTo, windowSink, writeSparseFile } from "./sink.ts";
 
 /**
  * Writes a disk image: partition table, backup, and what fills the partitions. The same options give the same bytes.

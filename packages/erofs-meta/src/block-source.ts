@@ -1,28 +1,7 @@
-import { constants, type Stats } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
-import { ErofsError } from "./errors.ts";
-import { ioError } from "./internal/io-error.ts";
+import type { BlockSource, DisposableBlockSource } from "@leveret/block-source";
+import { files } from "./internal/files.ts";
 
-/**
- * Random access to bytes: a file, memory, a partition inside a disk image, a remote object. Everything in this package
- * that reads takes one, so an image never has to fit in memory.
- */
-export interface BlockSource {
-  /** length in `bytes` */
-  readonly sizeBytes: number;
-  /**
-   * Reads exactly `length` bytes; fails rather than returning fewer. The result may alias the source's own memory, so
-   * callers treat it as read-only.
-   */
-  read(offset: number, length: number): Promise<Uint8Array>;
-  /** Like `read`, into memory of the caller's; sources that can avoid a copy offer it. */
-  readInto?(target: Uint8Array, offset: number): Promise<void>;
-  /** Releases what the source holds; calling it again does nothing. */
-  close(): Promise<void>;
-}
-
-/** A {@link BlockSource} that `await using` closes. */
-export type DisposableBlockSource = BlockSource & AsyncDisposable;
+export type { BlockSource, ByteSink, DisposableBlockSource } from "@leveret/block-source";
 
 /**
  * Makes a source over bytes in memory.
@@ -33,15 +12,7 @@ export type DisposableBlockSource = BlockSource & AsyncDisposable;
  * const source = memorySource(new Uint8Array(await readFile("usr.erofs")));
  */
 export function memorySource(bytes: Uint8Array): DisposableBlockSource {
-  return {
-    sizeBytes: bytes.byteLength,
-    async read(offset, length) {
-      assertRange(offset, length, bytes.byteLength);
-      return bytes.subarray(offset, offset + length);
-    },
-    async close() {},
-    async [Symbol.asyncDispose]() {},
-  };
+  return files.memory(bytes);
 }
 
 /**
@@ -55,15 +26,7 @@ export function memorySource(bytes: Uint8Array): DisposableBlockSource {
  * await using source = await fileSource("usr.erofs");
  */
 export async function fileSource(path: string): Promise<DisposableBlockSource> {
-  let handle: FileHandle | undefined;
-  try {
-    // Opening a FIFO would otherwise wait for somebody to write to it, and nothing could interrupt that.
-    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    return handleSource(path, handle, await contentSize(path, handle));
-  } catch (error) {
-    await handle?.close();
-    throw ioError(error, "open", path);
-  }
+  return files.file(path);
 }
 
 /**
@@ -77,101 +40,6 @@ export async function fileSource(path: string): Promise<DisposableBlockSource> {
  * @example
  * const partition = windowSource(disk, 1024 * 1024, 64 * 1024 * 1024);
  */
-export function windowSource(
-  source: BlockSource,
-  offset: number,
-  length: number = source.sizeBytes - offset,
-): DisposableBlockSource {
-  assertRange(offset, length, source.sizeBytes);
-  const readInto = source.readInto?.bind(source);
-  return {
-    sizeBytes: length,
-    async read(position, count) {
-      assertRange(position, count, length);
-      return source.read(offset + position, count);
-    },
-    ...(readInto !== undefined && {
-      async readInto(target: Uint8Array, position: number) {
-        assertRange(position, target.byteLength, length);
-        return readInto(target, offset + position);
-      },
-    }),
-    async close() {},
-    async [Symbol.asyncDispose]() {},
-  };
-}
-
-function handleSource(path: string, handle: FileHandle, sizeBytes: number): DisposableBlockSource {
-  let closing: Promise<void> | undefined;
-  const close = (): Promise<void> => {
-    closing ??= handle.close();
-    return closing;
-  };
-  const readInto = async (target: Uint8Array, offset: number): Promise<void> => {
-    assertRange(offset, target.byteLength, sizeBytes);
-    let done = 0;
-    while (done < target.byteLength) {
-      const { bytesRead } = await handle
-        .read(target, done, target.byteLength - done, offset + done)
-        .catch((error: unknown) => {
-          throw ioError(error, "read", path);
-        });
-      if (bytesRead === 0) {
-        throw new ErofsError("EROFS_TRUNCATED", `expected ${sizeBytes} bytes in ${path}, got an end of file`, {
-          offset: offset + done,
-          path,
-        });
-      }
-      done += bytesRead;
-    }
-  };
-  return {
-    sizeBytes,
-    readInto,
-    async read(offset, length) {
-      assertRange(offset, length, sizeBytes);
-      const target = new Uint8Array(length);
-      await readInto(target, offset);
-      return target;
-    },
-    close,
-    [Symbol.asyncDispose]: close,
-  };
-}
-
-async function contentSize(path: string, handle: FileHandle): Promise<number> {
-  const stat = await handle.stat();
-  if (stat.isFile()) return stat.size;
-  if (!stat.isBlockDevice()) {
-    const message = `expected a regular file or a block device at ${path}, got ${kindOf(stat)}`;
-    throw new ErofsError("EROFS_WRONG_TYPE", message, { path });
-  }
-  // A block device reports size 0; the largest readable position is found by bisection because Node has no BLKGETSIZE64.
-  const probe = new Uint8Array(1);
-  const isReadable = async (offset: number): Promise<boolean> =>
-    (await handle.read(probe, 0, 1, offset)).bytesRead === 1;
-  let low = 0;
-  let high = Number.MAX_SAFE_INTEGER;
-  while (low < high) {
-    const middle = Math.floor((high - low) / 2) + low;
-    if (await isReadable(middle)) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function kindOf(stat: Stats): string {
-  if (stat.isDirectory()) return "a directory";
-  return stat.isFIFO() ? "a FIFO" : "something else";
-}
-
-function assertRange(offset: number, length: number, sizeBytes: number): void {
-  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0) {
-    throw new ErofsError("EROFS_TRUNCATED", `expected a range of bytes, got ${length} bytes from ${offset}`);
-  }
-  if (offset + length > sizeBytes) {
-    throw new ErofsError("EROFS_TRUNCATED", `expected ${length} bytes, got a source that ends at byte ${sizeBytes}`, {
-      offset,
-    });
-  }
+export function windowSource(source: BlockSource, offset: number, length?: number): DisposableBlockSource {
+  return files.window(source, offset, length);
 }

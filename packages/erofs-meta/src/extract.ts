@@ -3,7 +3,7 @@ import { join, sep } from "node:path";
 import { ErofsError } from "./errors.ts";
 import type { ErofsImage } from "./image.ts";
 import type { FileType, Inode } from "./inode.ts";
-import { ioError } from "./internal/io-error.ts";
+import { ioError } from "./internal/files.ts";
 import { extractOptions, parseOptions } from "./options.ts";
 import type { WalkEntry } from "./walk.ts";
 

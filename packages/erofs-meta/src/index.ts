@@ -3,6 +3,7 @@
 // Where bytes come from and go to
 export {
   type BlockSource,
+  type ByteSink,
   type DisposableBlockSource,
   fileSource,
   memorySource,
@@ -18,7 +19,7 @@ export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract
 export { ErofsImage, openErofs } from "./image.ts";
 // On-disk structures
 export { type DataLayout, decodeInode, type FileType, type Inode } from "./inode.ts";
-export type { ByteSink, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
+export type { VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_MAX_DAMAGE,

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import type { ByteSink } from "./block-source.ts";
+
 import { ErofsError } from "./errors.ts";
 import { MAX_BLOCK_SIZE_BITS, MIN_BLOCK_SIZE_BITS, VOLUME_NAME_SIZE } from "./format/superblock.ts";
 import {
@@ -139,12 +141,6 @@ export const diffOptions = z.strictObject({
   maxBlocks: count.default(DEFAULT_MAX_DIFF_BLOCKS),
   signal: isSignal.optional(),
 });
-
-/** Somewhere bytes can be written at any position; unwritten bytes read as zeros. */
-export interface ByteSink {
-  /** Writes all of `bytes`; the caller may reuse them once the promise resolves. */
-  write(offset: number, bytes: Uint8Array): Promise<void>;
-}
 
 /** Checks options at the public boundary; all problems are reported at once. */
 export function parseOptions<T extends z.ZodType>(schema: T, options: unknown): z.output<T> {

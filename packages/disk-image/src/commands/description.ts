@@ -4,7 +4,7 @@ import { z } from "zod";
 import { DiskImageError } from "../errors.ts";
 import { GPT_ATTRIBUTES } from "../format/gpt.ts";
 import type { PartitionAttribute } from "../gpt/table.ts";
-import { ioError } from "../internal/io-error.ts";
+import { ioError } from "../internal/files.ts";
 import { type DiskOptions, type PartitionContent, type PartitionOptions, parseOptions } from "../options.ts";
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };

@@ -1,3 +1,4 @@
+import type { ByteSink } from "../block-source.ts";
 import { withContent } from "../content.ts";
 import { DiskImageError } from "../errors.ts";
 import {
@@ -24,7 +25,7 @@ import {
   MEDIA_FIXED,
 } from "../format/fat.ts";
 import { viewOf } from "../internal/bytes.ts";
-import { type ByteSink, copyTo, windowSink } from "../sink.ts";
+import { copyTo, windowSink } from "../sink.ts";
 import { encodeLongName, encodeVolumeLabel } from "./names.ts";
 import {
   directoriesOf,

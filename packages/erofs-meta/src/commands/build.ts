@@ -4,7 +4,7 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
-import { ioError } from "../internal/io-error.ts";
+import { ioError } from "../internal/files.ts";
 import { DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
 import { readDirectory } from "../write/read-directory.ts";

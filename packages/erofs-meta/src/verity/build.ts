@@ -1,16 +1,10 @@
 import type { z } from "zod";
-import type { BlockSource } from "../block-source.ts";
+import type { BlockSource, ByteSink } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { writeAtomically } from "../internal/atomic-file.ts";
 import { type DigestBatch, digestsOf } from "../internal/block-hasher.ts";
+import { atomic } from "../internal/files.ts";
 import { type HashJob, hashBlocks } from "../internal/hash-blocks.js";
-import {
-  type ByteSink,
-  buildVerityOptions,
-  parseOptions,
-  type VerityAlgorithm,
-  type VerityProgress,
-} from "../options.ts";
+import { buildVerityOptions, parseOptions, type VerityAlgorithm, type VerityProgress } from "../options.ts";
 import { type VerityGeometry, verityGeometry } from "./geometry.ts";
 import { encodeVeritySuperblock, type VeritySuperblock } from "./superblock.ts";
 
@@ -70,7 +64,7 @@ export async function buildVerityTree(source: BlockSource, options: BuildVerityO
     const message = `expected data of one or more blocks of ${rest.dataBlockSize} bytes, got ${source.sizeBytes} bytes`;
     throw new ErofsError("EROFS_BAD_OPTIONS", message);
   }
-  if (typeof output === "string") return writeAtomically(output, (sink) => writeTree(source, sink, rest));
+  if (typeof output === "string") return atomic.write(output, (sink) => writeTree(source, sink, rest));
   return writeTree(source, output, rest);
 }
 

@@ -1,5 +1,5 @@
+import type { ByteSink } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import type { ByteSink } from "../options.ts";
 
 /** Bytes gathered before they are written. */
 const BUFFER_SIZE = 1024 * 1024;

@@ -2,7 +2,7 @@ import { type BigIntStats, lstatSync, readFileSync } from "node:fs";
 import { type FileHandle, lstat, open, readdir, readlink } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { ErofsError } from "../errors.ts";
-import { ioError } from "../internal/io-error.ts";
+import { ioError } from "../internal/files.ts";
 import type { ContentStream, TreeAttributes, TreeEntry } from "./entry.ts";
 
 /** How to read a directory of this machine. */

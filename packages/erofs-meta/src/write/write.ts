@@ -1,8 +1,9 @@
 import type { z } from "zod";
+import type { ByteSink } from "../block-source.ts";
 import { INCOMPAT_CHUNKED_FILE } from "../format/superblock.ts";
-import { writeAtomically } from "../internal/atomic-file.ts";
 import { parseUuid, viewOf } from "../internal/bytes.ts";
-import { type ByteSink, parseOptions, writeErofsOptions } from "../options.ts";
+import { atomic } from "../internal/files.ts";
+import { parseOptions, writeErofsOptions } from "../options.ts";
 import { BlockWriter } from "./block-writer.ts";
 import { encodeDirectory } from "./directory.ts";
 import { encodeHead, encodeInode, headSize } from "./encode.ts";
@@ -66,7 +67,7 @@ export interface WrittenErofs {
  */
 export async function writeErofs(entries: TreeEntries, options: WriteErofsOptions): Promise<WrittenErofs> {
   const { output, ...rest } = parseOptions(writeErofsOptions, options);
-  if (typeof output === "string") return writeAtomically(output, (sink) => writeImage(entries, sink, rest));
+  if (typeof output === "string") return atomic.write(output, (sink) => writeImage(entries, sink, rest));
   return writeImage(entries, output, rest);
 }
 

@@ -1,0 +1,26 @@
+/**
+ * Random access to bytes: a file, memory, a partition inside a disk image, a remote object. Everything in this package
+ * that reads takes one, so an image never has to fit in memory. Any object of this shape will do.
+ */
+export interface BlockSource {
+  /** length in `bytes` */
+  readonly sizeBytes: number;
+  /**
+   * Reads exactly `length` bytes; fails rather than returning fewer. The result may alias the source's own memory, so
+   * callers treat it as read-only.
+   */
+  read(offset: number, length: number): Promise<Uint8Array>;
+  /** Like `read`, into memory of the caller's; sources that can avoid a copy offer it. */
+  readInto?(target: Uint8Array, offset: number): Promise<void>;
+  /** Releases what the source holds; calling it again does nothing. */
+  close(): Promise<void>;
+}
+
+/** A {@link BlockSource} that `await using` closes. */
+export type DisposableBlockSource = BlockSource & AsyncDisposable;
+
+/** Somewhere bytes can be written at any position; unwritten bytes read as zeros. */
+export interface ByteSink {
+  /** Writes all of `bytes`; the caller may reuse them once the promise resolves. */
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+}

@@ -1,0 +1,4 @@
+export { type AtomicFiles, atomicFiles } from "./atomic-file.ts";
+export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
+export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
+export { type Sources, sources } from "./sources.ts";

@@ -1,0 +1,96 @@
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { atomicFiles, type FileErrorKind, ioErrors, sources } from "../src/index.ts";
+
+class ToyError extends Error {
+  readonly kind: FileErrorKind;
+
+  constructor(kind: FileErrorKind, message: string, facts: { path?: string; offset?: number; cause?: unknown }) {
+    super(message, { cause: facts.cause });
+    this.kind = kind;
+  }
+}
+
+const report = (...args: ConstructorParameters<typeof ToyError>): ToyError => new ToyError(...args);
+const { memory, file, window } = sources(report);
+const files = atomicFiles(report);
+let directory = "";
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "block-source-"));
+});
+afterAll(() => rm(directory, { recursive: true }));
+
+test("a window reads its part of a file, and nothing outside of it", async () => {
+  const path = join(directory, "digits");
+  await writeFile(path, "0123456789");
+  await using source = await file(path);
+  const part = window(source, 3, 4);
+  expect(Buffer.from(await part.read(0, 4)).toString()).toBe("3456");
+  const target = new Uint8Array(2);
+  await part.readInto?.(target, 2);
+  expect(Buffer.from(target).toString()).toBe("56");
+  for (const [offset, length] of [
+    [0, 5],
+    [4, 1],
+    [-1, 2],
+    [0, -1],
+    [0.5, 1],
+  ] as const) {
+    await expect(part.read(offset, length)).rejects.toMatchObject({ kind: "truncated" });
+  }
+  expect(() => window(source, 8, 3)).toThrow(ToyError);
+});
+
+test("a file that became shorter ends the read with an error", async () => {
+  const path = join(directory, "shrinks");
+  await writeFile(path, "0123456789");
+  await using source = await file(path);
+  await writeFile(path, "01");
+  await expect(source.read(0, 10)).rejects.toMatchObject({ kind: "truncated" });
+});
+
+test("what is no file is refused with the kind of error it is", async () => {
+  const fifo = join(directory, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  await expect(file(fifo)).rejects.toMatchObject({ kind: "wrong-type", message: expect.stringContaining("a FIFO") });
+  await expect(file(directory)).rejects.toMatchObject({ kind: "wrong-type" });
+  await expect(file(join(directory, "none"))).rejects.toMatchObject({ kind: "not-found" });
+});
+
+test("memory is aliased", async () => {
+  const bytes = new Uint8Array([1, 2, 3]);
+  const read = await memory(bytes).read(1, 2);
+  bytes[1] = 9;
+  expect([...read]).toEqual([9, 3]);
+});
+
+test("a file appears when it is complete, and a failure leaves what was there", async () => {
+  const path = join(directory, "atomic");
+  await files.write(path, async (sink) => {
+    await sink.write(1, new Uint8Array([65]));
+    expect(await readdir(directory)).not.toContain("atomic");
+  });
+  expect([...(await readFile(path))]).toEqual([0, 65]);
+  const reason = new Error("no more");
+  const failing = files.write(path, async (sink) => {
+    await sink.write(0, new Uint8Array([66]));
+    throw reason;
+  });
+  await expect(failing).rejects.toBe(reason);
+  expect([...(await readFile(path))]).toEqual([0, 65]);
+  expect((await readdir(directory)).filter((name) => name.endsWith(".partial"))).toEqual([]);
+});
+
+test("failures of the system are translated, and others pass", () => {
+  const ioError = ioErrors(report);
+  const full = Object.assign(new Error("no space"), { syscall: "write", code: "ENOSPC" });
+  expect(ioError(full, "write", "x")).toMatchObject({ kind: "full", cause: full });
+  const denied = Object.assign(new Error("denied"), { syscall: "open", code: "EACCES" });
+  expect(ioError(denied, "open", "x")).toMatchObject({ kind: "io", message: "cannot open x: denied" });
+  const other = new Error("abort");
+  expect(ioError(other, "open", "x")).toBe(other);
+});
