@@ -3,6 +3,7 @@ import type { Extent, ImageParts } from "./content.ts";
 import { ErofsError } from "./errors.ts";
 import { INCOMPAT_ZERO_PADDING } from "./format/compression.ts";
 import type { Inode } from "./inode.ts";
+import { BoundedMap } from "./internal/bounded-map.ts";
 import { type DecodeContext, decodeExtent } from "./internal/decode-extent.ts";
 import { ReadAhead } from "./internal/read-ahead.ts";
 
@@ -58,7 +59,7 @@ const MAX_DECODED = 4;
 export class PackedContent {
   readonly #image: ImageParts;
   readonly #inode: Inode;
-  readonly #decoded = new Map<number, Uint8Array>();
+  readonly #decoded = new BoundedMap<number, Uint8Array>(MAX_DECODED);
   readonly #list: () => Promise<StoredExtent[]>;
   #extents: Promise<StoredExtent[]> | undefined;
 
@@ -97,12 +98,6 @@ export class PackedContent {
     const stored = await this.#image.metadata.read(extent.position, extent.storedLength);
     const decoded = new Uint8Array(extent.length);
     decodeExtent(extent, stored, decoded, contextOf(this.#image));
-    if (this.#decoded.size >= MAX_DECODED) {
-      for (const oldest of this.#decoded.keys()) {
-        this.#decoded.delete(oldest);
-        break;
-      }
-    }
     this.#decoded.set(extent.start, decoded);
     return decoded;
   }

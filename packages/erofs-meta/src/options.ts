@@ -54,12 +54,15 @@ export interface WalkOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const blockSize = z
-  .int()
-  .min(VERITY_MIN_BLOCK_SIZE)
-  .max(VERITY_MAX_BLOCK_SIZE)
-  .refine((size) => Number.isInteger(Math.log2(size)), "expected a power of two")
-  .default(DEFAULT_VERITY_BLOCK_SIZE);
+function powerOfTwo(least: number, most: number): z.ZodNumber {
+  return z
+    .int()
+    .min(least)
+    .max(most)
+    .refine((size) => Number.isInteger(Math.log2(size)), "expected a power of two");
+}
+
+const blockSize = powerOfTwo(VERITY_MIN_BLOCK_SIZE, VERITY_MAX_BLOCK_SIZE).default(DEFAULT_VERITY_BLOCK_SIZE);
 
 const algorithm = z.enum(Object.keys(VERITY_DIGEST_SIZES) as [VerityAlgorithm, ...VerityAlgorithm[]]);
 
@@ -115,12 +118,7 @@ export const writeErofsOptions = z.strictObject({
       `expected at most ${VOLUME_NAME_SIZE} bytes without NUL`,
     )
     .default(""),
-  blockSize: z
-    .int()
-    .min(2 ** MIN_BLOCK_SIZE_BITS)
-    .max(2 ** MAX_BLOCK_SIZE_BITS)
-    .refine((size) => Number.isInteger(Math.log2(size)), "expected a power of two")
-    .default(DEFAULT_BLOCK_SIZE),
+  blockSize: powerOfTwo(2 ** MIN_BLOCK_SIZE_BITS, 2 ** MAX_BLOCK_SIZE_BITS).default(DEFAULT_BLOCK_SIZE),
   sparse: z.boolean().default(true),
   maxTailBytes: z.int().min(0).default(DEFAULT_MAX_TAIL_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),

@@ -1,5 +1,6 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
+import { BoundedMap } from "./bounded-map.ts";
 
 const WINDOW_SIZE = 128 * 1024;
 const MAX_WINDOWS = 128;
@@ -10,7 +11,7 @@ const MAX_WINDOWS = 128;
  */
 export class MetadataCache {
   readonly #source: BlockSource;
-  readonly #windows = new Map<number, Uint8Array>();
+  readonly #windows = new BoundedMap<number, Uint8Array>(MAX_WINDOWS);
 
   constructor(source: BlockSource) {
     this.#source = source;
@@ -40,12 +41,6 @@ export class MetadataCache {
   async #load(index: number): Promise<Uint8Array> {
     const start = index * WINDOW_SIZE;
     const window = await this.#source.read(start, Math.min(WINDOW_SIZE, this.#source.sizeBytes - start));
-    if (this.#windows.size >= MAX_WINDOWS) {
-      for (const oldest of this.#windows.keys()) {
-        this.#windows.delete(oldest);
-        break;
-      }
-    }
     this.#windows.set(index, window);
     return window;
   }
