@@ -58,6 +58,7 @@ export type { Content, FatOptions } from "./options.ts";
 export {
   type DiskOptions,
   type DiskProgress,
+  type ImageFormat,
   PARTITION_ALIGNMENT,
   PARTITION_GRAIN,
   type PartitionContent,
@@ -65,4 +66,6 @@ export {
   type PartitionSink,
 } from "./options.ts";
 export { type DiskPlan, type PlannedPartition, planDisk } from "./plan.ts";
+export { DEFAULT_MAX_QCOW2_L1_BYTES } from "./qcow2/header.ts";
+export { qcow2Source } from "./qcow2/read.ts";
 export { writeDiskImage } from "./write.ts";

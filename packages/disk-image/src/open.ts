@@ -3,6 +3,12 @@ import { DiskImageError } from "./errors.ts";
 import { type FoundGpt, readGpt } from "./gpt/read.ts";
 import { attributeNames, type GptPartition, type SectorSize } from "./gpt/table.ts";
 import { partitionTypeName } from "./guid.ts";
+import type { ImageFormat } from "./options.ts";
+import { isQcow2 } from "./qcow2/header.ts";
+import { qcow2Source } from "./qcow2/read.ts";
+
+/** Bytes that tell the formats of images apart. */
+const MAGIC_BYTES = 4;
 
 /** A partition found on a disk. */
 export interface DiskPartition extends GptPartition {
@@ -20,13 +26,16 @@ export class DiskImage {
   readonly gpt: FoundGpt;
   readonly partitions: readonly DiskPartition[];
   readonly sizeBytes: number;
+  /** how the disk lies in what was opened */
+  readonly format: ImageFormat;
   readonly #source: BlockSource;
 
   /** Use {@link openDiskImage}. */
-  constructor(source: BlockSource, gpt: FoundGpt) {
+  constructor(source: BlockSource, gpt: FoundGpt, format: ImageFormat) {
     const { sectorSize, partitions } = gpt.table;
     this.#source = source;
     this.gpt = gpt;
+    this.format = format;
     this.sizeBytes = source.sizeBytes;
     this.partitions = partitions.map((partition) => ({
       ...partition,
@@ -82,12 +91,12 @@ export class DiskImage {
 }
 
 /**
- * Opens a disk image with a GUID partition table.
+ * Opens a disk image with a GUID partition table: raw, a block device, or qcow2.
  *
  * @param disk - Path of the image, or a source; closed with the disk.
  * @param options - `sectorSize` to look with; 512 and 4096 are tried unless given.
  * @returns The disk and its partitions.
- * @throws {DiskImageError} As {@link readGpt}, and `DISK_NOT_FOUND` when there is no such file.
+ * @throws {DiskImageError} As {@link readGpt} and {@link qcow2Source}, and `DISK_NOT_FOUND` when there is no such file.
  * @example
  * await using disk = await openDiskImage("os.raw");
  * const usr = disk.open("usr-x86-64");
@@ -96,11 +105,13 @@ export async function openDiskImage(
   disk: string | BlockSource,
   options: { readonly sectorSize?: SectorSize | undefined } = {},
 ): Promise<DiskImage> {
-  const source = typeof disk === "string" ? await fileSource(disk) : disk;
+  const file = typeof disk === "string" ? await fileSource(disk) : disk;
   try {
-    return new DiskImage(source, await readGpt(source, options));
+    const format = isQcow2(await file.read(0, Math.min(MAGIC_BYTES, file.sizeBytes))) ? "qcow2" : "raw";
+    const source = format === "qcow2" ? await qcow2Source(file) : file;
+    return new DiskImage(source, await readGpt(source, options), format);
   } catch (error) {
-    if (typeof disk === "string") await source.close();
+    if (typeof disk === "string") await file.close();
     throw error;
   }
 }

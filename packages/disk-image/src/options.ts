@@ -102,7 +102,11 @@ const partition = z.strictObject({
     .optional(),
 });
 
+/** How a disk lies in a file: byte for byte with holes, or as QEMU's own format, whose files are as small anywhere. */
+export type ImageFormat = "raw" | "qcow2";
+
 export const diskOptions = z.strictObject({
+  format: z.enum(["raw", "qcow2"]).default("raw"),
   seed: z.string().optional(),
   diskGuid: guid.optional(),
   sizeBytes: byteCount.optional(),
@@ -128,6 +132,8 @@ export interface PartitionOptions {
 
 /** A disk to be made. */
 export interface DiskOptions {
+  /** `raw` unless given */
+  readonly format?: ImageFormat | undefined;
   /** what UUIDs that are not given are derived from */
   readonly seed?: string | undefined;
   /** GUID of the disk; derived from `seed` unless given */

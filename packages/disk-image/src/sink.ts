@@ -1,12 +1,12 @@
-import type { FileHandle } from "node:fs/promises";
 import type { BlockSource, ByteSink } from "./block-source.ts";
 import { DiskImageError } from "./errors.ts";
+import { isZero } from "./internal/bytes.ts";
 import { atomic } from "./internal/files.ts";
+import { qcow2Sink } from "./qcow2/write.ts";
 
 /** Zeros are left out in units of this many bytes, the block size of common file systems. */
 const HOLE_SIZE = 4096;
 const COPY_SIZE = 1024 * 1024;
-const ZEROS = new Uint8Array(HOLE_SIZE);
 
 /**
  * Writes a sparse file of `sizeBytes` beside its place and moves it there only when `fill` succeeded and everything is
@@ -17,9 +17,23 @@ export async function writeSparseFile<T>(
   sizeBytes: number,
   fill: (sink: ByteSink) => Promise<T>,
 ): Promise<T> {
-  return atomic.write(path, async (_, handle) => {
+  return atomic.write(path, async (file, handle) => {
     await handle.truncate(sizeBytes);
-    return fill(sparseSink(handle, sizeBytes));
+    return fill(windowSink(sparseSink(file), 0, sizeBytes, "the image"));
+  });
+}
+
+/** The same for a disk of `sizeBytes` inside of a qcow2 image. */
+export async function writeQcow2File<T>(
+  path: string,
+  sizeBytes: number,
+  fill: (sink: ByteSink) => Promise<T>,
+): Promise<T> {
+  return atomic.write(path, async (file, handle) => {
+    const sink = qcow2Sink(file, sizeBytes);
+    const result = await fill(windowSink(sink, 0, sizeBytes, "the image"));
+    await handle.truncate(await sink.finish());
+    return result;
   });
 }
 
@@ -68,30 +82,21 @@ export async function copyTo(
 }
 
 /** Skips runs of zeros that were never written over, so that they become holes. */
-function sparseSink(handle: FileHandle, sizeBytes: number): ByteSink {
+function sparseSink(file: ByteSink): ByteSink {
   // Below this position something was written, and zeros may have to replace it.
   let written = 0;
   const put = async (offset: number, bytes: Uint8Array): Promise<void> => {
-    let done = 0;
-    while (done < bytes.byteLength) {
-      const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, offset + done);
-      done += bytesWritten;
-    }
+    await file.write(offset, bytes);
     written = Math.max(written, offset + bytes.byteLength);
   };
-  return windowSink(
-    {
-      async write(offset, bytes) {
-        const fresh = Math.min(bytes.byteLength, Math.max(0, written - offset));
-        if (fresh > 0) await put(offset, bytes.subarray(0, fresh));
-        for (const run of dataRuns(bytes, fresh, offset))
-          await put(offset + run.start, bytes.subarray(run.start, run.end));
-      },
+  return {
+    async write(offset, bytes) {
+      const fresh = Math.min(bytes.byteLength, Math.max(0, written - offset));
+      if (fresh > 0) await put(offset, bytes.subarray(0, fresh));
+      for (const run of dataRuns(bytes, fresh, offset))
+        await put(offset + run.start, bytes.subarray(run.start, run.end));
     },
-    0,
-    sizeBytes,
-    "the image",
-  );
+  };
 }
 
 /** Ranges of `bytes` from `start` on that are not zero, in units aligned in the file. */
@@ -99,7 +104,7 @@ function* dataRuns(bytes: Uint8Array, start: number, offset: number): Generator<
   let runStart: number | undefined;
   for (let at = start; at < bytes.byteLength; ) {
     const end = Math.min(bytes.byteLength, at + HOLE_SIZE - ((offset + at) % HOLE_SIZE));
-    const isHole = bytes[at] === 0 && Buffer.compare(bytes.subarray(at, end), ZEROS.subarray(0, end - at)) === 0;
+    const isHole = isZero(bytes.subarray(at, end));
     if (isHole && runStart !== undefined) {
       yield { start: runStart, end: at };
       runStart = undefined;

@@ -4,11 +4,11 @@ import { writeFat } from "./fat/write.ts";
 import { encodeGpt } from "./gpt/table.ts";
 import { type DiskOptions, diskOptions, parseOptions } from "./options.ts";
 import { type DiskPlan, type Filling, prepareDisk } from "./plan.ts";
-import { copyTo, windowSink, writeSparseFile } from "./sink.ts";
+import { copyTo, windowSink, writeQcow2File, writeSparseFile } from "./sink.ts";
 
 /**
  * Writes a disk image: partition table, backup, and what fills the partitions. The same options give the same bytes.
- * Zeros become holes. The image is written beside its place and moved there when it is complete and on disk.
+ * Zeros become holes, or clusters that qcow2 leaves out. The image is written beside its place and moved there when it is complete and on disk.
  *
  * @param path - Image to write; a file that is there is replaced only on success.
  * @param options - See {@link DiskOptions}.
@@ -32,7 +32,8 @@ export async function writeDiskImage(path: string, options: DiskOptions): Promis
   const { plan, table, fillings } = await prepareDisk(checked);
   const totalBytes = fillings.reduce((sum, { contentBytes }) => sum + contentBytes, 0);
   let doneBytes = 0;
-  await writeSparseFile(path, plan.sizeBytes, async (sink) => {
+  const writeFile = checked.format === "qcow2" ? writeQcow2File : writeSparseFile;
+  await writeFile(path, plan.sizeBytes, async (sink) => {
     const { primary, backup } = encodeGpt(table);
     await sink.write(0, primary);
     for (const filling of fillings) {

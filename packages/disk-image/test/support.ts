@@ -16,6 +16,7 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   mdir: "mtools",
   mcopy: "mtools",
   mmd: "mtools",
+  "qemu-img": "qemu-utils",
 };
 
 /** Skips the test with a reason when a foreign tool is missing; with `REQUIRE_ORACLES=1` it fails instead. */

@@ -1,13 +1,15 @@
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { attributeNames } from "../gpt/table.ts";
 import { partitionTypeName } from "../guid.ts";
+import type { ImageFormat } from "../options.ts";
 import { type DiskPlan, planDisk } from "../plan.ts";
 import { writeDiskImage } from "../write.ts";
 import { readDescription } from "./description.ts";
 
 interface CreateOptions {
+  readonly format: ImageFormat;
   readonly plan?: boolean;
   readonly json?: boolean;
 }
@@ -19,6 +21,7 @@ export function addCreateCommand(program: Command, io: CommandIo): void {
     .description("write a disk image from a JSON description")
     .argument("<description>", "JSON file")
     .argument("<image>", "file to write")
+    .addOption(new Option("--format <name>", "how the disk lies in the file").choices(["raw", "qcow2"]).default("raw"))
     .option("--plan", "show what would be written, and write nothing")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -49,6 +52,7 @@ async function create(io: CommandIo, description: string, image: string, options
           (update) =>
             writeDiskImage(resolve(io.cwd, image), {
               ...disk,
+              format: options.format,
               signal: io.signal,
               onProgress: ({ partition, ...event }) => update({ step: "writing", item: partition, ...event }),
             }),

@@ -41,6 +41,7 @@ async function inspect(io: CommandIo, path: string, options: InspectOptions): Pr
     writeJson(io, {
       kind: "disk",
       version: 1,
+      format: disk.format,
       sizeBytes,
       sectorSize,
       diskGuid,
@@ -56,7 +57,7 @@ async function inspect(io: CommandIo, path: string, options: InspectOptions): Pr
   }
   const paint = (name: "bold" | "dim" | "yellow", text: string): string => style(io.stdout, io.env, name, text);
   const lines = [
-    `${paint("bold", path)}  GPT disk of ${formatBytes(sizeBytes)}, sectors of ${gpt.table.sectorSize} bytes, ${gpt.table.diskGuid}`,
+    `${paint("bold", path)}  ${disk.format === "qcow2" ? "qcow2, " : ""}GPT disk of ${formatBytes(sizeBytes)}, sectors of ${gpt.table.sectorSize} bytes, ${gpt.table.diskGuid}`,
     ...warnings(disk).map((warning) => paint("yellow", `warning: ${warning}`)),
     "",
     drawMap(partitions, sizeBytes),

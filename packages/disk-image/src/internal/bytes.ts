@@ -14,9 +14,10 @@ export function assertLength(bytes: Uint8Array, needed: number, what: string, of
   }
 }
 
+/** Tells whether there is nothing but zeros: the first byte is one, and every other equals the one before it. */
 export function isZero(bytes: Uint8Array): boolean {
-  for (const byte of bytes) if (byte !== 0) return false;
-  return true;
+  if (bytes.byteLength === 0) return true;
+  return bytes[0] === 0 && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0;
 }
 
 export function alignUp(value: number, alignment: number): number {
