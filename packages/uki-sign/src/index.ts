@@ -57,14 +57,13 @@ export { mergeSbat } from "./uki/sbat.ts";
 
 export {
   BOOT_PHASES,
-  PCR_BANKS,
   type Pcr11Prediction,
-  type PcrBank,
   type PredictPcr11Options,
   predictPcr11,
   predictPcr11Measurements,
   predictPcr11Table,
 } from "./pcr/predict-pcr11.ts";
+export { PCR_BANKS, type PcrBank } from "./pcr/register.ts";
 
 // PCR policies
 

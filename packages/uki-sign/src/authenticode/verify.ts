@@ -5,6 +5,7 @@ import { type VerifiedSigner, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
 import { HASHES, OID } from "../format/oids.ts";
 import { WIN_CERT_TYPE_PKCS_SIGNED_DATA } from "../format/pe.ts";
+import { toHex } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import type { HashName } from "../keys/signer.ts";
 import { decodePe } from "../pe/image.ts";
@@ -109,7 +110,7 @@ export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedP
   const decoded = decodePe(image);
   const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
   const digest = digestOf("sha256");
-  if (namesDigest(dbx, digestOf)) throw revoked(`an image that dbx does not name, got digest ${hex(digest)}`);
+  if (namesDigest(dbx, digestOf)) throw revoked(`an image that dbx does not name, got digest ${toHex(digest)}`);
 
   let accepted: VerifiedPe | undefined;
   const problems: UkiSignError[] = [];
@@ -147,7 +148,7 @@ function verifySignature(
   if (Buffer.compare(signed.digest, actual) !== 0) {
     throw new UkiSignError(
       "UKI_SIGN_DIGEST_MISMATCH",
-      `expected an image with digest ${hex(signed.digest)}, got ${hex(actual)}`,
+      `expected an image with digest ${toHex(signed.digest)}, got ${toHex(actual)}`,
       { hint: "the image was changed after it was signed" },
     );
   }
@@ -190,7 +191,7 @@ function forbiddenByCertificate(
 /** The first certificate on any way up from the signer whose TBSCertificate has a forbidden hash. */
 function forbiddenByHash(signer: Certificate, issuers: readonly Certificate[], dbx: Database): Certificate | undefined {
   if (dbx.certificateHashes.length === 0) return undefined;
-  const forbidden = new Set(dbx.certificateHashes.map(hex));
+  const forbidden = new Set(dbx.certificateHashes.map(toHex));
   const isForbidden = ({ tbs }: Certificate): boolean =>
     (["sha256", "sha384", "sha512"] as const).some((hash) => forbidden.has(createHash(hash).update(tbs).digest("hex")));
   const seen = new Set([signer.fingerprint]);
@@ -240,10 +241,6 @@ function memoize(compute: (hash: HashName) => Uint8Array): (hash: HashName) => U
 
 function hashOfSize(size: number): HashName | undefined {
   return (["sha256", "sha384", "sha512"] as const).find((hash) => HASHES[hash].sizeBytes === size);
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
 }
 
 function revoked(expectation: string): UkiSignError {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { UkiSignError } from "../errors.ts";
 import { OID } from "../format/oids.ts";
+import { toHex } from "../internal/bytes.ts";
 import { DerReader, readOid, readTime, TAG } from "../internal/der.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import { verifyDigest } from "../internal/rsa.ts";
@@ -126,7 +127,7 @@ function findCertificate(identifier: CmsSignerIdentifier, known: readonly Certif
   const name =
     identifier.kind === "issuerAndSerialNumber"
       ? `serial number ${identifier.serialNumber.toString(16)} of ${identifier.issuer}`
-      : `key identifier ${Buffer.from(identifier.subjectKeyIdentifier).toString("hex")}`;
+      : `key identifier ${toHex(identifier.subjectKeyIdentifier)}`;
   throw new UkiSignError("UKI_SIGN_UNTRUSTED", `expected a known signer, got ${name}`);
 }
 
@@ -159,7 +160,7 @@ function verifyAttributes(cms: CmsSignedData, attributes: readonly CmsAttribute[
   const reader = attributeValue(attributes, OID.messageDigest, "messageDigest");
   const { contents } = reader.next("messageDigest", TAG.octetString);
   if (Buffer.compare(contents, messageDigest) === 0) return;
-  const [expected, actual] = [contents, messageDigest].map((bytes) => Buffer.from(bytes).toString("hex"));
+  const [expected, actual] = [contents, messageDigest].map(toHex);
   throw new UkiSignError("UKI_SIGN_DIGEST_MISMATCH", `expected content with digest ${expected}, got ${actual}`);
 }
 

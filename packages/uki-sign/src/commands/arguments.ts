@@ -1,6 +1,6 @@
 import { type CommandIo, UsageError } from "@leveret/command";
 import { readInput } from "../internal/files.ts";
-import { PCR_BANKS, type PcrBank } from "../pcr/predict-pcr11.ts";
+import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 
 /** Collects a flag that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {

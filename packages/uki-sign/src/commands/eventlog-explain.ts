@@ -3,11 +3,13 @@ import { type CommandIo, style, table, UsageError } from "@leveret/command";
 import { findAuthority } from "../authenticode/authority.ts";
 import { secureBootVariableGuid } from "../efi/authenticated-variable.ts";
 import { decodeVariableStore } from "../efi/variable-store.ts";
+import { toHex } from "../internal/bytes.ts";
 import { readInput } from "../internal/files.ts";
 import { predictPcr4 } from "../pcr/predict-pcr4.ts";
 import { predictPcr7 } from "../pcr/predict-pcr7.ts";
-import { PCR_BANKS, type PcrBank, predictPcr11Measurements } from "../pcr/predict-pcr11.ts";
+import { predictPcr11Measurements } from "../pcr/predict-pcr11.ts";
 import type { PcrPrediction } from "../pcr/prediction.ts";
+import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import { describeEvent } from "../tcg/event-content.ts";
 import type { EventLog } from "../tcg/event-log.ts";
 import { type ExplainedMeasurement, explainPcr, type PcrExplanation } from "../tcg/explain.ts";
@@ -86,8 +88,4 @@ function readVariables(image: Uint8Array): Record<"PK" | "KEK" | "db" | "dbx", U
     variables.find((variable) => variable.name === name && variable.guid === secureBootVariableGuid(name))?.data ??
     new Uint8Array();
   return { PK: value("PK"), KEK: value("KEK"), db: value("db"), dbx: value("dbx") };
-}
-
-function toHex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("hex");
 }

@@ -1,7 +1,8 @@
 import { type CommandIo, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
+import { toHex } from "../internal/bytes.ts";
 import { readInput } from "../internal/files.ts";
-import type { PcrBank } from "../pcr/predict-pcr11.ts";
+import type { PcrBank } from "../pcr/register.ts";
 import { decodeEventContent, describeEvent, isContentMeasured } from "../tcg/event-content.ts";
 import { decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
 import { replayEventLog } from "../tcg/replay.ts";
@@ -69,7 +70,7 @@ Examples:
         return;
       }
       printLog(io, log, events);
-      const rows = registers.map(({ pcr, bank, value }) => [String(pcr), bank, Buffer.from(value).toString("hex")]);
+      const rows = registers.map(({ pcr, bank, value }) => [String(pcr), bank, toHex(value)]);
       io.stdout.write(`\n${table([["PCR", "bank", "value"], ...rows])}\n`);
     });
 }

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
+import { toHex } from "../internal/bytes.ts";
 import { readInput, writeOutput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
 import { type HashName, type PemSigner, pemSigner } from "../keys/signer.ts";
@@ -11,7 +12,8 @@ import {
   signPcrPolicies,
 } from "../pcr/policy.ts";
 import { renderPcrSignatures } from "../pcr/policy-signature.ts";
-import { BOOT_PHASES, PCR_BANKS, type PcrBank, predictPcr11Table } from "../pcr/predict-pcr11.ts";
+import { BOOT_PHASES, predictPcr11Table } from "../pcr/predict-pcr11.ts";
+import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
 import { readPassphrase } from "./signing.ts";
@@ -73,11 +75,7 @@ Examples:
         writeJson(io, { kind: "uki-measure", version: 1, pcr: 11, sections: measured, predictions });
         return;
       }
-      const rows = predictions.map(({ phasePath, bank, value }) => [
-        phasePath,
-        bank,
-        Buffer.from(value).toString("hex"),
-      ]);
+      const rows = predictions.map(({ phasePath, bank, value }) => [phasePath, bank, toHex(value)]);
       io.stdout.write(`${table([["phases", "bank", "PCR 11"], ...rows])}\n`);
     });
 }
@@ -110,7 +108,7 @@ async function measurePolicies(io: CommandIo, options: PredictPcrPoliciesOptions
     io.stdout.write(`${flags.output}: ${policies.length} policies, signed\n`);
     return;
   }
-  const rows = policies.map(({ phasePath, bank, policy }) => [phasePath, bank, Buffer.from(policy).toString("hex")]);
+  const rows = policies.map(({ phasePath, bank, policy }) => [phasePath, bank, toHex(policy)]);
   io.stdout.write(`${table([["phases", "bank", "policy"], ...rows])}\n`);
 }
 

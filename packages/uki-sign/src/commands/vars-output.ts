@@ -6,7 +6,7 @@ import { decodeVariableStore, type StoredVariable } from "../efi/variable-store.
 import { UkiSignError } from "../errors.ts";
 import { WIN_CERTIFICATE_REVISION, WIN_CERTIFICATE_TYPE_EFI_GUID } from "../format/efi.ts";
 import { FV_SIGNATURE, FV_SIGNATURE_OFFSET } from "../format/variable-store.ts";
-import { viewOf } from "../internal/bytes.ts";
+import { toHex, viewOf } from "../internal/bytes.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { printable } from "./arguments.ts";
 
@@ -58,7 +58,7 @@ export function detectVariables(bytes: Uint8Array): DetectedVariables {
     const signers = decodeCms(signature).signers.map(({ identifier }) =>
       identifier.kind === "issuerAndSerialNumber"
         ? `by a certificate of ${printable(identifier.issuer)}`
-        : `by key ${Buffer.from(identifier.subjectKeyIdentifier).toString("hex")}`,
+        : `by key ${toHex(identifier.subjectKeyIdentifier)}`,
     );
     const entries = describeDatabase(data);
     return { kind: "uki-authenticated-variable", timestamp: timestamp.toISOString(), signers, entries };

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { signatureDatabase } from "../authenticode/database.ts";
 import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
 import { decodeSignatureLists } from "../efi/signature-list.ts";
+import { toHex } from "../internal/bytes.ts";
 import { readInput } from "../internal/files.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
@@ -56,7 +57,7 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
       }
       const reason =
         signer === undefined
-          ? `db names its digest ${Buffer.from(verified.digest).toString("hex")}`
+          ? `db names its digest ${toHex(verified.digest)}`
           : `signature ${signature} by ${printable(signer.chain.map(({ subject }) => subject).join(" ← "))}`;
       io.stdout.write(`${style(io.stdout, io.env, "green", "accepted")}: ${path}, ${reason}\n`);
     });

@@ -3,6 +3,8 @@
  * TCG Algorithm Registry 1.34, table 3 (hash algorithms). https://trustedcomputinggroup.org/resource/pc-client-specific-platform-firmware-profile-specification/
  */
 
+import { TPM_ALG_ID } from "./tpm.ts";
+
 /** TCG_PCR_EVENT: PCRIndex 0, EventType 4, SHA-1 Digest 8, EventDataSize 28, Event 32. */
 export const SHA1_EVENT_HEADER_BYTES = 32;
 export const SHA1_EVENT_DIGEST_OFFSET = 8;
@@ -26,14 +28,14 @@ export const STARTUP_LOCALITY_BYTES = 17;
 
 /** Hash algorithms by TPM_ALG_ID, with the names this package gives them and the size of a digest in bytes. */
 export const HASH_ALGORITHMS: ReadonlyMap<number, { readonly name: string; readonly sizeBytes: number }> = new Map([
-  [0x0004, { name: "sha1", sizeBytes: 20 }],
-  [0x000b, { name: "sha256", sizeBytes: 32 }],
-  [0x000c, { name: "sha384", sizeBytes: 48 }],
-  [0x000d, { name: "sha512", sizeBytes: 64 }],
-  [0x0012, { name: "sm3-256", sizeBytes: 32 }],
-  [0x0027, { name: "sha3-256", sizeBytes: 32 }],
-  [0x0028, { name: "sha3-384", sizeBytes: 48 }],
-  [0x0029, { name: "sha3-512", sizeBytes: 64 }],
+  [TPM_ALG_ID.sha1, { name: "sha1", sizeBytes: SHA1_BYTES }],
+  [TPM_ALG_ID.sha256, { name: "sha256", sizeBytes: 32 }],
+  [TPM_ALG_ID.sha384, { name: "sha384", sizeBytes: 48 }],
+  [TPM_ALG_ID.sha512, { name: "sha512", sizeBytes: 64 }],
+  [TPM_ALG_ID["sm3-256"], { name: "sm3-256", sizeBytes: 32 }],
+  [TPM_ALG_ID["sha3-256"], { name: "sha3-256", sizeBytes: 32 }],
+  [TPM_ALG_ID["sha3-384"], { name: "sha3-384", sizeBytes: 48 }],
+  [TPM_ALG_ID["sha3-512"], { name: "sha3-512", sizeBytes: 64 }],
 ]);
 /** Longest digest of any hash algorithm. */
 export const MAX_DIGEST_BYTES = 64;

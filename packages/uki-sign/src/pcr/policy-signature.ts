@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { UkiSignError } from "../errors.ts";
-import { PCR_BANKS, type PcrBank } from "./predict-pcr11.ts";
+import { toHex } from "../internal/bytes.ts";
+import { PCR_BANKS, type PcrBank } from "./register.ts";
 
 /** Longest `.pcrsig` text that is parsed, in bytes. */
 export const DEFAULT_MAX_PCR_SIGNATURES_BYTES = 1024 * 1024;
@@ -41,7 +42,7 @@ export function renderPcrSignatures(signatures: readonly PcrSignature[]): string
     document[bank].push({
       pcrs: [...pcrs],
       pkfp: keyFingerprint,
-      pol: Buffer.from(policy).toString("hex"),
+      pol: toHex(policy),
       sig: Buffer.from(signature).toString("base64"),
     });
   }

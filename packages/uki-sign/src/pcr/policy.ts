@@ -9,7 +9,8 @@ import { decodePem } from "../keys/pem.ts";
 import type { HashName, Signer } from "../keys/signer.ts";
 import type { MeasuredSection } from "../uki/inspect.ts";
 import type { PcrSignature } from "./policy-signature.ts";
-import { BOOT_PHASES, PCR_BANKS, type PcrBank, predictPcr11 } from "./predict-pcr11.ts";
+import { BOOT_PHASES, predictPcr11 } from "./predict-pcr11.ts";
+import { PCR_BANKS, PCR_BYTES, type PcrBank } from "./register.ts";
 
 /** Phase paths that systemd 257 signs by default: every prefix of a boot, joined by colons. */
 export const BOOT_PHASE_PATHS: readonly string[] = BOOT_PHASES.map((_, index) =>
@@ -107,7 +108,7 @@ export function pcrPolicyDigest(
 ): Uint8Array {
   const hash = parseOptions(z.enum(PCR_BANKS), bank);
   const sorted = [...parseOptions(registersSchema, registers)].sort((a, b) => a.pcr - b.pcr);
-  const size = createHash(hash).digest().length;
+  const size = PCR_BYTES[hash];
   for (const [index, { pcr, value }] of sorted.entries()) {
     if (value.length === size && sorted[index + 1]?.pcr !== pcr) continue;
     const found = value.length === size ? `PCR ${pcr} twice` : `${value.length} bytes for PCR ${pcr}`;

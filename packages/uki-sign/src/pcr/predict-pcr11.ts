@@ -1,16 +1,10 @@
-import { createHash } from "node:crypto";
 import { z } from "zod";
 import { UkiSignError } from "../errors.ts";
 import { MEASURED_SECTION_NAMES } from "../format/uki.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import type { MeasuredSection } from "../uki/inspect.ts";
-import { measurementOf, type PcrPrediction, predict } from "./prediction.ts";
-
-/** Hash algorithms of TPM banks, weakest first. */
-export const PCR_BANKS = ["sha1", "sha256", "sha384", "sha512"] as const;
-
-/** Bank of a TPM: the hash algorithm of its registers. */
-export type PcrBank = (typeof PCR_BANKS)[number];
+import { measurementOf, type PcrMeasurement, type PcrPrediction, predict } from "./prediction.ts";
+import { extendPcr, PCR_BANKS, type PcrBank } from "./register.ts";
 
 /** What systemd 257 measures during a boot, in order. */
 export const BOOT_PHASES: readonly string[] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
@@ -46,8 +40,7 @@ export interface PredictPcr11Options {
  * const inInitrd = predictPcr11({ sections, phases: ["enter-initrd"] });
  */
 export function predictPcr11(options: PredictPcr11Options): Uint8Array {
-  const { sections, phases, bank } = parseOptions(optionsSchema, options);
-  return extendPhases(measureSections(sections, bank), phases, bank);
+  return predictPcr11Measurements(options).value;
 }
 
 /**
@@ -63,14 +56,7 @@ export function predictPcr11(options: PredictPcr11Options): Uint8Array {
  */
 export function predictPcr11Measurements(options: PredictPcr11Options): PcrPrediction {
   const { sections, phases, bank } = parseOptions(optionsSchema, options);
-  const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
-  return predict(11, bank, [
-    ...inOrder(sections).flatMap(({ name, data }) => [
-      measurementOf("EV_IPL", bank, encode(`${name}\0`), `name of section ${name}`),
-      measurementOf("EV_IPL", bank, data, `section ${name}, ${data.length} bytes`),
-    ]),
-    ...phases.map((phase) => measurementOf("EV_IPL", bank, encode(phase), `phase ${phase}`)),
-  ]);
+  return predict(11, bank, [...measureSections(sections, bank), ...phases.map((phase) => measurePhase(phase, bank))]);
 }
 
 /** One line of {@link predictPcr11Table}. */
@@ -93,29 +79,27 @@ export function predictPcr11Table(
   options: Omit<PredictPcr11Options, "bank"> & { readonly banks?: readonly PcrBank[] | undefined },
 ): Pcr11Prediction[] {
   const { banks = PCR_BANKS, ...rest } = options;
-  const parsed = parseOptions(z.array(z.enum(PCR_BANKS)).readonly(), banks).map((bank) => {
+  const byBank = parseOptions(z.array(z.enum(PCR_BANKS)).readonly(), banks).map((bank) => {
     const { sections, phases } = parseOptions(optionsSchema, { ...rest, bank });
-    return { bank, phases, start: measureSections(sections, bank) };
+    let { value } = predict(11, bank, measureSections(sections, bank));
+    return phases.map((phase, index): Pcr11Prediction => {
+      value = extendPcr(bank, value, measurePhase(phase, bank).digest);
+      return { bank, phasePath: phases.slice(0, index + 1).join(":"), value };
+    });
   });
-  const phases = parsed[0]?.phases ?? [];
-  return phases.flatMap((_, index) => {
-    const reached = phases.slice(0, index + 1);
-    return parsed.map(({ bank, start }) => ({
-      bank,
-      phasePath: reached.join(":"),
-      value: extendPhases(start, reached, bank),
-    }));
-  });
+  return (byBank[0] ?? []).flatMap((_, index) => byBank.flatMap((predictions) => predictions[index] ?? []));
 }
 
-function measureSections(sections: readonly MeasuredSection[], bank: PcrBank): Uint8Array {
-  let register: Uint8Array = new Uint8Array(digest(bank).length);
-  for (const { name, data } of inOrder(sections)) {
+function measureSections(sections: readonly MeasuredSection[], bank: PcrBank): PcrMeasurement[] {
+  return inOrder(sections).flatMap(({ name, data }) => [
     // The name is measured with its terminating NUL, so that content cannot pass for the next name.
-    register = extend(register, bank, new TextEncoder().encode(`${name}\0`));
-    register = extend(register, bank, data);
-  }
-  return register;
+    measurementOf("EV_IPL", bank, new TextEncoder().encode(`${name}\0`), `name of section ${name}`),
+    measurementOf("EV_IPL", bank, data, `section ${name}, ${data.length} bytes`),
+  ]);
+}
+
+function measurePhase(phase: string, bank: PcrBank): PcrMeasurement {
+  return measurementOf("EV_IPL", bank, new TextEncoder().encode(phase), `phase ${phase}`);
 }
 
 function inOrder(sections: readonly MeasuredSection[]): MeasuredSection[] {
@@ -126,19 +110,4 @@ function inOrder(sections: readonly MeasuredSection[]): MeasuredSection[] {
       field: "sections",
     });
   });
-}
-
-function extendPhases(register: Uint8Array, phases: readonly string[], bank: PcrBank): Uint8Array {
-  return phases.reduce((value, phase) => extend(value, bank, new TextEncoder().encode(phase)), register);
-}
-
-/** TPM2_PCR_Extend with the digest of `data`. */
-function extend(register: Uint8Array, bank: PcrBank, data: Uint8Array): Uint8Array {
-  return digest(bank, register, digest(bank, data));
-}
-
-function digest(bank: PcrBank, ...parts: readonly Uint8Array[]): Uint8Array {
-  const hash = createHash(bank);
-  for (const part of parts) hash.update(part);
-  return new Uint8Array(hash.digest());
 }

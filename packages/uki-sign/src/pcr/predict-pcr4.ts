@@ -1,12 +1,11 @@
-import { createHash } from "node:crypto";
 import { z } from "zod";
 import { digestDecoded } from "../authenticode/digest.ts";
 import { UkiSignError } from "../errors.ts";
 import * as tcg from "../format/tcg.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import { decodePe } from "../pe/image.ts";
-import { PCR_BANKS, type PcrBank } from "./predict-pcr11.ts";
 import { measurementOf, type PcrMeasurement, type PcrPrediction, predict } from "./prediction.ts";
+import { PCR_BANKS, PCR_BYTES, type PcrBank } from "./register.ts";
 
 const programSchema = z.strictObject({
   name: z.string().min(1),
@@ -73,7 +72,7 @@ function measureProgram({ name, image, digest }: BootProgram, bank: PcrBank): Pc
   if (image !== undefined) {
     return { typeName, digest: digestDecoded(image, decodePe(image), bank, "none"), source: name };
   }
-  const size = createHash(bank).digest().length;
+  const size = PCR_BYTES[bank];
   if (digest?.length !== size) {
     const message = `expected a ${bank} digest of ${size} bytes for ${JSON.stringify(name)}, got ${digest?.length}`;
     throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", message, { field: "programs" });

@@ -2,10 +2,10 @@ import { z } from "zod";
 import { encodeGuid } from "../efi/guid.ts";
 import type { EfiSignature } from "../efi/signature-list.ts";
 import { EFI_GUID } from "../format/efi.ts";
-import { concat } from "../internal/bytes.ts";
+import { concat, toHex } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { PCR_BANKS, type PcrBank } from "./predict-pcr11.ts";
 import { measurementOf, type PcrMeasurement, type PcrPrediction, predict } from "./prediction.ts";
+import { PCR_BANKS, type PcrBank } from "./register.ts";
 
 const optionsSchema = z.strictObject({
   secureBoot: z.boolean().default(true),
@@ -72,7 +72,7 @@ export function predictPcr7(options: PredictPcr7Options): PcrPrediction {
     const event = encodeVariableData("db", imageSecurityDatabase, entry);
     const source = `entry of db, ${entry.length} bytes, owner ${owner.toLowerCase()}`;
     const measurement = measurementOf("EV_EFI_VARIABLE_AUTHORITY", bank, event, source);
-    const key = Buffer.from(measurement.digest).toString("hex");
+    const key = toHex(measurement.digest);
     if (!used.has(key)) used.set(key, measurement);
   }
   return predict(7, bank, [

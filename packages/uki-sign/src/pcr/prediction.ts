@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { PcrBank } from "./predict-pcr11.ts";
+import { extendPcr, PCR_BYTES, type PcrBank } from "./register.ts";
 
 /** One thing that is expected to be measured. */
 export interface PcrMeasurement {
@@ -28,7 +28,7 @@ export function measurementOf(typeName: string, bank: PcrBank, data: Uint8Array,
 
 /** Extends a register that starts with zeros. */
 export function predict(pcr: number, bank: PcrBank, measurements: readonly PcrMeasurement[]): PcrPrediction {
-  let value: Uint8Array = new Uint8Array(createHash(bank).digest().length);
-  for (const { digest } of measurements) value = createHash(bank).update(value).update(digest).digest();
-  return { pcr, bank, value: new Uint8Array(value), measurements };
+  let value: Uint8Array = new Uint8Array(PCR_BYTES[bank]);
+  for (const { digest } of measurements) value = extendPcr(bank, value, digest);
+  return { pcr, bank, value, measurements };
 }

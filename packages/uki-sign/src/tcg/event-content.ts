@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { decodeGuid } from "../efi/guid.ts";
 import * as tcg from "../format/tcg.ts";
 import { copyBytes, viewOf } from "../internal/bytes.ts";
-import { PCR_BANKS } from "../pcr/predict-pcr11.ts";
+import { PCR_BANKS } from "../pcr/register.ts";
 import { renderDevicePath } from "./device-path.ts";
 import type { TcgEvent } from "./event-log.ts";
 

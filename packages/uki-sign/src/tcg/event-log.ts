@@ -1,5 +1,6 @@
 import { UkiSignError } from "../errors.ts";
 import * as tcg from "../format/tcg.ts";
+import { TPM_ALG_ID } from "../format/tpm.ts";
 import { copyBytes, viewOf } from "../internal/bytes.ts";
 
 /** Largest event log that is decoded, in bytes. */
@@ -72,7 +73,7 @@ export function decodeEventLog(log: Uint8Array): EventLog {
   }
   const first = readSha1Event(log, 0, 0);
   const agile = readSpecId(first.event);
-  const algorithms = agile ?? [{ name: "sha1", id: 0x0004, sizeBytes: tcg.SHA1_BYTES }];
+  const algorithms = agile ?? [{ name: "sha1", id: TPM_ALG_ID.sha1, sizeBytes: tcg.SHA1_BYTES }];
   const byId = new Map(algorithms.map((algorithm) => [algorithm.id, algorithm]));
   const events = [first.event];
   for (let offset = first.next; offset < log.length; ) {

@@ -1,6 +1,7 @@
 import { UkiSignError } from "../errors.ts";
-import type { PcrBank } from "../pcr/predict-pcr11.ts";
+import { toHex } from "../internal/bytes.ts";
 import type { PcrMeasurement, PcrPrediction } from "../pcr/prediction.ts";
+import type { PcrBank } from "../pcr/register.ts";
 import type { EventLog, TcgEvent } from "./event-log.ts";
 import { digestOf, eventsOf, replayPcr } from "./replay.ts";
 
@@ -115,8 +116,4 @@ function pairUp(extra: readonly TcgEvent[], absent: readonly PcrMeasurement[]): 
     );
   });
   return [...steps, ...left.map((measurement): ExplainedMeasurement => ({ kind: "missing", measurement }))];
-}
-
-function toHex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex");
 }

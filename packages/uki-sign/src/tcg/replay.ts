@@ -1,7 +1,6 @@
-import { createHash } from "node:crypto";
 import { UkiSignError } from "../errors.ts";
 import * as tcg from "../format/tcg.ts";
-import { PCR_BANKS, type PcrBank } from "../pcr/predict-pcr11.ts";
+import { extendPcr, PCR_BANKS, PCR_BYTES, type PcrBank } from "../pcr/register.ts";
 import type { EventLog, TcgEvent } from "./event-log.ts";
 
 /** What a register holds when a log is true. */
@@ -37,8 +36,8 @@ export function replayEventLog(log: EventLog): ReplayedPcr[] {
 export function replayPcr(log: EventLog, pcr: number, bank: PcrBank): ReplayedPcr {
   const events = eventsOf(log, pcr, bank);
   let value = initialValue(log, pcr, bank);
-  for (const event of events) value = createHash(bank).update(value).update(digestOf(event, bank)).digest();
-  return { pcr, bank, value: new Uint8Array(value), events: events.length };
+  for (const event of events) value = extendPcr(bank, value, digestOf(event, bank));
+  return { pcr, bank, value, events: events.length };
 }
 
 /** The events that extended a register of a bank. */
@@ -63,7 +62,7 @@ function isExtended({ type }: TcgEvent): boolean {
 }
 
 function initialValue(log: EventLog, pcr: number, bank: PcrBank): Uint8Array {
-  const value = new Uint8Array(createHash(bank).digest().length);
+  const value = new Uint8Array(PCR_BYTES[bank]);
   if (pcr >= tcg.FIRST_DYNAMIC_PCR && pcr <= tcg.LAST_DYNAMIC_PCR) value.fill(0xff);
   else if (pcr === 0) {
     // An H-CRTM measurement before TPM2_Startup counts as locality 4, whatever started the TPM afterwards.

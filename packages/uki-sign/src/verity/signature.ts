@@ -3,6 +3,7 @@ import { decodeCms } from "../cms/decode.ts";
 import { signCms } from "../cms/sign.ts";
 import { type VerifiedCms, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
+import { toHex } from "../internal/bytes.ts";
 import { parseOptions } from "../internal/options.ts";
 import type { HashName, Signer } from "../keys/signer.ts";
 import type { Certificate } from "../x509/certificate.ts";
@@ -204,7 +205,7 @@ const partitionOptionsSchema = z.strictObject({
 });
 
 function rootHashText(rootHash: Uint8Array | string): string {
-  const text = typeof rootHash === "string" ? rootHash.toLowerCase() : Buffer.from(rootHash).toString("hex");
+  const text = typeof rootHash === "string" ? rootHash.toLowerCase() : toHex(rootHash);
   return parseOptions(rootHashSchema, text);
 }
 

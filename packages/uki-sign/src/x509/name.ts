@@ -1,4 +1,5 @@
 import { OID } from "../format/oids.ts";
+import { toHex } from "../internal/bytes.ts";
 import {
   type DerElement,
   der,
@@ -60,14 +61,15 @@ function renderValue({ tag, contents, bytes }: DerElement): string {
   if (tag === TAG.printableString || tag === TAG.ia5String || tag === TAG.t61String) {
     return escapeValue(buffer.toString("latin1"));
   }
-  return `#${Buffer.from(bytes).toString("hex")}`;
+  return `#${toHex(bytes)}`;
 }
 
-// RFC 4514 2.4, and control characters as hex pairs so that a name cannot forge lines of output.
+// RFC 4514 2.4, and control, format and other characters without a shape as hex pairs, so that a name can neither forge
+// lines of output nor reorder one.
 function escapeValue(text: string): string {
   return text
     .replaceAll(/["+,;<>\\]|^[ #]| $/g, "\\$&")
-    .replaceAll(/\p{Cc}/gu, (character) =>
+    .replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) =>
       [...Buffer.from(character)].map((octet) => `\\${octet.toString(16).padStart(2, "0").toUpperCase()}`).join(""),
     );
 }

@@ -76,6 +76,17 @@ describe("verifyVariable", () => {
     }
   });
 
+  test.each<[string, (bytes: Uint8Array, view: DataView) => void]>([
+    ["a certificate length beyond the file", (_bytes, view) => view.setUint32(16, bytes.length, true)],
+    ["another revision", (_bytes, view) => view.setUint16(20, 0x100, true)],
+    ["another certificate type", (_bytes, view) => view.setUint16(22, 2, true)],
+    ["another kind of signature", (changed) => changed.fill(0, 24, 40)],
+  ])("refuses %s, which firmware would not look at", (_name, change) => {
+    const changed = bytes.slice();
+    change(changed, new DataView(changed.buffer));
+    expect(errorOf(() => decodeAuthenticatedVariable(changed)).code).toBe("UKI_SIGN_VARIABLE_INVALID");
+  });
+
   test("throws only UkiSignError on cut or damaged input", () => {
     torture(bytes, (input) => verifyVariable(input, { name: "db", trusted: [certificate] }), 5);
   });

@@ -32,6 +32,16 @@ describe("createCertificate", () => {
     expect((await issued("leaf", ["middle", middle], { extendedKeyUsage: [CODE_SIGNING] })).der).toEqual(leaf.der);
   });
 
+  test.each([
+    ["a line end", "a\nb", "CN=a\\0Ab"],
+    ["an escape sequence", "a\u001b[2Jb", "CN=a\\1B[2Jb"],
+    ["a direction override", "a\u202eb", "CN=a\\E2\\80\\AEb"],
+    ["a line separator", "a\u2028b", "CN=a\\E2\\80\\A8b"],
+    ["a character without a shape", "a\u200bb", "CN=a\\E2\\80\\8Bb"],
+  ])("shows %s in a name as hex pairs", async (_name, commonName, text) => {
+    expect((await issued("leaf", ["middle", middle], { subject: { commonName } })).subject).toBe(text);
+  });
+
   test("makes what node:crypto reads the same way", async () => {
     const made = await testCertificate("subject", {
       subject: { commonName: 'Häre, "wild"', organization: "leveret", organizationalUnit: "db", country: "DE" },
