@@ -1,9 +1,9 @@
 import { hash } from "node:crypto";
 import type { BlockSource } from "./block-source.ts";
 import { ErofsError } from "./errors.ts";
-import type { ErofsImage } from "./image.ts";
-import type { Inode } from "./inode.ts";
 import { diffOptions, parseOptions } from "./options.ts";
+import type { ErofsImage } from "./read/image.ts";
+import type { Inode } from "./read/inode.ts";
 
 /** What two nodes of the same path can differ in. */
 export type DiffAspect =

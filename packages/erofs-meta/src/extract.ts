@@ -1,11 +1,11 @@
 import { chmod, chown, type FileHandle, lchown, link, lutimes, mkdir, open, symlink, utimes } from "node:fs/promises";
 import { join, sep } from "node:path";
 import { ErofsError } from "./errors.ts";
-import type { ErofsImage } from "./image.ts";
-import type { FileType, Inode } from "./inode.ts";
 import { ioError } from "./internal/files.ts";
 import { extractOptions, parseOptions } from "./options.ts";
-import type { WalkEntry } from "./walk.ts";
+import type { ErofsImage } from "./read/image.ts";
+import type { FileType, Inode } from "./read/inode.ts";
+import type { WalkEntry } from "./read/walk.ts";
 
 /** How to extract. */
 export interface ExtractOptions {

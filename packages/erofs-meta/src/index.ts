@@ -9,16 +9,9 @@ export {
   memorySource,
   windowSource,
 } from "./block-source.ts";
-export type { Encoding } from "./compressed-map.ts";
-export type { DataPiece, Extent } from "./content.ts";
 export { type DiffAspect, type DiffOptions, diffErofs, type ErofsDiff } from "./diff.ts";
-export { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
 export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";
-// Images
-export { ErofsImage, openErofs } from "./image.ts";
-// On-disk structures
-export { type DataLayout, decodeInode, type FileType, type Inode } from "./inode.ts";
 export type { VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
   DEFAULT_BLOCK_SIZE,
@@ -33,7 +26,16 @@ export {
   DEFAULT_MAX_TAR_HEADER_BYTES,
   DEFAULT_VERITY_BLOCK_SIZE,
 } from "./options.ts";
-export { decodeSuperblock, type Superblock } from "./superblock.ts";
+export type { Encoding } from "./read/compressed-map.ts";
+export type { DataPiece, Extent } from "./read/content.ts";
+export { type DirectoryEntry, decodeDirectoryBlock } from "./read/directory.ts";
+// Images
+export { ErofsImage, openErofs } from "./read/image.ts";
+// On-disk structures
+export { type DataLayout, decodeInode, type FileType, type Inode } from "./read/inode.ts";
+export { decodeSuperblock, type Superblock } from "./read/superblock.ts";
+export type { WalkEntry } from "./read/walk.ts";
+export type { Xattr } from "./read/xattr.ts";
 // dm-verity
 export { type BuildVerityOptions, buildVerityTree, type VerityTree } from "./verity/build.ts";
 export { type VerityGeometry, verityGeometry } from "./verity/geometry.ts";
@@ -45,7 +47,6 @@ export {
   type VerityReport,
   verifyVerityTree,
 } from "./verity/verify.ts";
-export type { WalkEntry } from "./walk.ts";
 // Writing images
 export type {
   ContentStream,
@@ -62,4 +63,3 @@ export type {
 export { type ReadDirectoryOptions, readDirectory } from "./write/read-directory.ts";
 export { readTar } from "./write/read-tar.ts";
 export { type WriteErofsOptions, type WrittenErofs, writeErofs } from "./write/write.ts";
-export type { Xattr } from "./xattr.ts";

@@ -1,8 +1,8 @@
 import { deflateRawSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import type { Encoding, StoredExtent } from "../src/compressed-map.ts";
 import { ErofsError } from "../src/errors.ts";
-import { decodeExtent } from "../src/internal/decode-extent.ts";
+import type { Encoding, StoredExtent } from "../src/read/compressed-map.ts";
+import { decodeExtent } from "../src/read/decode-extent.ts";
 import { noise } from "./support.ts";
 
 const CONTEXT = { blockSize: 512, isZeroPadded: true };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { decodeLz4 } from "../src/codecs/lz4-decode.ts";
 import { ErofsError } from "../src/errors.ts";
-import { decodeLz4 } from "../src/internal/lz4.ts";
 import { noise } from "./support.ts";
 
 function decode(input: readonly number[] | Uint8Array, length: number): string {

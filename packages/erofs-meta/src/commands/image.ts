@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { type CommandIo, escapeName, formatBytes, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import type { Extent } from "../content.ts";
 import { ErofsError } from "../errors.ts";
-import type { ErofsImage } from "../image.ts";
-import type { Inode } from "../inode.ts";
+import type { Extent } from "../read/content.ts";
+import type { ErofsImage } from "../read/image.ts";
+import type { Inode } from "../read/inode.ts";
 import { type ImageOptions, parseCount, withImage, withImageOptions } from "./open.ts";
 import { modeText, sizeText, timeText } from "./text.ts";
 

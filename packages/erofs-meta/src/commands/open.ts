@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { CommandIo } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
 import { fileSource, windowSource } from "../block-source.ts";
-import { type ErofsImage, openErofs } from "../image.ts";
+import { type ErofsImage, openErofs } from "../read/image.ts";
 
 /** Options of every command that opens an image. */
 export interface ImageOptions {

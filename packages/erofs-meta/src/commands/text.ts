@@ -1,4 +1,4 @@
-import type { FileType, Inode } from "../inode.ts";
+import type { FileType, Inode } from "../read/inode.ts";
 
 const LETTERS: Readonly<Record<FileType, string>> = {
   file: "-",

@@ -1,11 +1,11 @@
 import type { z } from "zod";
 import type { BlockSource, ByteSink } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { type DigestBatch, digestsOf } from "../internal/block-hasher.ts";
 import { atomic } from "../internal/files.ts";
-import { type HashJob, hashBlocks } from "../internal/hash-blocks.js";
 import { buildVerityOptions, parseOptions, type VerityAlgorithm, type VerityProgress } from "../options.ts";
+import { type DigestBatch, digestsOf } from "./block-hasher.ts";
 import { type VerityGeometry, verityGeometry } from "./geometry.ts";
+import { type HashJob, hashBlocks } from "./hash-blocks.js";
 import { encodeVeritySuperblock, type VeritySuperblock } from "./superblock.ts";
 
 /** How to build a hash tree. */

@@ -1,11 +1,11 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
 import { VERITY_SUPERBLOCK_SIZE } from "../format/verity.ts";
-import { digestsOf } from "../internal/block-hasher.ts";
-import { hashBlocks } from "../internal/hash-blocks.js";
 import { parseOptions, type VerityProgress, verifyVerityOptions } from "../options.ts";
+import { digestsOf } from "./block-hasher.ts";
 import { hashJob } from "./build.ts";
 import { type VerityGeometry, verityGeometry } from "./geometry.ts";
+import { hashBlocks } from "./hash-blocks.js";
 import { decodeVeritySuperblock, type VeritySuperblock } from "./superblock.ts";
 
 /** How to verify. */

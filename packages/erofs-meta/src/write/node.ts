@@ -1,4 +1,4 @@
-import type { FileType } from "../inode.ts";
+import type { FileType } from "../read/inode.ts";
 
 /** Where a node's content went, and what of it waits to be written behind its inode. */
 export type Placement =

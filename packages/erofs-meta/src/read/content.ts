@@ -1,7 +1,5 @@
-import type { BlockSource } from "./block-source.ts";
-import { compressedContentOf, type PackedContent } from "./compressed.ts";
-import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
-import { ErofsError } from "./errors.ts";
+import type { BlockSource } from "../block-source.ts";
+import { ErofsError } from "../errors.ts";
 import {
   CHUNK_BLOCK_BITS_MASK,
   CHUNK_HAS_INDEXES,
@@ -10,10 +8,12 @@ import {
   CHUNK_KNOWN,
   CHUNK_MAP_ENTRY_SIZE,
   NULL_BLOCK,
-} from "./format/inode.ts";
+} from "../format/inode.ts";
+import { safeNumber, viewOf } from "../internal/bytes.ts";
+import { compressedContentOf, type PackedContent } from "./compressed.ts";
+import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import { type Inode, inodeTail } from "./inode.ts";
-import { safeNumber, viewOf } from "./internal/bytes.ts";
-import type { MetadataCache } from "./internal/metadata-cache.ts";
+import type { MetadataCache } from "./metadata-cache.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** What content and directory readers need of an open image. */

@@ -1,6 +1,5 @@
-import { contentOf, type ImageParts } from "./content.ts";
-import { ErofsError } from "./errors.ts";
-import { COMPAT_PLAIN_XATTR_PREFIXES } from "./format/superblock.ts";
+import { ErofsError } from "../errors.ts";
+import { COMPAT_PLAIN_XATTR_PREFIXES } from "../format/superblock.ts";
 import {
   XATTR_ALIGNMENT,
   XATTR_ENTRY,
@@ -10,9 +9,10 @@ import {
   XATTR_LONG_PREFIX,
   XATTR_PREFIXES,
   XATTR_UNIT,
-} from "./format/xattr.ts";
+} from "../format/xattr.ts";
+import { viewOf } from "../internal/bytes.ts";
+import { contentOf, type ImageParts } from "./content.ts";
 import { type Inode, inodeTail } from "./inode.ts";
-import { viewOf } from "./internal/bytes.ts";
 
 /** One extended attribute. */
 export interface Xattr {

@@ -1,7 +1,7 @@
 import { constants, inflateRawSync } from "node:zlib";
-import type { StoredExtent } from "../compressed-map.ts";
+import { decodeLz4 } from "../codecs/lz4-decode.ts";
 import { ErofsError } from "../errors.ts";
-import { decodeLz4 } from "./lz4.ts";
+import type { StoredExtent } from "./compressed-map.ts";
 
 /** What decoding has to know of the image. */
 export interface DecodeContext {

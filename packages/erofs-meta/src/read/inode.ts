@@ -1,4 +1,4 @@
-import { ErofsError } from "./errors.ts";
+import { ErofsError } from "../errors.ts";
 import {
   COMPACT,
   COMPACT_INODE_SIZE,
@@ -14,9 +14,9 @@ import {
   INODE_XATTR_COUNT,
   MODE_TYPE_MASK,
   MODE_TYPES,
-} from "./format/inode.ts";
-import { XATTR_HEADER_SIZE, XATTR_UNIT } from "./format/xattr.ts";
-import { assertLength, viewOf } from "./internal/bytes.ts";
+} from "../format/inode.ts";
+import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
+import { assertLength, viewOf } from "../internal/bytes.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** What an inode is. */

@@ -1,4 +1,4 @@
-import { ErofsError } from "./errors.ts";
+import { ErofsError } from "../errors.ts";
 import {
   COMPAT_FEATURES,
   COMPAT_SB_CHKSUM,
@@ -12,9 +12,9 @@ import {
   SUPERBLOCK_MAGIC,
   SUPERBLOCK_OFFSET,
   SUPERBLOCK_SIZE,
-} from "./format/superblock.ts";
-import { assertLength, formatUuid, viewOf } from "./internal/bytes.ts";
-import { crc32c } from "./internal/crc32c.ts";
+} from "../format/superblock.ts";
+import { assertLength, formatUuid, viewOf } from "../internal/bytes.ts";
+import { crc32c } from "../internal/crc32c.ts";
 
 /** Decoded EROFS superblock. */
 export interface Superblock {

@@ -1,6 +1,6 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { BoundedMap } from "./bounded-map.ts";
+import { BoundedMap } from "../internal/bounded-map.ts";
 
 const WINDOW_SIZE = 128 * 1024;
 const MAX_WINDOWS = 128;

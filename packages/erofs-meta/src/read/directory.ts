@@ -1,6 +1,6 @@
-import { ErofsError } from "./errors.ts";
-import { DIRENT, DIRENT_SIZE, DIRENT_TYPES, MAX_NAME_BYTES } from "./format/directory.ts";
-import { assertLength, viewOf } from "./internal/bytes.ts";
+import { ErofsError } from "../errors.ts";
+import { DIRENT, DIRENT_SIZE, DIRENT_TYPES, MAX_NAME_BYTES } from "../format/directory.ts";
+import { assertLength, viewOf } from "../internal/bytes.ts";
 
 /** One name in a directory. */
 export interface DirectoryEntry {

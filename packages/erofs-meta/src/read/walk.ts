@@ -1,8 +1,8 @@
+import { ErofsError } from "../errors.ts";
+import { parseOptions, type WalkOptions, walkOptions } from "../options.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
-import { ErofsError } from "./errors.ts";
 import type { Inode } from "./inode.ts";
-import { parseOptions, type WalkOptions, walkOptions } from "./options.ts";
 
 /** One place in an image's tree. */
 export interface WalkEntry {

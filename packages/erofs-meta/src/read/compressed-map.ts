@@ -1,5 +1,4 @@
-import type { ImageParts } from "./content.ts";
-import { ErofsError } from "./errors.ts";
+import { ErofsError } from "../errors.ts";
 import {
   ADVISE_BIG_CLUSTERS_1,
   ADVISE_BIG_CLUSTERS_2,
@@ -30,10 +29,11 @@ import {
   PACK_BLOCK_SIZE,
   PACK_MIN_VALUE_BITS,
   WHOLE_FRAGMENT,
-} from "./format/compression.ts";
-import { COMPRESSION_ALGORITHMS } from "./format/superblock.ts";
+} from "../format/compression.ts";
+import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
+import { safeNumber, viewOf } from "../internal/bytes.ts";
+import type { ImageParts } from "./content.ts";
 import { type Inode, inodeTail } from "./inode.ts";
-import { safeNumber, viewOf } from "./internal/bytes.ts";
 
 /** How the bytes of an extent are stored: an algorithm, as they are, or as they are but rotated inside their block. */
 export type Encoding = (typeof COMPRESSION_ALGORITHMS)[number] | "none" | "interlaced";
