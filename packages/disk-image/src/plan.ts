@@ -1,18 +1,10 @@
 import type { z } from "zod";
-import { contentSize } from "./content.ts";
 import { DiskImageError } from "./errors.ts";
-import { type FatPlan, planFat } from "./fat/plan.ts";
+import { type Filling, ownSize, prepareFilling } from "./filling.ts";
 import { attributeBits, DEFAULT_ENTRY_COUNT, entrySectors, type GptTable, type SectorSize } from "./gpt/table.ts";
 import { deterministicUuid, partitionTypeGuid } from "./guid.ts";
 import { alignUp } from "./internal/bytes.ts";
-import {
-  type DiskOptions,
-  diskOptions,
-  PARTITION_ALIGNMENT,
-  PARTITION_GRAIN,
-  type PartitionContent,
-  parseOptions,
-} from "./options.ts";
+import { type DiskOptions, diskOptions, PARTITION_ALIGNMENT, PARTITION_GRAIN, parseOptions } from "./options.ts";
 
 /** A partition with its place on the disk. */
 export interface PlannedPartition {
@@ -43,15 +35,6 @@ export interface PreparedDisk {
   readonly fillings: readonly Filling[];
 }
 
-/** Content of a partition, checked against its size. */
-export interface Filling {
-  readonly partition: PlannedPartition;
-  readonly content: PartitionContent | undefined;
-  readonly fat: FatPlan | undefined;
-  /** length of the content in `bytes`, for progress */
-  readonly contentBytes: number;
-}
-
 /**
  * Plans a disk without writing it: sizes, places, GUIDs, and whether every content fits.
  *
@@ -70,6 +53,7 @@ export async function planDisk(options: DiskOptions): Promise<DiskPlan> {
 export async function prepareDisk(options: z.output<typeof diskOptions>): Promise<PreparedDisk> {
   const { sectorSize, seed } = options;
   const diskGuid = options.diskGuid ?? derived(seed, "disk", "diskGuid");
+  const partitions: PlannedPartition[] = [];
   const fillings: Filling[] = [];
   let offset = PARTITION_ALIGNMENT;
   for (const [index, wanted] of options.partitions.entries()) {
@@ -85,15 +69,10 @@ export async function prepareDisk(options: z.output<typeof diskOptions>): Promis
       offsetBytes: offset,
       sizeBytes,
     };
-    const hiddenSectors = offset / sectorSize;
-    const fat =
-      content !== undefined && "fat" in content
-        ? await planFat({ ...content.fat, sizeBytes, sectorSize, hiddenSectors })
-        : undefined;
-    fillings.push({ partition, content, fat, contentBytes: await contentLength(content, fat) });
+    partitions.push(partition);
+    fillings.push(await prepareFilling(partition, content, sectorSize));
     offset = alignUp(offset + sizeBytes, PARTITION_ALIGNMENT);
   }
-  const partitions = fillings.map((filling) => filling.partition);
   assertDistinct(partitions, diskGuid);
   // The backup table has the last aligned piece for itself.
   const least = offset + PARTITION_ALIGNMENT;
@@ -106,29 +85,12 @@ export async function prepareDisk(options: z.output<typeof diskOptions>): Promis
 type WantedPartition = z.output<typeof diskOptions>["partitions"][number];
 
 async function partitionSize({ label, sizeBytes, content }: WantedPartition, number: number): Promise<number> {
-  const isSized = content !== undefined && !("fat" in content) && !("write" in content);
-  const length = isSized ? await contentSize(content) : undefined;
-  const wanted = sizeBytes ?? length;
+  const wanted = sizeBytes ?? (await ownSize(content));
   if (wanted === undefined || wanted === 0) {
     const message = `expected a size for partition ${number} (${label}), got none and no content to take it from`;
     throw new DiskImageError("DISK_BAD_OPTIONS", message);
   }
-  const size = alignUp(wanted, PARTITION_GRAIN);
-  if (length !== undefined && length > size) {
-    const message = `expected content of at most ${size} bytes for partition ${number} (${label}), got ${length}`;
-    throw new DiskImageError("DISK_TOO_SMALL", message, {
-      neededBytes: length,
-      availableBytes: size,
-      hint: `${length} bytes of content - ${size} bytes of partition = ${length - size} bytes too many`,
-    });
-  }
-  return size;
-}
-
-async function contentLength(content: PartitionContent | undefined, fat: FatPlan | undefined): Promise<number> {
-  if (content === undefined || "write" in content) return 0;
-  if (fat !== undefined) return fat.usedClusters * fat.geometry.clusterSize;
-  return "fat" in content ? 0 : contentSize(content);
+  return alignUp(wanted, PARTITION_GRAIN);
 }
 
 function derived(seed: string | undefined, name: string, field: string): string {

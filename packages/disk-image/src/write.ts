@@ -1,10 +1,8 @@
-import type { ByteSink } from "./block-source.ts";
-import { withContent } from "./content.ts";
-import { writeFat } from "./fat/write.ts";
+import { fillPartition } from "./filling.ts";
 import { encodeGpt } from "./gpt/table.ts";
 import { type DiskOptions, diskOptions, parseOptions } from "./options.ts";
-import { type DiskPlan, type Filling, prepareDisk } from "./plan.ts";
-import { copyTo, windowSink, writeQcow2File, writeSparseFile } from "./sink.ts";
+import { type DiskPlan, prepareDisk } from "./plan.ts";
+import { writeQcow2File, writeSparseFile } from "./sink.ts";
 
 /**
  * Writes a disk image: partition table, backup, and what fills the partitions. The same options give the same bytes.
@@ -38,7 +36,7 @@ export async function writeDiskImage(path: string, options: DiskOptions): Promis
     await sink.write(0, primary);
     for (const filling of fillings) {
       signal?.throwIfAborted();
-      await fill(sink, filling, signal, (count) => {
+      await fillPartition(sink, filling, signal, (count) => {
         doneBytes += count;
         onProgress?.({ partition: filling.partition.label, doneBytes, totalBytes });
       });
@@ -47,18 +45,4 @@ export async function writeDiskImage(path: string, options: DiskOptions): Promis
     signal?.throwIfAborted();
   });
   return plan;
-}
-
-async function fill(
-  disk: ByteSink,
-  { partition, content, fat }: Filling,
-  signal: AbortSignal | undefined,
-  onBytes: (count: number) => void,
-): Promise<void> {
-  if (content === undefined) return;
-  const { offsetBytes, sizeBytes, label } = partition;
-  const sink = windowSink(disk, offsetBytes, sizeBytes, `partition ${partition.number} (${label})`);
-  if (fat !== undefined) await writeFat(fat, sink, { signal, onBytes });
-  else if ("write" in content) await content.write({ sizeBytes, signal, write: sink.write });
-  else if (!("fat" in content)) await withContent(content, (source) => copyTo(sink, source, 0, { signal, onBytes }));
 }
