@@ -6,6 +6,7 @@ import { addInspectCommand } from "./commands/inspect.ts";
 import { addKeysCommand } from "./commands/keys.ts";
 import { addMeasureCommand } from "./commands/measure.ts";
 import { addSignCommand } from "./commands/sign.ts";
+import { addSignaturesCommand } from "./commands/signatures.ts";
 import { addVarsCommand } from "./commands/vars.ts";
 import { addVerifyCommand } from "./commands/verify.ts";
 
@@ -17,6 +18,7 @@ type AddCommand = (program: Command, io: CommandIo) => void;
 const COMMANDS: readonly AddCommand[] = [
   addBuildCommand,
   addSignCommand,
+  addSignaturesCommand,
   addVerifyCommand,
   addInspectCommand,
   addMeasureCommand,

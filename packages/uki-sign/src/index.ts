@@ -108,12 +108,15 @@ export {
 } from "./tcg/explain.ts";
 export { type ReplayedPcr, replayEventLog } from "./tcg/replay.ts";
 
+// RSA signatures
+
+export { encodeDigestInfo } from "./rsa/pkcs1.ts";
+export type { HashName, RsaPadding, RsaScheme } from "./rsa/scheme.ts";
+
 // Keys
 
 export { decodePem, encodePem, type PemBlock } from "./keys/pem.ts";
 export {
-  encodeDigestInfo,
-  type HashName,
   MAX_RSA_BITS,
   MIN_RSA_BITS,
   type PemSigner,

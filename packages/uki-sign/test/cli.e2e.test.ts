@@ -16,7 +16,7 @@ function ukiSign(...argv: string[]): { status: number | null; stdout: string; st
 }
 
 describe("the built command", () => {
-  test.each(["build", "sign", "verify", "inspect", "measure", "eventlog", "keys", "vars"])(
+  test.each(["build", "sign", "signatures", "verify", "inspect", "measure", "eventlog", "keys", "vars"])(
     "%s explains itself",
     (command) => {
       const { status, stdout } = ukiSign(command, "--help");

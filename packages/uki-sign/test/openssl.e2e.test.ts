@@ -44,6 +44,21 @@ describeWith("openssl", ["openssl"], [], () => {
     expect(run("openssl", [command, ...verify.split(" ")], cwd)).toBe(rootHash);
   });
 
+  test.each(["sha256", "sha384", "sha512"] as const)("and this package agree on RSASSA-PSS with %s", async (hash) => {
+    const cwd = workspace();
+    const content = new TextEncoder().encode(rootHash);
+    writeFileSync(join(cwd, "ours"), await signCms({ content, hash, padding: "pss", signer, certificate }));
+    const verify = "cms -verify -binary -inform DER -in ours -CAfile cert.pem -purpose any";
+    expect(run("openssl", verify.split(" "), cwd)).toBe(rootHash);
+    for (const salt of ["digest", "max", "7"]) {
+      const sign = `cms -sign -binary -nodetach -md ${hash} -in content -inkey key.pem -signer cert.pem -outform DER`;
+      const pss = ["rsa_padding_mode:pss", `rsa_pss_saltlen:${salt}`].flatMap((option) => ["-keyopt", option]);
+      run("openssl", [...sign.split(" "), ...pss, "-out", "theirs"], cwd);
+      const theirs = verifyCms(readFileSync(join(cwd, "theirs")), { trusted: [certificate] });
+      expect(theirs.signers[0]).toMatchObject({ hash, padding: "pss" });
+    }
+  });
+
   for (const hash of ["sha256", "sha384", "sha512"] as const) {
     for (const detached of [true, false]) {
       for (const attributes of ["none", []] as const) {

@@ -1,7 +1,9 @@
+import { decodeCms, isNamedBy } from "../cms/decode.ts";
 import { UkiSignError } from "../errors.ts";
 import * as pe from "../format/pe.ts";
 import { ByteView } from "../pe/byte-view.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { certificatePadding } from "./digest.ts";
 
 /** Most signatures {@link listSignatures} accepts in one file. */
@@ -83,19 +85,35 @@ export function attachSignature(image: Uint8Array, cms: Uint8Array): Uint8Array 
  * Removes signatures from a PE image.
  *
  * @param image - The whole file; not modified.
- * @param index - Which signature, counted from 0; all when absent.
+ * @param which - A signature counted from 0, or all those by a certificate; every signature when absent.
  * @returns A new file. Zeros that were added before the certificate table stay, because other signatures cover them.
  * @throws {UkiSignError} Any code of {@link listSignatures}; `UKI_SIGN_UNSIGNED` when there is no such signature.
+ * @example
+ * const withoutOurs = removeSignatures(image, decodeCertificate(await readFile("db.crt")));
  */
-export function removeSignatures(image: Uint8Array, index?: number): Uint8Array {
+export function removeSignatures(image: Uint8Array, which?: number | Certificate): Uint8Array {
   const decoded = decodePe(image);
   const signatures = signaturesOf(image, decoded);
-  const kept = index === undefined ? [] : signatures.filter((_, position) => position !== index);
+  const kept = signatures.filter(
+    (signature, index) => which !== undefined && which !== index && !isBy(signature, which),
+  );
   if (kept.length === signatures.length) {
-    const wanted = index === undefined ? "a signed image" : `a signature with index ${index}`;
+    const wanted =
+      typeof which === "number" ? `a signature with index ${which}` : `one by ${which?.subject ?? "anybody"}`;
     throw new UkiSignError("UKI_SIGN_UNSIGNED", `expected ${wanted}, got ${signatures.length} signatures`);
   }
   return replaceSignatures(image, decoded, kept);
+}
+
+function isBy({ type, data }: PeSignature, certificate: number | Certificate): boolean {
+  if (typeof certificate === "number" || type !== pe.WIN_CERT_TYPE_PKCS_SIGNED_DATA) return false;
+  try {
+    return decodeCms(data).signers.some(({ identifier }) => isNamedBy(certificate, identifier));
+  } catch (error) {
+    // Whose a malformed signature is, nobody can say; it can be removed by its index.
+    if (error instanceof UkiSignError) return false;
+    throw error;
+  }
 }
 
 function replaceSignatures(

@@ -2,9 +2,9 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { CERTIFICATE_ALIGNMENT, DIRECTORY_SIZE } from "../format/pe.ts";
 import { parseOptions } from "../internal/options.ts";
-import type { HashName } from "../keys/signer.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
 import { contiguousEnd } from "../pe/layout.ts";
+import type { HashName } from "../rsa/scheme.ts";
 
 const hashSchema = z.enum(["sha256", "sha384", "sha512"]);
 const optionsSchema = z.strictObject({ padding: z.enum(["signature", "none"]).default("signature") });

@@ -13,7 +13,7 @@ import {
   readOid,
   TAG,
 } from "../internal/der.ts";
-import type { HashName } from "../keys/signer.ts";
+import type { HashName } from "../rsa/scheme.ts";
 
 /** What an Authenticode signature says about its image. */
 export interface IndirectData {
@@ -60,7 +60,8 @@ export function decodeIndirectData(content: Uint8Array): IndirectData {
 
   const data = reader.enter("SpcAttributeTypeAndOptionalValue");
   const type = readOid(data.next("its type", TAG.oid));
-  if (type !== spc.OID_SPC_PE_IMAGE_DATA) throw invalid(`the type of PE image data, got ${type}`);
+  if (type !== spc.OID_SPC_PE_IMAGE_DATA && type !== spc.OID_SPC_INDIVIDUAL_CODE_SIGNING)
+    throw invalid(`the type of PE image data, got ${type}`);
 
   const messageDigest = reader.enter("DigestInfo");
   reader.end("SpcIndirectDataContent");

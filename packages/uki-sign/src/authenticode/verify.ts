@@ -1,14 +1,14 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { decodeCms } from "../cms/decode.ts";
-import { type VerifiedSigner, verifyCms } from "../cms/verify.ts";
+import { type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
 import { HASHES, OID } from "../format/oids.ts";
 import { WIN_CERT_TYPE_PKCS_SIGNED_DATA } from "../format/pe.ts";
 import { toHex } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import type { HashName } from "../keys/signer.ts";
 import { decodePe } from "../pe/image.ts";
+import type { HashName } from "../rsa/scheme.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { isSignedBy, verifyChain } from "../x509/chain.ts";
 import { type PeSignature, signaturesOf } from "./certificate-table.ts";
@@ -30,6 +30,11 @@ const databaseSchema = z.strictObject({
 const optionsSchema = z.strictObject({
   db: databaseSchema,
   dbx: databaseSchema.prefault({}),
+  extendedKeyUsage: z
+    .string()
+    .regex(/^[0-2](\.(0|[1-9]\d{0,14})){1,30}$/, "expected a dotted object identifier")
+    .optional(),
+  at: z.date().optional(),
 });
 type Database = z.output<typeof databaseSchema>;
 
@@ -49,6 +54,13 @@ export interface VerifyPeOptions {
   readonly db: PeSignatureDatabase;
   /** what is forbidden even when `db` trusts it; nothing when absent */
   readonly dbx?: PeSignatureDatabase | undefined;
+  /**
+   * purpose that every certificate below the trusted one has, or does not restrict: a dotted object identifier, such as
+   * 1.3.6.1.5.5.7.3.3 for signing code. Firmware does not ask, so nothing is asked when absent
+   */
+  readonly extendedKeyUsage?: string | undefined;
+  /** time at which the signer's chain is valid; firmware has no trustworthy clock, so validity is not looked at when absent */
+  readonly at?: Date | undefined;
 }
 
 /** Why {@link verifyPe} accepted an image. */
@@ -81,7 +93,7 @@ export function examineSignatures(image: Uint8Array): ExaminedSignature[] {
   const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
   return signaturesOf(image, decoded).map((signature) => {
     try {
-      return { signer: verifySignature(signature, digestOf, "unchecked") };
+      return { signer: verifySignature(signature, digestOf, { trusted: "unchecked" }) };
     } catch (error) {
       if (!(error instanceof UkiSignError)) throw error;
       return { problem: error };
@@ -91,10 +103,11 @@ export function examineSignatures(image: Uint8Array): ExaminedSignature[] {
 
 /**
  * Decides about a PE image as firmware under Secure Boot does: nothing about it may be in `dbx`, and `db` has to trust
- * one of its signatures or name its digest. Like firmware, it does not look at the validity of certificates.
+ * one of its signatures or name its digest. Like firmware, it looks at the purposes and the validity of certificates only
+ * when asked to.
  *
  * @param image - The whole file; not modified.
- * @param options - The two databases.
+ * @param options - The two databases, and what else a signer has to be.
  * @returns What made the image acceptable.
  * @throws {UkiSignError} What `listSignatures` and `authenticodeDigest` throw; for a refused image
  *   `UKI_SIGN_REVOKED`, `UKI_SIGN_UNSIGNED`, or what is wrong with its first signature: `UKI_SIGN_DIGEST_MISMATCH` (image
@@ -106,7 +119,7 @@ export function examineSignatures(image: Uint8Array): ExaminedSignature[] {
  * console.log(signer?.certificate.subject);
  */
 export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedPe {
-  const { db, dbx } = parseOptions(optionsSchema, options);
+  const { db, dbx, ...asked } = parseOptions(optionsSchema, options);
   const decoded = decodePe(image);
   const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
   const digest = digestOf("sha256");
@@ -117,7 +130,7 @@ export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedP
   for (const [index, signature] of signaturesOf(image, decoded).entries()) {
     try {
       assertNotRevoked(signature, digestOf, db, dbx);
-      const signer = verifySignature(signature, digestOf, db.certificates);
+      const signer = verifySignature(signature, digestOf, { trusted: db.certificates, ...asked });
       accepted ??= { digest, signature: index, signer };
     } catch (error) {
       if (!(error instanceof UkiSignError) || error.code === "UKI_SIGN_REVOKED") throw error;
@@ -133,7 +146,7 @@ export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedP
 function verifySignature(
   signature: PeSignature,
   digestOf: (hash: HashName) => Uint8Array,
-  trusted: readonly Certificate[] | "unchecked",
+  trust: Omit<VerifyCmsOptions, "content">,
 ): VerifiedSigner {
   if (signature.type !== WIN_CERT_TYPE_PKCS_SIGNED_DATA) {
     throw invalid(`a PKCS#7 signature (type 2), got type ${signature.type}`, signature);
@@ -152,9 +165,11 @@ function verifySignature(
       { hint: "the image was changed after it was signed" },
     );
   }
-  const { signers } = verifyCms(cms, { trusted: trusted === "unchecked" ? trusted : [...trusted] });
-  const [signer] = signers;
+  const [signer] = verifyCms(cms, trust).signers;
   if (signer === undefined) throw new Error("bug: a verified signature without signer");
+  if (signer.padding !== "pkcs1") {
+    throw invalid("RSASSA-PKCS1-v1_5, the only padding that firmware verifies, got RSASSA-PSS", signature);
+  }
   return signer;
 }
 
@@ -166,7 +181,7 @@ function assertNotRevoked(
   dbx: Database,
 ): void {
   if (dbx.certificates.length + dbx.certificateHashes.length === 0) return;
-  const signer = verifySignature(signature, digestOf, "unchecked");
+  const signer = verifySignature(signature, digestOf, { trusted: "unchecked" });
   const { certificates } = decodeCms(signature.data);
   const forbidden =
     forbiddenByHash(signer.certificate, [...certificates, ...db.certificates], dbx) ??

@@ -11,7 +11,7 @@ import {
   readOid,
   TAG,
 } from "../internal/der.ts";
-import type { HashName } from "../keys/signer.ts";
+import { decodeSignatureAlgorithm, HASH_NAMES, type HashName, type RsaScheme, schemeOf } from "../rsa/scheme.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { decodeName } from "../x509/name.ts";
 import type { CmsAttribute } from "./sign.ts";
@@ -46,6 +46,8 @@ export interface CmsSigner {
   /** how the signer's certificate is named */
   readonly identifier: CmsSignerIdentifier;
   readonly hash: HashName;
+  /** how the digest was signed */
+  readonly scheme: RsaScheme;
   /** undefined for a signature over the content alone */
   readonly signedAttributes: readonly CmsAttribute[] | undefined;
   /** the signed attributes in the form that is hashed; undefined without them */
@@ -97,6 +99,18 @@ export function decodeCms(input: Uint8Array): CmsSignedData {
   return { ...content, certificates: certificates === undefined ? [] : readCertificates(into(certificates)), signers };
 }
 
+/** Whether a signer's identifier means this certificate. */
+export function isNamedBy(certificate: Certificate, identifier: CmsSignerIdentifier): boolean {
+  if (identifier.kind === "issuerAndSerialNumber") {
+    const { serialNumber, issuerDer } = identifier;
+    return certificate.serialNumber === serialNumber && Buffer.compare(certificate.issuerDer, issuerDer) === 0;
+  }
+  const { subjectKeyIdentifier } = certificate;
+  return (
+    subjectKeyIdentifier !== undefined && Buffer.compare(subjectKeyIdentifier, identifier.subjectKeyIdentifier) === 0
+  );
+}
+
 function enterSignedData(input: Uint8Array): DerReader {
   const file = new DerReader(input);
   const outer = file.enter("ContentInfo");
@@ -139,20 +153,17 @@ function readSigner(reader: DerReader): CmsSigner {
   if (version !== 1n && version !== 3n) throw badCms(`expected SignerInfo version 1 or 3, got ${version}`);
   const identifier = readIdentifier(reader);
   const digestOid = readAlgorithm(reader, "digestAlgorithm");
-  const hash = (["sha256", "sha384", "sha512"] as const).find((name) => HASHES[name].oid === digestOid);
+  const hash = HASH_NAMES.find((name) => HASHES[name].oid === digestOid);
   if (hash === undefined) throw badCms(`expected SHA-256, SHA-384 or SHA-512, got digest algorithm ${digestOid}`);
   const signed = reader.optional("signedAttrs", contextConstructed(0));
-  const signatureOid = readAlgorithm(reader, "signatureAlgorithm");
-  // RFC 5754 3.2: rsaEncryption, or the identifier that names the hash as well.
-  if (signatureOid !== OID.rsaEncryption && signatureOid !== HASHES[hash].rsaOid) {
-    throw badCms(`expected RSA PKCS#1 v1.5 with ${hash}, got signature algorithm ${signatureOid}`);
-  }
+  const scheme = readScheme(reader.next("signatureAlgorithm", TAG.sequence), hash);
   const signature = reader.next("signature", TAG.octetString).contents;
   const unsigned = reader.optional("unsignedAttrs", contextConstructed(1));
   reader.end("SignerInfo");
   return {
     identifier,
     hash,
+    scheme,
     signedAttributes: signed && readAttributes(signed),
     signedAttributesDer: signed && der(TAG.set, signed.contents),
     signature,
@@ -168,6 +179,14 @@ function readIdentifier(reader: DerReader): CmsSignerIdentifier {
   const serialNumber = readInteger(pair.next("serialNumber", TAG.integer));
   pair.end("issuerAndSerialNumber");
   return { kind: "issuerAndSerialNumber", issuer: issuer.text, issuerDer: issuer.der, serialNumber };
+}
+
+function readScheme(algorithm: DerElement, hash: HashName): RsaScheme {
+  const oid = readOid(into(algorithm).next("signatureAlgorithm identifier", TAG.oid));
+  // RFC 5754 3.2: rsaEncryption, or an identifier that names the hash as well. RFC 4056 3: the same hash in both places.
+  const scheme = oid === OID.rsaEncryption ? schemeOf(hash, "pkcs1") : decodeSignatureAlgorithm(algorithm);
+  if (scheme?.hash === hash) return scheme;
+  throw badCms(`expected RSA with ${hash}, got signature algorithm ${oid}${scheme ? ` with ${scheme.hash}` : ""}`);
 }
 
 function readAlgorithm(reader: DerReader, what: string): string {

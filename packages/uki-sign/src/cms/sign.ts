@@ -16,8 +16,16 @@ import {
   TAG,
 } from "../internal/der.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { verifyDigest } from "../internal/rsa.ts";
-import type { HashName, Signer } from "../keys/signer.ts";
+import type { Signer } from "../keys/signer.ts";
+import {
+  encodeSignatureAlgorithm,
+  type HashName,
+  RSA_PADDINGS,
+  type RsaPadding,
+  type RsaScheme,
+  schemeOf,
+} from "../rsa/scheme.ts";
+import { verifyDigest } from "../rsa/verify.ts";
 import { type Certificate, certificateKey } from "../x509/certificate.ts";
 
 /** Longest content that is put inside a signature, in bytes; longer content is signed detached. */
@@ -47,6 +55,7 @@ const optionsSchema = z.strictObject({
   certificate: z.custom<Certificate>((value) => typeof value === "object" && value !== null && "issuerDer" in value),
   signingTime: z.date().optional(),
   hash: z.enum(["sha256", "sha384", "sha512"]).default("sha256"),
+  padding: z.enum(RSA_PADDINGS).default("pkcs1"),
   includeCertificate: z.boolean().default(true),
   contentInfo: z.boolean().default(true),
 });
@@ -74,6 +83,8 @@ export interface SignCmsOptions {
   readonly signingTime?: Date | undefined;
   /** hash of content and attributes, SHA-256 by default */
   readonly hash?: HashName | undefined;
+  /** how the digest is padded, `pkcs1` by default; firmware and kernel verify nothing else */
+  readonly padding?: RsaPadding | undefined;
   /** puts the certificate into the result; true by default */
   readonly includeCertificate?: boolean | undefined;
   /** wraps the result in a ContentInfo; true by default, false for UEFI's authenticated variables */
@@ -94,15 +105,16 @@ export interface SignCmsOptions {
  */
 export async function signCms(options: SignCmsOptions): Promise<Uint8Array> {
   const parsed = parseOptions(optionsSchema, options);
-  const { contentType, content, detached, signer, certificate, hash, includeCertificate } = parsed;
+  const { contentType, content, detached, signer, certificate, hash, padding, includeCertificate } = parsed;
+  const scheme = schemeOf(hash, padding);
   const inner = contentType === OID.data ? derContent(content, detached) : checkElement(content);
   // RFC 5652 5.4: the digest is over the content octets, without the tag and length in front of them.
   const messageDigest = createHash(hash).update(inner.octets).digest();
   const attributes = signedAttributes(parsed, messageDigest);
   // RFC 5652 5.4: what is signed is the attributes as a SET OF, with that tag and not the [0] they are stored with.
   const digest = attributes === undefined ? messageDigest : createHash(hash).update(derSetOf(attributes)).digest();
-  const signature = await signer.signDigest(hash, digest);
-  requireOwnSignature(certificate, hash, digest, signature);
+  const signature = await signer.signDigest(hash, digest, padding);
+  requireOwnSignature(certificate, scheme, digest, signature);
 
   const digestAlgorithm = derSequence(derOid(HASHES[hash].oid), derNull());
   const signerInfo = derSequence(
@@ -110,7 +122,7 @@ export async function signCms(options: SignCmsOptions): Promise<Uint8Array> {
     derSequence(certificate.issuerDer, derInteger(certificate.serialNumber)),
     digestAlgorithm,
     ...(attributes === undefined ? [] : [derSetOf(attributes, contextConstructed(0))]),
-    derSequence(derOid(OID.rsaEncryption), derNull()),
+    padding === "pss" ? encodeSignatureAlgorithm(scheme) : derSequence(derOid(OID.rsaEncryption), derNull()),
     derOctetString(signature),
   );
   const signedData = derSequence(
@@ -181,11 +193,11 @@ function signedAttributes(
 // Catches a wrong certificate, and a signer that computes wrongly, before the signature is published.
 function requireOwnSignature(
   certificate: Certificate,
-  hash: HashName,
+  scheme: RsaScheme,
   digest: Uint8Array,
   signature: Uint8Array,
 ): void {
-  if (verifyDigest(certificateKey(certificate), hash, digest, signature)) return;
+  if (verifyDigest(certificateKey(certificate), scheme, digest, signature)) return;
   throw new UkiSignError(
     "UKI_SIGN_KEY_MISMATCH",
     `expected the private key of ${certificate.subject}, got another one`,

@@ -5,11 +5,11 @@ import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";
 import { DerReader, readOid, readTime, TAG } from "../internal/der.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { verifyDigest } from "../internal/rsa.ts";
-import type { HashName } from "../keys/signer.ts";
+import type { HashName, RsaPadding } from "../rsa/scheme.ts";
+import { verifyDigest } from "../rsa/verify.ts";
 import { type Certificate, certificateKey } from "../x509/certificate.ts";
 import { verifyChain } from "../x509/chain.ts";
-import { type CmsSignedData, type CmsSigner, type CmsSignerIdentifier, decodeCms } from "./decode.ts";
+import { type CmsSignedData, type CmsSigner, type CmsSignerIdentifier, decodeCms, isNamedBy } from "./decode.ts";
 import type { CmsAttribute } from "./sign.ts";
 
 const certificatesSchema = z.array(
@@ -47,6 +47,7 @@ export interface VerifiedSigner {
   /** from `certificate` to the trusted one; only `certificate` when trust was not checked */
   readonly chain: readonly Certificate[];
   readonly hash: HashName;
+  readonly padding: RsaPadding;
   /** what the signer says; undefined without the attribute */
   readonly signingTime: Date | undefined;
 }
@@ -89,7 +90,13 @@ export function verifyCms(input: Uint8Array | CmsSignedData, options: VerifyCmsO
       trusted === "unchecked"
         ? [certificate]
         : verifyChain(certificate, { trusted, intermediates: known, extendedKeyUsage, at });
-    return { certificate, chain, hash: signer.hash, signingTime: readSigningTime(signer) };
+    return {
+      certificate,
+      chain,
+      hash: signer.hash,
+      padding: signer.scheme.padding,
+      signingTime: readSigningTime(signer),
+    };
   });
   return { contentType: cms.contentType, content, signers };
 }
@@ -116,13 +123,7 @@ function contentOctets(contentType: string, content: Uint8Array): Uint8Array {
 }
 
 function findCertificate(identifier: CmsSignerIdentifier, known: readonly Certificate[]): Certificate {
-  const certificate = known.find((candidate) =>
-    identifier.kind === "issuerAndSerialNumber"
-      ? candidate.serialNumber === identifier.serialNumber &&
-        Buffer.compare(candidate.issuerDer, identifier.issuerDer) === 0
-      : candidate.subjectKeyIdentifier !== undefined &&
-        Buffer.compare(candidate.subjectKeyIdentifier, identifier.subjectKeyIdentifier) === 0,
-  );
+  const certificate = known.find((candidate) => isNamedBy(candidate, identifier));
   if (certificate !== undefined) return certificate;
   const name =
     identifier.kind === "issuerAndSerialNumber"
@@ -132,7 +133,7 @@ function findCertificate(identifier: CmsSignerIdentifier, known: readonly Certif
 }
 
 function verifySigner(cms: CmsSignedData, signer: CmsSigner, octets: Uint8Array, certificate: Certificate): void {
-  const { hash, signedAttributes, signedAttributesDer, signature } = signer;
+  const { hash, scheme, signedAttributes, signedAttributesDer, signature } = signer;
   const messageDigest = createHash(hash).update(octets).digest();
   let digest: Uint8Array = messageDigest;
   if (signedAttributes !== undefined && signedAttributesDer !== undefined) {
@@ -145,7 +146,7 @@ function verifySigner(cms: CmsSignedData, signer: CmsSigner, octets: Uint8Array,
       "expected signed attributes for a type other than id-data, got none",
     );
   }
-  if (verifyDigest(certificateKey(certificate), hash, digest, signature)) return;
+  if (verifyDigest(certificateKey(certificate), scheme, digest, signature)) return;
   const message = `expected a signature by ${certificate.subject} over this content, got another one`;
   throw new UkiSignError("UKI_SIGN_SIGNATURE_MISMATCH", message);
 }

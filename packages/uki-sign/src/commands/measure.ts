@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { toHex } from "../internal/bytes.ts";
 import { readInput, writeOutput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
-import { type HashName, type PemSigner, pemSigner } from "../keys/signer.ts";
+import { type PemSigner, pemSigner } from "../keys/signer.ts";
 import {
   PCR_POLICY_BANKS,
   type PredictPcrPoliciesOptions,
@@ -14,6 +14,7 @@ import {
 import { renderPcrSignatures } from "../pcr/policy-signature.ts";
 import { BOOT_PHASES, predictPcr11Table } from "../pcr/predict-pcr11.ts";
 import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
+import type { HashName } from "../rsa/scheme.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
 import { readPassphrase } from "./signing.ts";

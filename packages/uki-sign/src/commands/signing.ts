@@ -6,6 +6,7 @@ import type { SignPeOptions } from "../authenticode/sign.ts";
 import { readDescriptor, readInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
 import { pemSigner } from "../keys/signer.ts";
+import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 
 /** Flags of {@link addSigningOptions}. */
@@ -15,6 +16,7 @@ export interface SigningFlags {
   readonly certificate?: string;
   readonly passphraseFile?: string;
   readonly signingTime?: string;
+  readonly hash?: HashName;
 }
 
 /** Adds the flags that say who signs. */
@@ -24,6 +26,11 @@ export function addSigningOptions(command: Command): Command {
     .option("--key <file>", "private key, PEM; in place of --keys, with --certificate")
     .option("--certificate <file>", "certificate of the key, PEM or DER")
     .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
+    .option(
+      "--hash <name>",
+      `${HASH_NAMES.join(", ")}; sha256 by default, the only one that all firmware knows`,
+      parseHash,
+    )
     .option("--signing-time <time>", "time to state in the signature, ISO 8601; none by default");
 }
 
@@ -37,19 +44,24 @@ export async function loadSigning(io: CommandIo, flags: SigningFlags): Promise<S
   if ((key === undefined) !== (certificate === undefined)) {
     throw new UsageError("expected --key and --certificate together, got one of them");
   }
-  if (keys === undefined && key === undefined && (flags.passphraseFile ?? flags.signingTime) !== undefined) {
-    throw new UsageError("expected --keys or --key with --passphrase-file or --signing-time, got neither");
+  if (
+    keys === undefined &&
+    key === undefined &&
+    (flags.passphraseFile ?? flags.signingTime ?? flags.hash) !== undefined
+  ) {
+    throw new UsageError("expected --keys or --key with --passphrase-file, --signing-time or --hash, got neither");
   }
   const passphrase = await passphraseOf(io, flags.passphraseFile);
   if (keys !== undefined) {
     const { signers, certificates } = await loadKeys(resolve(io.cwd, keys), { roles: ["db"], passphrase });
-    return { signer: signers.db, certificate: certificates.db, signingTime };
+    return { signer: signers.db, certificate: certificates.db, signingTime, hash: flags.hash };
   }
   if (key === undefined || certificate === undefined) return undefined;
   return {
     signer: pemSigner(await readInput(io.cwd, key), { passphrase }),
     certificate: decodeCertificate(await readInput(io.cwd, certificate)),
     signingTime,
+    hash: flags.hash,
   };
 }
 
@@ -64,6 +76,12 @@ export async function readPassphrase(io: CommandIo, path: string): Promise<strin
   return Buffer.from(bytes)
     .toString("utf8")
     .replace(/\r?\n$/, "");
+}
+
+function parseHash(name: string): HashName {
+  const hash = HASH_NAMES.find((candidate) => candidate === name);
+  if (hash !== undefined) return hash;
+  throw new UsageError(`expected a hash of ${HASH_NAMES.join(", ")}, got ${JSON.stringify(name)}`);
 }
 
 /** A time from a flag. */

@@ -3,10 +3,12 @@ import type { Command } from "commander";
 import { signatureDatabase } from "../authenticode/database.ts";
 import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
 import { decodeSignatureLists } from "../efi/signature-list.ts";
+import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";
 import { readInput } from "../internal/files.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
+import { parseTime } from "./signing.ts";
 
 interface VerifyFlags {
   readonly certificate?: readonly string[];
@@ -15,6 +17,8 @@ interface VerifyFlags {
   readonly dbx?: readonly string[];
   readonly forbidCertificate?: readonly string[];
   readonly forbidDigest?: readonly string[];
+  readonly purpose?: string;
+  readonly at?: Date;
   readonly json?: boolean;
 }
 
@@ -30,8 +34,20 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
     .option("--forbid-certificate <file>", "certificate in dbx; several allowed", collect)
     .option("--forbid-digest <hex>", "image digest in dbx; several allowed", collect)
     .option("--dbx <file>", "signature list (.esl) of dbx; several allowed", collect)
+    .option(
+      "--purpose <name>",
+      "extended key usage the signer must have: codeSigning, or an identifier; firmware does not ask",
+      parsePurpose,
+    )
+    .option("--at <time>", "time at which certificates must be valid, ISO 8601; firmware does not look", parseTime)
     .option("--json", "print one JSON document")
-    .addHelpText("after", "\nExample:\n  uki-sign verify --certificate db.pem --dbx dbx.esl linux.efi")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  uki-sign verify --certificate db.pem --dbx dbx.esl linux.efi
+  uki-sign verify --certificate ca.pem --purpose codeSigning --at 2026-06-01 linux.efi`,
+    )
     .action(async (path: string, flags: VerifyFlags) => {
       const { certificate = [], digest = [], forbidCertificate = [], forbidDigest = [] } = flags;
       if (certificate.length + digest.length + (flags.db?.length ?? 0) === 0) {
@@ -39,7 +55,12 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
       }
       const db = await readDatabase(io, { certificate, digest, lists: flags.db });
       const dbx = await readDatabase(io, { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx });
-      const verified = verifyPe(await readInput(io.cwd, path), { db, dbx });
+      const verified = verifyPe(await readInput(io.cwd, path), {
+        db,
+        dbx,
+        extendedKeyUsage: flags.purpose,
+        at: flags.at,
+      });
       const { signer, signature } = verified;
       if (flags.json) {
         writeJson(io, {
@@ -61,6 +82,12 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
           : `signature ${signature} by ${printable(signer.chain.map(({ subject }) => subject).join(" ← "))}`;
       io.stdout.write(`${style(io.stdout, io.env, "green", "accepted")}: ${path}, ${reason}\n`);
     });
+}
+
+function parsePurpose(text: string): string {
+  if (text === "codeSigning") return OID.codeSigning;
+  if (/^[0-2](\.(0|[1-9]\d{0,14})){1,30}$/.test(text)) return text;
+  throw new UsageError(`expected codeSigning or a dotted object identifier, got ${JSON.stringify(text)}`);
 }
 
 interface DatabaseFlags {

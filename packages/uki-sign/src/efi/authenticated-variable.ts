@@ -12,7 +12,8 @@ import {
 } from "../format/efi.ts";
 import { concat, copyBytes, viewOf } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import type { HashName, Signer } from "../keys/signer.ts";
+import type { Signer } from "../keys/signer.ts";
+import type { HashName } from "../rsa/scheme.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { decodeGuid, encodeGuid, isGuid } from "./guid.ts";
 import { decodeEfiTime, encodeEfiTime } from "./time.ts";

@@ -1,11 +1,18 @@
-import { constants, createPrivateKey, createPublicKey, type KeyObject, privateEncrypt } from "node:crypto";
+import {
+  constants,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  type KeyObject,
+  privateEncrypt,
+} from "node:crypto";
 import { UkiSignError } from "../errors.ts";
 import { HASHES } from "../format/oids.ts";
-import { derNull, derOctetString, derOid, derSequence } from "../internal/der.ts";
+import { encodeDigestInfo } from "../rsa/pkcs1.ts";
+import { encodePss } from "../rsa/pss.ts";
+import type { HashName, RsaPadding } from "../rsa/scheme.ts";
 import { decodePem } from "./pem.ts";
-
-/** Hash algorithm of a signature. */
-export type HashName = "sha256" | "sha384" | "sha512";
 
 /** Shortest RSA key that is accepted anywhere, in bits: what UEFI and the kernel expect at least. */
 export const MIN_RSA_BITS = 2048;
@@ -21,13 +28,15 @@ export interface Signer {
   /** modulus length in `bits` */
   readonly keyBits: number;
   /**
-   * Signs a digest with RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2.1, from the DigestInfo of step 2 on).
+   * Signs a digest with RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2.1, from the DigestInfo of step 2 on), or with RSASSA-PSS
+   * (section 8.1.1) with `hash` in MGF1 too and a salt as long as the digest.
    *
    * @param hash - Algorithm that made the digest.
    * @param digest - The digest, exactly as long as `hash` makes it.
+   * @param padding - `pkcs1` when absent. A signer that cannot do `pss` need not look: what it returns is verified.
    * @returns The signature, as long as the modulus.
    */
-  signDigest(hash: HashName, digest: Uint8Array): Promise<Uint8Array>;
+  signDigest(hash: HashName, digest: Uint8Array, padding?: RsaPadding): Promise<Uint8Array>;
 }
 
 /** A signer whose public key is at hand. */
@@ -65,7 +74,8 @@ export function pemSigner(pem: string | Uint8Array, options: PemSignerOptions = 
     keyType: "rsa",
     keyBits,
     publicKey: new Uint8Array(publicKey),
-    async signDigest(hash, digest) {
+    async signDigest(hash, digest, padding = "pkcs1") {
+      if (padding === "pss") return signPss(key, keyBits, hash, digest);
       const padded = { key, padding: constants.RSA_PKCS1_PADDING };
       return new Uint8Array(privateEncrypt(padded, encodeDigestInfo(hash, digest)));
     },
@@ -73,20 +83,17 @@ export function pemSigner(pem: string | Uint8Array, options: PemSignerOptions = 
 }
 
 /**
- * The DigestInfo that RSASSA-PKCS1-v1_5 pads and signs, for signers that do that step outside of this package.
- *
- * @param hash - Algorithm that made the digest.
- * @param digest - The digest.
- * @returns DER of `SEQUENCE { AlgorithmIdentifier, OCTET STRING }`.
- * @throws {TypeError} When the digest has the wrong length for `hash`.
- * @see RFC 8017 section 9.2
+ * The salt comes from key and digest, as RFC 6979 does for the nonce of ECDSA: nobody else can predict it, and the same
+ * input gives the same signature.
  */
-export function encodeDigestInfo(hash: HashName, digest: Uint8Array): Uint8Array {
-  const { oid, sizeBytes } = HASHES[hash];
-  if (digest.length !== sizeBytes) {
-    throw new TypeError(`expected a ${hash} digest of ${sizeBytes} bytes, got ${digest.length}`);
-  }
-  return derSequence(derSequence(derOid(oid), derNull()), derOctetString(digest));
+function signPss(key: KeyObject, keyBits: number, hash: HashName, digest: Uint8Array): Uint8Array {
+  const secret = createHash("sha512")
+    .update(key.export({ format: "der", type: "pkcs1" }))
+    .digest();
+  const salt = createHmac("sha512", secret).update(hash).update(digest).digest().subarray(0, HASHES[hash].sizeBytes);
+  const encoded = encodePss(hash, digest, salt, keyBits);
+  if (encoded === undefined) throw new Error("bug: a key of 2048 bits without room for a digest");
+  return new Uint8Array(privateEncrypt({ key, padding: constants.RSA_NO_PADDING }, encoded));
 }
 
 function readPrivateKey(pem: string | Uint8Array, passphrase: string | undefined): KeyObject {

@@ -4,9 +4,10 @@ import { UkiSignError } from "../errors.ts";
 import { PCR_SELECT_BYTES, TPM_ALG_ID, TPM_CC_POLICY_PCR } from "../format/tpm.ts";
 import { concat } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { verifyDigest } from "../internal/rsa.ts";
 import { decodePem } from "../keys/pem.ts";
-import type { HashName, Signer } from "../keys/signer.ts";
+import type { Signer } from "../keys/signer.ts";
+import { type HashName, schemeOf } from "../rsa/scheme.ts";
+import { verifyDigest } from "../rsa/verify.ts";
 import type { MeasuredSection } from "../uki/inspect.ts";
 import type { PcrSignature } from "./policy-signature.ts";
 import { BOOT_PHASES, predictPcr11 } from "./predict-pcr11.ts";
@@ -178,7 +179,7 @@ export function attachPcrSignatures(
   const keyFingerprint = fingerprintOf(key);
   return policies.map(({ bank, pcrs, policy, phasePath }, index) => {
     const signature = signatures[index] ?? new Uint8Array();
-    if (verifyDigest(key, bank, hashOf(bank, policy), signature)) {
+    if (verifyDigest(key, schemeOf(bank, "pkcs1"), hashOf(bank, policy), signature)) {
       return { bank, pcrs, keyFingerprint, policy, signature: new Uint8Array(signature) };
     }
     const message = `expected a signature of the policy of ${bank} ${phasePath}, got one of something else`;
@@ -206,7 +207,7 @@ export function verifyPcrSignature(signature: PcrSignature, publicKey: Uint8Arra
     const message = `expected a signature with ${PCR_POLICY_BANKS.join(", ")}, got one with ${signature.bank}`;
     throw new UkiSignError("UKI_SIGN_PCR_SIGNATURES_INVALID", message);
   }
-  if (verifyDigest(key, bank, hashOf(bank, signature.policy), signature.signature)) return;
+  if (verifyDigest(key, schemeOf(bank, "pkcs1"), hashOf(bank, signature.policy), signature.signature)) return;
   throw new UkiSignError(
     "UKI_SIGN_SIGNATURE_MISMATCH",
     "expected a signature of this policy, got one of something else",

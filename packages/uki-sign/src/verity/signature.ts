@@ -5,7 +5,8 @@ import { type VerifiedCms, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
 import { toHex } from "../internal/bytes.ts";
 import { parseOptions } from "../internal/options.ts";
-import type { HashName, Signer } from "../keys/signer.ts";
+import type { Signer } from "../keys/signer.ts";
+import type { HashName } from "../rsa/scheme.ts";
 import type { Certificate } from "../x509/certificate.ts";
 
 /** Size of a verity signature partition as systemd-repart makes it, in bytes. */

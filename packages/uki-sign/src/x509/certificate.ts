@@ -18,6 +18,7 @@ import {
 } from "../internal/der.ts";
 import { decodePem } from "../keys/pem.ts";
 import { MAX_RSA_BITS, MIN_RSA_BITS } from "../keys/signer.ts";
+import { decodeSignatureAlgorithm, type RsaScheme } from "../rsa/scheme.ts";
 import { type DecodedName, decodeName } from "./name.ts";
 
 /** Longest certificate that is decoded, in bytes. */
@@ -48,6 +49,8 @@ export interface Certificate {
   readonly keyBits: number | undefined;
   /** dotted object identifier of the issuer's signature algorithm */
   readonly signatureAlgorithm: string;
+  /** how the issuer signed; undefined when it is not by RSA with SHA-256, SHA-384 or SHA-512 */
+  readonly signatureScheme: RsaScheme | undefined;
   readonly signature: Uint8Array;
   /** basicConstraints cA */
   readonly isCa: boolean;
@@ -101,14 +104,15 @@ export function decodeCertificate(input: string | Uint8Array): Certificate {
   const certificate = file.enter("Certificate");
   file.end("Certificate");
   const tbs = certificate.next("TBSCertificate", TAG.sequence);
-  const signatureAlgorithm = readAlgorithm(certificate.next("signatureAlgorithm", TAG.sequence));
+  const algorithm = certificate.next("signatureAlgorithm", TAG.sequence);
   const signature = readBitString(certificate.next("signature", TAG.bitString));
   certificate.end("Certificate");
   return {
     der,
     tbs: tbs.bytes,
-    ...readTbs(into(tbs), signatureAlgorithm.bytes),
-    signatureAlgorithm: signatureAlgorithm.oid,
+    ...readTbs(into(tbs), algorithm.bytes),
+    signatureAlgorithm: readAlgorithm(algorithm).oid,
+    signatureScheme: decodeSignatureAlgorithm(algorithm),
     signature,
     fingerprint: createHash("sha256").update(der).digest("hex"),
   };
@@ -152,7 +156,10 @@ function certificateDer(input: string | Uint8Array): Uint8Array {
   return block.bytes;
 }
 
-type TbsFields = Omit<Certificate, "der" | "tbs" | "signatureAlgorithm" | "signature" | "fingerprint">;
+type TbsFields = Omit<
+  Certificate,
+  "der" | "tbs" | "signatureAlgorithm" | "signatureScheme" | "signature" | "fingerprint"
+>;
 
 function readTbs(tbs: DerReader, outerAlgorithm: Uint8Array): TbsFields {
   readVersion(tbs);

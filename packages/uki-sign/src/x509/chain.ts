@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { UkiSignError } from "../errors.ts";
-import { HASHES } from "../format/oids.ts";
-import { verifyDigest } from "../internal/rsa.ts";
+import { verifyDigest } from "../rsa/verify.ts";
 import { type Certificate, certificateKey } from "./certificate.ts";
 
 /** Most certificates that are tried as issuers, embedded and trusted together. */
@@ -72,11 +71,10 @@ export function verifyChain(certificate: Certificate, options: VerifyChainOption
  * @returns False also for algorithms other than RSA with SHA-256, SHA-384 or SHA-512.
  */
 export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
-  const { signatureAlgorithm, tbs, signature } = certificate;
-  const hash = (["sha256", "sha384", "sha512"] as const).find((name) => HASHES[name].rsaOid === signatureAlgorithm);
-  if (hash === undefined) return false;
+  const { signatureScheme: scheme, tbs, signature } = certificate;
+  if (scheme === undefined) return false;
   try {
-    return verifyDigest(certificateKey(issuer), hash, createHash(hash).update(tbs).digest(), signature);
+    return verifyDigest(certificateKey(issuer), scheme, createHash(scheme.hash).update(tbs).digest(), signature);
   } catch (error) {
     if (error instanceof UkiSignError) return false;
     throw error;

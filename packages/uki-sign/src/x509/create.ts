@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { UkiSignError } from "../errors.ts";
-import { HASHES, OID } from "../format/oids.ts";
+import { OID } from "../format/oids.ts";
 import {
   contextConstructed,
   contextPrimitive,
@@ -9,7 +9,6 @@ import {
   der,
   derBitString,
   derInteger,
-  derNull,
   derOctetString,
   derOid,
   derSequence,
@@ -20,8 +19,9 @@ import {
   TAG,
 } from "../internal/der.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { verifyDigest } from "../internal/rsa.ts";
-import type { HashName, Signer } from "../keys/signer.ts";
+import type { Signer } from "../keys/signer.ts";
+import { encodeSignatureAlgorithm, type HashName, RSA_PADDINGS, type RsaPadding, schemeOf } from "../rsa/scheme.ts";
+import { verifyDigest } from "../rsa/verify.ts";
 import { type Certificate, certificateKey, decodeCertificate, KEY_USAGES, type KeyUsage } from "./certificate.ts";
 import { encodeName } from "./name.ts";
 
@@ -56,6 +56,7 @@ const optionsSchema = z.strictObject({
     .min(1)
     .optional(),
   hash: z.enum(["sha256", "sha384", "sha512"]).default("sha256"),
+  padding: z.enum(RSA_PADDINGS).default("pkcs1"),
 });
 
 /** Who a certificate is for; each part at most 64 characters. */
@@ -92,6 +93,8 @@ export interface CreateCertificateOptions {
   readonly extendedKeyUsage?: readonly string[] | undefined;
   /** hash of the issuer's signature, SHA-256 by default */
   readonly hash?: HashName | undefined;
+  /** padding of the issuer's signature, `pkcs1` by default */
+  readonly padding?: RsaPadding | undefined;
 }
 
 /**
@@ -111,10 +114,11 @@ export interface CreateCertificateOptions {
  */
 export async function createCertificate(options: CreateCertificateOptions): Promise<Certificate> {
   const parsed = parseOptions(optionsSchema, options);
-  const { subject, publicKey, signer, issuer, serialNumber, notBefore, notAfter, hash } = parsed;
+  const { subject, publicKey, signer, issuer, serialNumber, notBefore, notAfter, hash, padding } = parsed;
+  const scheme = schemeOf(hash, padding);
   if (notBefore >= notAfter) throw badOption("notAfter", "expected notAfter to be later than notBefore");
   const subjectDer = encodeName(subject);
-  const algorithm = derSequence(derOid(HASHES[hash].rsaOid), derNull());
+  const algorithm = encodeSignatureAlgorithm(scheme);
   const tbs = derSequence(
     der(contextConstructed(0), derInteger(2)),
     derInteger(serialNumber),
@@ -126,11 +130,11 @@ export async function createCertificate(options: CreateCertificateOptions): Prom
     der(contextConstructed(3), derSequence(...extensions(parsed))),
   );
   const digest = createHash(hash).update(tbs).digest();
-  const signature = await signer.signDigest(hash, digest);
+  const signature = await signer.signDigest(hash, digest, padding);
   const certificate = decodeCertificate(derSequence(tbs, algorithm, derBitString(signature)));
   certificateKey(certificate);
   const issuing = issuer ?? certificate;
-  if (!verifyDigest(certificateKey(issuing), hash, digest, signature)) {
+  if (!verifyDigest(certificateKey(issuing), scheme, digest, signature)) {
     const message = `expected the private key of ${issuing.subject} to sign the certificate, got another one`;
     throw new UkiSignError("UKI_SIGN_KEY_MISMATCH", message);
   }
@@ -147,7 +151,7 @@ export async function createCertificate(options: CreateCertificateOptions): Prom
 export async function assertKeyMatches(signer: Signer, certificate: Certificate): Promise<void> {
   const digest = createHash("sha256").update("leveret: does this key belong to this certificate?").digest();
   const signature = await signer.signDigest("sha256", digest);
-  if (verifyDigest(certificateKey(certificate), "sha256", digest, signature)) return;
+  if (verifyDigest(certificateKey(certificate), schemeOf("sha256", "pkcs1"), digest, signature)) return;
   throw new UkiSignError(
     "UKI_SIGN_KEY_MISMATCH",
     `expected the private key of ${certificate.subject}, got another one`,

@@ -3,12 +3,16 @@ import * as pe from "../../src/format/pe.ts";
 import {
   attachSignature,
   authenticodeDigest,
+  type Certificate,
   DEFAULT_MAX_SIGNATURES,
   decodePe,
   listSignatures,
   removeSignatures,
+  signPe,
 } from "../../src/index.ts";
+import { testCertificate } from "../support/certificates.ts";
 import { errorOf, torture } from "../support/errors.ts";
+import { testSigner } from "../support/keys.ts";
 import { fill, TEST_PE, testPe, withU16, withU32 } from "../support/pe.ts";
 
 /** A DER SEQUENCE of that many octets: what a certificate table's PKCS#7 looks like from outside. */
@@ -66,6 +70,17 @@ describe("removeSignatures", () => {
     const signed = attachSignature(attachSignature(image, one), two);
     expect(listSignatures(removeSignatures(signed, 0)).map(({ data }) => data)).toEqual([two]);
     expect(removeSignatures(signed, 1)).toEqual(attachSignature(image, one));
+  });
+
+  test("removes those by a certificate, and leaves malformed ones alone", async () => {
+    const [owner, stranger] = [await testCertificate("owner"), await testCertificate("stranger", { serialNumber: 2n })];
+    const sign = (file: Uint8Array, name: string, certificate: Certificate) =>
+      signPe(file, { signer: testSigner(name), certificate });
+    const ours = await sign(attachSignature(image, one), "owner", owner);
+    const all = await sign(await sign(ours, "stranger", stranger), "owner", owner);
+    const kept = removeSignatures(all, owner);
+    expect(listSignatures(kept).map(({ data }) => data)).toEqual([one, listSignatures(all)[2]?.data]);
+    expect(errorOf(() => removeSignatures(kept, owner)).code).toBe("UKI_SIGN_UNSIGNED");
   });
 
   test.each<[string, Uint8Array, number | undefined]>([

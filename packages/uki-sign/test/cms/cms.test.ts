@@ -24,11 +24,20 @@ describe("signCms and verifyCms", () => {
           expect(await sign({ hash, detached, attributes })).toEqual(bytes);
           const verified = verifyCms(bytes, { trusted: [certificate], ...(detached ? { content } : {}) });
           expect(verified.content).toEqual(content);
-          expect(verified.signers).toEqual([{ certificate, chain: [certificate], hash, signingTime: undefined }]);
+          expect(verified.signers).toEqual([
+            { certificate, chain: [certificate], hash, padding: "pkcs1", signingTime: undefined },
+          ]);
         });
       }
     }
   }
+
+  test.each(["sha256", "sha384", "sha512"] as const)("agree on RSASSA-PSS with %s", async (hash) => {
+    const bytes = await sign({ hash, padding: "pss" });
+    expect(await sign({ hash, padding: "pss" })).toEqual(bytes);
+    expect(verifyCms(bytes, { trusted: [certificate] }).signers[0]).toMatchObject({ hash, padding: "pss" });
+    expect(decodeCms(bytes).signers[0]?.scheme.saltBytes).toBe(Number(hash.slice(3)) / 8);
+  });
 
   test("keep attributes and the signing time", async () => {
     const signingTime = new Date("2026-11-21T12:00:00Z");
