@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { DiskImageError } from "./errors.ts";
 import { PARTITION_TYPES } from "./format/partition-types.ts";
-import { toHex } from "./internal/bytes.ts";
+import { copyOf, toHex } from "./internal/bytes.ts";
 
 /** Name of a partition type this package knows, such as `esp` or `usr-x86-64-verity`. */
 export type PartitionTypeName = keyof typeof PARTITION_TYPES;
@@ -43,7 +43,7 @@ export function encodeGuid(text: string): Uint8Array {
 export function decodeGuid(bytes: Uint8Array): string {
   if (bytes.byteLength < 16)
     throw new DiskImageError("DISK_TRUNCATED", `expected 16 bytes of GUID, got ${bytes.byteLength}`);
-  return formatUuid(swapGroups(bytes.slice(0, 16)));
+  return formatUuid(swapGroups(copyOf(bytes.subarray(0, 16))));
 }
 
 /**

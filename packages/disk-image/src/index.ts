@@ -51,6 +51,8 @@ export {
   partitionTypeName,
   uuidsOfRootHash,
 } from "./guid.ts";
+export { type GptDamage, type GptRepair, type RepairOptions, repairDiskImage } from "./in-place/repair.ts";
+export { type ReplaceOptions, replacePartition } from "./in-place/replace.ts";
 export { DiskImage, type DiskPartition, openDiskImage } from "./open.ts";
 // FAT
 export type { Content, FatOptions } from "./options.ts";

@@ -10,7 +10,7 @@ export const PARTITION_ALIGNMENT: number = 1024 * 1024;
 /** Sizes of partitions are rounded up to this, in `bytes`, so that they are whole sectors of either size. */
 export const PARTITION_GRAIN = 4096;
 
-const sectorSize = z.union([z.literal(512), z.literal(4096)]);
+export const sectorSizeOption = z.union([z.literal(512), z.literal(4096)]);
 const guid = z.string().refine(isGuid, "expected a GUID such as 01234567-89ab-cdef-0123-456789abcdef");
 const byteCount = z.int().positive();
 
@@ -40,7 +40,7 @@ export const fatOptions = z.strictObject({
   volumeId: z.int().min(0).max(0xffff_ffff),
   time: z.date(),
   type: z.union([z.literal(12), z.literal(16), z.literal(32)]).optional(),
-  sectorSize: sectorSize.default(512),
+  sectorSize: sectorSizeOption.default(512),
   clusterSizeBytes: byteCount.optional(),
   hiddenSectors: z.int().min(0).max(0xffff_ffff).default(0),
 });
@@ -85,22 +85,29 @@ export type PartitionContent =
 
 const fatInPartition = fatOptions.omit({ sizeBytes: true, sectorSize: true, hiddenSectors: true });
 
+const label = z.string().max(36);
+const attributes = z.array(z.enum(Object.keys(GPT_ATTRIBUTES) as [PartitionAttribute, ...PartitionAttribute[]]));
+const partitionContent = z.union([
+  content,
+  z.strictObject({ fat: fatInPartition }),
+  z.strictObject({
+    write: z.custom<(sink: PartitionSink) => Promise<unknown>>((value) => typeof value === "function"),
+  }),
+]);
+
 const partition = z.strictObject({
-  label: z.string().max(36),
+  label,
   type: z.string(),
   uuid: guid.optional(),
   sizeBytes: byteCount.optional(),
-  attributes: z.array(z.enum(Object.keys(GPT_ATTRIBUTES) as [PartitionAttribute, ...PartitionAttribute[]])).default([]),
-  content: z
-    .union([
-      content,
-      z.strictObject({ fat: fatInPartition }),
-      z.strictObject({
-        write: z.custom<(sink: PartitionSink) => Promise<unknown>>((value) => typeof value === "function"),
-      }),
-    ])
-    .optional(),
+  attributes: attributes.default([]),
+  content: partitionContent.optional(),
 });
+
+const control = {
+  signal: z.instanceof(AbortSignal).optional(),
+  onProgress: z.custom<(event: DiskProgress) => void>((value) => typeof value === "function").optional(),
+};
 
 /** How a disk lies in a file: byte for byte with holes, or as QEMU's own format, whose files are as small anywhere. */
 export type ImageFormat = "raw" | "qcow2";
@@ -110,11 +117,26 @@ export const diskOptions = z.strictObject({
   seed: z.string().optional(),
   diskGuid: guid.optional(),
   sizeBytes: byteCount.optional(),
-  sectorSize: sectorSize.default(512),
+  sectorSize: sectorSizeOption.default(512),
   partitions: z.array(partition).max(128),
-  signal: z.instanceof(AbortSignal).optional(),
-  onProgress: z.custom<(event: DiskProgress) => void>((value) => typeof value === "function").optional(),
+  ...control,
 });
+
+export const replaceOptions = z
+  .strictObject({
+    content: partitionContent.optional(),
+    label: label.optional(),
+    type: z.string().optional(),
+    uuid: guid.optional(),
+    attributes: attributes.optional(),
+    sectorSize: sectorSizeOption.optional(),
+    ...control,
+  })
+  .refine(
+    ({ content, label, type, uuid, attributes }) =>
+      [content, label, type, uuid, attributes].some((value) => value !== undefined),
+    "expected something to replace: content, label, type, uuid or attributes",
+  );
 
 /** One partition of a disk to be made. */
 export interface PartitionOptions {

@@ -19,11 +19,14 @@ function diskImage(cwd: string, ...argv: string[]): { status: number | null; std
 }
 
 describe("the built command", () => {
-  test.each([[["--help"]], [["create", "--help"]]])("explains itself: %j", (argv) => {
-    const { status, stdout } = diskImage("/", ...argv);
-    expect(status).toBe(0);
-    expect(stdout).toMatchSnapshot();
-  });
+  test.each([[["--help"]], [["create", "--help"]], [["replace", "--help"]], [["repair", "--help"]]])(
+    "explains itself: %j",
+    (argv) => {
+      const { status, stdout } = diskImage("/", ...argv);
+      expect(status).toBe(0);
+      expect(stdout).toMatchSnapshot();
+    },
+  );
 
   test.each([
     [["create"]],

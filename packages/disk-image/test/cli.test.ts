@@ -86,6 +86,74 @@ describe("disk-image", () => {
     for (const text of [listing.out(), failing.err()]) expect(text).not.toMatch(/[^\P{C}\n]/u);
   });
 
+  test("replaces a partition and its label", async () => {
+    const folder = await create();
+    const { io, out } = capture(folder);
+    const argv = ["replace", "os.raw", "3", "os.efi", "--label", "new\u001b", "--type", "var", "--attributes", ""];
+    expect(await main(argv, io)).toBe(0);
+    expect(out()).toMatch(/^3 .* 1\.0 MiB +var +new\\x1b/m);
+    const shown = capture(folder);
+    expect(await main(["inspect", "os.raw", "--json"], shown.io)).toBe(0);
+    expect(JSON.parse(shown.out())).toMatchObject({
+      primary: "valid",
+      partitions: [{}, { label: "usr" }, { label: "new\u001b", typeName: "var", attributeNames: [] }],
+    });
+    expect(await main(["extract", "os.raw", "3", "out"], capture(folder).io)).toBe(0);
+    expect((await readFile(join(folder, "out"))).subarray(0, 50_000).equals(noise(50_000))).toBe(true);
+  });
+
+  test.each([
+    [["replace", "os.raw", "3"], 1, "DISK_BAD_OPTIONS"],
+    [["replace", "os.raw", "3", "nowhere"], 1, "DISK_NOT_FOUND"],
+    [["replace", "os.raw", "7", "os.efi"], 1, "DISK_NOT_FOUND"],
+    [["replace", "os.raw", "3", "--attributes", "shiny"], 2, "expected some of required"],
+    [["repair", "os.efi"], 1, "DISK_BAD_MAGIC"],
+    [["repair", "os.raw", "--from", "nowhere"], 2, "Allowed choices are primary, backup"],
+  ])("refuses %j", async (argv, status, message) => {
+    const folder = await create();
+    const before = await readFile(join(folder, "os.raw"));
+    const { io, err } = capture(folder);
+    expect(await main(argv, io)).toBe(status);
+    expect(err()).toContain(message);
+    expect((await readFile(join(folder, "os.raw"))).equals(before)).toBe(true);
+  });
+
+  test("repairs a table, and says so", async () => {
+    const folder = await create();
+    const before = await readFile(join(folder, "os.raw"));
+    const spoiled = Buffer.from(before);
+    spoiled[512 + 20] = 1;
+    await writeFile(join(folder, "os.raw"), spoiled);
+    const run = async (...argv: string[]): Promise<string> => {
+      const { io, out } = capture(folder);
+      expect(await main(["repair", "os.raw", ...argv], io)).toBe(0);
+      return out();
+    };
+    expect(await run("--dry-run")).toMatch(/^damaged primary: expected a checksum of .*\n$/);
+    expect(JSON.parse(await run("--dry-run", "--json"))).toMatchObject({
+      kind: "disk-repair",
+      version: 1,
+      isRepaired: false,
+      damages: [{ part: "primary" }],
+    });
+    expect(await run()).toMatch(/^repaired primary: /);
+    expect((await readFile(join(folder, "os.raw"))).equals(before)).toBe(true);
+    expect(await run()).toBe("nothing to repair\n");
+  });
+
+  test("writes qcow2, which every reading command takes", async () => {
+    const folder = await workspace();
+    expect(await main(["create", "os.json", "os.qcow2", "--format", "qcow2"], capture(folder).io)).toBe(0);
+    const { io, out } = capture(folder);
+    expect(await main(["inspect", "os.qcow2"], io)).toBe(0);
+    expect(out()).toMatch(/^os\.qcow2 {2}qcow2, GPT disk of 38 MiB/);
+    expect(await main(["extract", "os.qcow2", "usr", "out"], capture(folder).io)).toBe(0);
+    expect((await readFile(join(folder, "out"))).equals(noise(20_480, 2))).toBe(true);
+    const refused = capture(folder);
+    expect(await main(["repair", "os.qcow2"], refused.io)).toBe(1);
+    expect(refused.err()).toContain("DISK_UNSUPPORTED");
+  });
+
   test("warns of a damaged table and still shows the disk", async () => {
     const folder = await create();
     const bytes = await readFile(join(folder, "os.raw"));

@@ -64,7 +64,20 @@ async function codeOf(bytes: Uint8Array): Promise<string | undefined> {
 describe("a partition table", () => {
   test.each([512, 4096] as const)("with sectors of %i bytes is read as it was written", async (sectorSize) => {
     const found = await readGpt(memorySource(disk(table(sectorSize))));
-    expect(found).toEqual({ table: table(sectorSize), primary: "valid", backup: "valid", hasProtectiveMbr: true });
+    expect(found).toEqual({
+      table: table(sectorSize),
+      primary: "valid",
+      backup: "valid",
+      isBackupAtEnd: true,
+      hasProtectiveMbr: true,
+    });
+  });
+
+  test("is not changed by being read, also as a Buffer", async () => {
+    const bytes = Buffer.from(disk());
+    await readGpt(memorySource(bytes));
+    expect(bytes.equals(disk())).toBe(true);
+    expect((await readGpt(memorySource(bytes))).primary).toBe("valid");
   });
 
   test.each([

@@ -1,12 +1,11 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
+import { type CommandIo, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
-import { attributeNames } from "../gpt/table.ts";
-import { partitionTypeName } from "../guid.ts";
 import type { ImageFormat } from "../options.ts";
-import { type DiskPlan, planDisk } from "../plan.ts";
+import { planDisk } from "../plan.ts";
 import { writeDiskImage } from "../write.ts";
 import { readDescription } from "./description.ts";
+import { partitionTable } from "./text.ts";
 
 interface CreateOptions {
   readonly format: ImageFormat;
@@ -60,18 +59,5 @@ async function create(io: CommandIo, description: string, image: string, options
         );
   if (options.json === true)
     writeJson(io, { kind: "disk-plan", version: 1, image, isWritten: options.plan !== true, ...plan });
-  else io.stdout.write(`${describePlan(plan)}\n`);
-}
-
-function describePlan(plan: DiskPlan): string {
-  const rows = plan.partitions.map(({ number, label, type, uuid, offsetBytes, sizeBytes, attributes }) => [
-    `${number}`,
-    formatBytes(offsetBytes),
-    formatBytes(sizeBytes),
-    partitionTypeName(type) ?? type,
-    label,
-    uuid,
-    attributeNames(attributes).join(","),
-  ]);
-  return table([["#", "start", "size", "type", "label", "uuid", "attributes"], ...rows]);
+  else io.stdout.write(`${partitionTable(plan.partitions)}\n`);
 }

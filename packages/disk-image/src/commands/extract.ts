@@ -5,6 +5,7 @@ import { memorySource } from "../block-source.ts";
 import { extractTo } from "../extract.ts";
 import { openFat } from "../fat/read.ts";
 import { openDiskImage } from "../open.ts";
+import { parsePartition } from "./text.ts";
 
 interface ExtractOptions {
   readonly path?: string;
@@ -34,7 +35,7 @@ async function extract(
   options: ExtractOptions,
 ): Promise<void> {
   await using disk = await openDiskImage(resolve(io.cwd, image));
-  const partition = disk.partition(/^\d+$/.test(which) ? Number(which) : which);
+  const partition = disk.partition(parsePartition(which));
   const window = disk.open(partition.number);
   const { signal } = io;
   const source =

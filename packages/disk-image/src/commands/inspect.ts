@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { DiskImageError } from "../errors.ts";
 import { type FatVolume, openFat } from "../fat/read.ts";
 import { type DiskImage, type DiskPartition, openDiskImage } from "../open.ts";
+import { partitionTable } from "./text.ts";
 
 interface InspectOptions {
   readonly files?: boolean;
@@ -47,6 +48,7 @@ async function inspect(io: CommandIo, path: string, options: InspectOptions): Pr
       diskGuid,
       primary: state(gpt.primary),
       backup: state(gpt.backup),
+      isBackupAtEnd: gpt.isBackupAtEnd,
       hasProtectiveMbr: gpt.hasProtectiveMbr,
       partitions,
       ...(options.files === true && {
@@ -62,7 +64,7 @@ async function inspect(io: CommandIo, path: string, options: InspectOptions): Pr
     "",
     drawMap(partitions, sizeBytes),
     "",
-    table([["#", "start", "size", "type", "label", "uuid", "attributes"], ...partitions.map(row)]),
+    partitionTable(partitions),
   ];
   for (const { partition, system, label, files } of systems) {
     lines.push(
@@ -86,21 +88,10 @@ function warnings({ gpt }: DiskImage): string[] {
   const found: string[] = [];
   if (gpt.primary !== "valid") found.push(`the table at the start is damaged: ${gpt.primary.message}`);
   if (gpt.backup !== "valid") found.push(`the backup table is damaged: ${gpt.backup.message}`);
+  if (gpt.backup === "valid" && !gpt.isBackupAtEnd) found.push("the backup table is not at the disk's end");
   if (!gpt.hasProtectiveMbr) found.push("there is no protective MBR");
+  if (found.length > 0) found.push("`disk-image repair` mends the table");
   return found;
-}
-
-function row({ number, offsetBytes, sizeBytes, typeName, type, label, uuid, attributeNames }: DiskPartition): string[] {
-  const name = typeName ?? type;
-  return [
-    `${number}`,
-    formatBytes(offsetBytes),
-    formatBytes(sizeBytes),
-    name,
-    escapeName(label),
-    uuid,
-    attributeNames.join(","),
-  ];
 }
 
 /** Draws the disk to scale, every partition at least wide enough for its number. */
@@ -112,7 +103,10 @@ function drawMap(partitions: readonly DiskPartition[], sizeBytes: number): strin
         1 + `${partition.number}`.length,
         Math.round((partition.sizeBytes / sizeBytes) * MAP_WIDTH),
       );
-      return `${partition.number} ${escapeName(partition.label)}`.slice(0, width).padEnd(width, " ");
+      const text = `${partition.number} ${escapeName(partition.label)}`;
+      // A number alone is better than one cut letter of a name.
+      const fits = text.length <= width || width <= `${partition.number}`.length + 2;
+      return (fits ? text.slice(0, width) : `${text.slice(0, width - 1)}…`).padEnd(width, " ");
     });
   const end = partitions.reduce((most, { offsetBytes, sizeBytes: size }) => Math.max(most, offsetBytes + size), 0);
   const rest = Math.round(((sizeBytes - end) / sizeBytes) * MAP_WIDTH);

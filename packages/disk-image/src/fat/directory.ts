@@ -15,7 +15,7 @@ import {
   NAME_FREE,
   NAME_KANJI_E5,
 } from "../format/fat.ts";
-import { viewOf } from "../internal/bytes.ts";
+import { copyOf, viewOf } from "../internal/bytes.ts";
 import { shortNameChecksum } from "./names.ts";
 
 /** One name in a FAT directory. */
@@ -139,7 +139,7 @@ function joinLong(parts: readonly string[]): string {
 }
 
 function decodeShort(entry: Uint8Array): string {
-  const raw = entry.slice(0, 11);
+  const raw = copyOf(entry.subarray(0, 11));
   if (raw[0] === NAME_KANJI_E5) raw[0] = NAME_FREE;
   const flags = entry[DIRENT.caseFlags] ?? 0;
   const fold = (text: string, flag: number): string => ((flags & flag) === 0 ? text : text.toLowerCase());

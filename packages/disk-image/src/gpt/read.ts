@@ -17,7 +17,7 @@ import {
   MBR_TYPE_PROTECTIVE,
 } from "../format/gpt.ts";
 import { decodeGuid } from "../guid.ts";
-import { assertLength, isZero, viewOf } from "../internal/bytes.ts";
+import { assertLength, copyOf, isZero, viewOf } from "../internal/bytes.ts";
 import type { GptPartition, GptTable, SectorSize } from "./table.ts";
 
 /** Most entries a table may have room for; the usual number is 128. */
@@ -32,8 +32,26 @@ export interface FoundGpt {
   readonly primary: "valid" | DiskImageError;
   /** `valid`, or what is wrong with the copy at the end */
   readonly backup: "valid" | DiskImageError;
+  /** the copy at the end is in the last sector; it is not when the disk has grown since it was written */
+  readonly isBackupAtEnd: boolean;
   /** sector 0 tells programs that know no GPT to keep off */
   readonly hasProtectiveMbr: boolean;
+}
+
+/** Both copies of a table, one of which at least can be used. */
+export interface GptCopies {
+  readonly sectorSize: SectorSize;
+  readonly primary: GptCopy | DiskImageError;
+  readonly backup: GptCopy | DiskImageError;
+}
+
+/** One copy of a table. */
+export interface GptCopy {
+  readonly table: GptTable;
+  /** sector of its header */
+  readonly lba: bigint;
+  /** sector of the other copy's header */
+  readonly alternateLba: bigint;
 }
 
 interface Header {
@@ -61,45 +79,50 @@ export async function readGpt(
   source: BlockSource,
   options: { readonly sectorSize?: SectorSize | undefined } = {},
 ): Promise<FoundGpt> {
-  const sizes: SectorSize[] = options.sectorSize === undefined ? [512, 4096] : [options.sectorSize];
-  let first: DiskImageError | undefined;
-  for (const sectorSize of sizes) {
-    const found = await readCopies(source, sectorSize);
-    if (!(found instanceof DiskImageError)) return found;
-    first ??= found;
-  }
-  throw first ?? new Error("bug: no sector size was tried");
-}
-
-async function readCopies(source: BlockSource, sectorSize: SectorSize): Promise<FoundGpt | DiskImageError> {
-  const sectors = BigInt(Math.floor(source.sizeBytes / sectorSize));
-  const primary = await attempt(() => readCopy(source, sectorSize, sectors, 1n));
-  // The primary header knows where the backup is; without it, it should be in the last sector.
-  const lastLba = primary instanceof DiskImageError ? sectors - 1n : primary.alternateLba;
-  const backup = await attempt(() => readCopy(source, sectorSize, sectors, lastLba));
-  const table = primary instanceof DiskImageError ? backup : primary;
-  if (table instanceof DiskImageError) return primary instanceof DiskImageError ? primary : table;
+  const { primary, backup } = await readGptCopies(source, options.sectorSize);
+  const used = isCopy(primary) ? primary : backup;
+  if (!isCopy(used)) throw new Error("bug: no copy can be used");
   return {
-    table: table.table,
-    primary: primary instanceof DiskImageError ? primary : "valid",
-    backup: backup instanceof DiskImageError ? backup : (differs(primary, backup, lastLba) ?? "valid"),
+    table: used.table,
+    primary: isCopy(primary) ? "valid" : primary,
+    backup: isCopy(backup) ? (difference(primary, backup) ?? "valid") : backup,
+    isBackupAtEnd: isCopy(backup) && backup.lba === backup.table.sectors - 1n,
     hasProtectiveMbr: isProtective(await source.read(0, Math.min(MBR_SIZE, source.sizeBytes))),
   };
 }
 
-interface Copy {
-  readonly table: GptTable;
-  readonly alternateLba: bigint;
+/**
+ * Reads both copies of a table, at the first sector size at which one of them can be used.
+ *
+ * @throws {DiskImageError} The primary copy's error when neither can.
+ */
+export async function readGptCopies(source: BlockSource, wanted: SectorSize | undefined): Promise<GptCopies> {
+  let first: DiskImageError | undefined;
+  for (const sectorSize of wanted === undefined ? ([512, 4096] as const) : [wanted]) {
+    const sectors = BigInt(Math.floor(source.sizeBytes / sectorSize));
+    const primary = await attempt(() => readCopy(source, sectorSize, sectors, 1n));
+    // The primary header knows where the backup is; without it, it should be in the last sector.
+    const lastLba = isCopy(primary) ? primary.alternateLba : sectors - 1n;
+    const backup = await attempt(() => readCopy(source, sectorSize, sectors, lastLba));
+    if (isCopy(primary) || isCopy(backup)) return { sectorSize, primary, backup };
+    first ??= primary;
+  }
+  throw first ?? new Error("bug: no sector size was tried");
+}
+
+/** Tells a copy that can be used from the reason why it cannot. */
+export function isCopy(copy: GptCopy | DiskImageError): copy is GptCopy {
+  return !(copy instanceof DiskImageError);
 }
 
 /** Both copies may be valid by themselves and still tell different things. */
-function differs(primary: Copy | DiskImageError, backup: Copy, lba: bigint): DiskImageError | undefined {
-  if (primary instanceof DiskImageError) return undefined;
-  const text = (copy: Copy): string =>
-    JSON.stringify(copy.table, (_, value) => (typeof value === "bigint" ? `${value}` : value));
+export function difference(primary: GptCopy | DiskImageError, backup: GptCopy): DiskImageError | undefined {
+  if (!isCopy(primary)) return undefined;
+  const text = ({ table }: GptCopy): string =>
+    JSON.stringify(table, (_, value) => (typeof value === "bigint" ? `${value}` : value));
   if (text(primary) === text(backup)) return undefined;
   return new DiskImageError("DISK_CORRUPT", "expected a backup table equal to the primary one, got another", {
-    offset: Number(lba) * primary.table.sectorSize,
+    offset: Number(backup.lba) * primary.table.sectorSize,
   });
 }
 
@@ -112,7 +135,7 @@ async function attempt<T>(action: () => Promise<T>): Promise<T | DiskImageError>
   }
 }
 
-async function readCopy(source: BlockSource, sectorSize: SectorSize, sectors: bigint, lba: bigint): Promise<Copy> {
+async function readCopy(source: BlockSource, sectorSize: SectorSize, sectors: bigint, lba: bigint): Promise<GptCopy> {
   const offset = sectorOffset(lba, sectorSize, sectors);
   const header = decodeHeader(await source.read(offset, sectorSize), { offset, sectorSize, sectors, lba });
   const { table, entrySize } = header;
@@ -127,7 +150,7 @@ async function readCopy(source: BlockSource, sectorSize: SectorSize, sectors: bi
   assertCrc(crc32(entries), header.entriesCrc, "partition entries", entriesOffset);
   const partitions = decodeEntries(entries, entrySize, entriesOffset);
   assertPlaces(table, partitions, entriesOffset, entrySize);
-  return { table: { ...table, partitions }, alternateLba: header.alternateLba };
+  return { table: { ...table, partitions }, lba, alternateLba: header.alternateLba };
 }
 
 interface HeaderContext {
@@ -159,7 +182,7 @@ function decodeHeader(sector: Uint8Array, { offset, sectorSize, sectors, lba }: 
       },
     );
   }
-  const unsigned = sector.slice(0, headerSize);
+  const unsigned = copyOf(sector.subarray(0, headerSize));
   unsigned.fill(0, GPT_HEADER.headerCrc, GPT_HEADER.headerCrc + 4);
   assertCrc(crc32(unsigned), view.getUint32(GPT_HEADER.headerCrc, true), "GPT header", offset);
   const myLba = view.getBigUint64(GPT_HEADER.myLba, true);

@@ -5,6 +5,11 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** A copy that may be changed: `slice` of a `Buffer` is none. */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from(bytes);
+}
+
 /** Refuses input that is too short to hold `what`. */
 export function assertLength(bytes: Uint8Array, needed: number, what: string, offset: number): void {
   if (bytes.byteLength < needed) {
