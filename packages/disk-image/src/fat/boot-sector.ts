@@ -17,7 +17,7 @@ const BOOT_SECTOR_SIZE = 512;
 /** What the first sector of a FAT file system says. */
 export interface FatBootSector {
   readonly geometry: FatGeometry;
-  /** number of FATs, one or two */
+  /** number of FATs, mostly two; the first is read */
   readonly fatCount: number;
   /** first cluster of the root directory of FAT32; 0 otherwise */
   readonly rootCluster: number;
@@ -51,13 +51,12 @@ export function decodeFatBootSector(bytes: Uint8Array): FatBootSector {
   const perCluster = view.getUint8(BPB.sectorsPerCluster);
   assertOneOf(perCluster, [1, 2, 4, 8, 16, 32, 64, 128], "a number of sectors per cluster", BPB.sectorsPerCluster);
   const fatCount = view.getUint8(BPB.fatCount);
-  assertOneOf(fatCount, [1, 2], "a number of FATs", BPB.fatCount);
   const reservedSectors = view.getUint16(BPB.reservedSectors, true);
   const totalSectors = view.getUint16(BPB.totalSectors16, true) || view.getUint32(BPB.totalSectors32, true);
   const fatSectors16 = view.getUint16(BPB.fatSectors16, true);
   const fatSectors = fatSectors16 || view.getUint32(EBPB32.fatSectors, true);
   const rootEntries = view.getUint16(BPB.rootEntries, true);
-  if (reservedSectors === 0 || fatSectors === 0) {
+  if (reservedSectors === 0 || fatCount === 0 || fatSectors === 0) {
     throw new DiskImageError("DISK_CORRUPT", "expected reserved sectors and a FAT, got none", {
       offset: BPB.reservedSectors,
     });
