@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildWorkspaces, colour, ensureDebianPackages, ensureNpmPackages } from "./setup.mjs";
 
-const PARTS = ["verity", "nothing-changed", "one-file", "cold", "disk", "boot"];
+const PARTS = ["verity", "erofs-read", "nothing-changed", "one-file", "cold", "disk", "boot"];
 const GREEN = 32;
 const RED = 31;
 const EXIT = { failed: 1, usage: 2, interrupted: 130 };
@@ -21,13 +21,22 @@ if (!flags["no-setup"]) {
   await buildWorkspaces();
 }
 const { formatBytes, formatDuration, startProgress, table } = await import("../packages/command/dist/index.js");
+const { erofsRead } = await import("../bench/erofs.mjs");
 const { boot, cold, disk } = await import("../bench/images.mjs");
 const { NotRunnable } = await import("../bench/measure.mjs");
 const { MkosiImage } = await import("../bench/mkosi.mjs");
 const { Project } = await import("../bench/project.mjs");
 const { nothingChanged, oneFile } = await import("../bench/rebuild.mjs");
 const { verity } = await import("../bench/verity.mjs");
-const measure = { verity, "nothing-changed": nothingChanged, "one-file": oneFile, cold, disk, boot };
+const measure = {
+  verity,
+  "erofs-read": erofsRead,
+  "nothing-changed": nothingChanged,
+  "one-file": oneFile,
+  cold,
+  disk,
+  boot,
+};
 
 // From here on there are things to tidy up, which leaving at once would not do.
 const interruption = new AbortController();

@@ -12,6 +12,11 @@ export interface BlockSource {
   read(offset: number, length: number): Promise<Uint8Array>;
   /** Like `read`, into memory of the caller's; sources that can avoid a copy offer it. */
   readInto?(target: Uint8Array, offset: number): Promise<void>;
+  /**
+   * Like `readInto`, without a promise, which for a few bytes takes longer than reading them; sources whose bytes are at
+   * hand, such as memory and files of this machine, offer it.
+   */
+  readIntoSync?(target: Uint8Array, offset: number): void;
   /** Releases what the source holds; calling it again does nothing. */
   close(): Promise<void>;
 }

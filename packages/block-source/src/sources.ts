@@ -1,4 +1,4 @@
-import { constants, type Stats } from "node:fs";
+import { constants, readSync, type Stats } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import type { BlockSource, DisposableBlockSource } from "./block-source.ts";
 import { ioErrors, type ReportFileError } from "./errors.ts";
@@ -24,6 +24,10 @@ export function sources(report: ReportFileError): Sources {
         assertRange(offset, length, bytes.byteLength);
         return bytes.subarray(offset, offset + length);
       },
+      readIntoSync(target, offset) {
+        assertRange(offset, target.byteLength, bytes.byteLength);
+        target.set(bytes.subarray(offset, offset + target.byteLength));
+      },
       async close() {},
       async [Symbol.asyncDispose]() {},
     }),
@@ -43,6 +47,7 @@ export function sources(report: ReportFileError): Sources {
     window(source, offset, length = source.sizeBytes - offset) {
       assertRange(offset, length, source.sizeBytes);
       const readInto = source.readInto?.bind(source);
+      const readIntoSync = source.readIntoSync?.bind(source);
       return {
         sizeBytes: length,
         async read(position, count) {
@@ -53,6 +58,12 @@ export function sources(report: ReportFileError): Sources {
           async readInto(target: Uint8Array, position: number) {
             assertRange(position, target.byteLength, length);
             return readInto(target, offset + position);
+          },
+        }),
+        ...(readIntoSync !== undefined && {
+          readIntoSync(target: Uint8Array, position: number) {
+            assertRange(position, target.byteLength, length);
+            readIntoSync(target, offset + position);
           },
         }),
         async close() {},
@@ -75,6 +86,8 @@ function handleSource(
     closing ??= handle.close();
     return closing;
   };
+  const ended = (offset: number): Error =>
+    report("truncated", `expected ${sizeBytes} bytes in ${path}, got an end of file`, { offset, path });
   const readInto = async (target: Uint8Array, offset: number): Promise<void> => {
     assertRange(offset, target.byteLength, sizeBytes);
     let done = 0;
@@ -84,16 +97,26 @@ function handleSource(
         .catch((error: unknown) => {
           throw ioError(error, "read", path);
         });
-      if (bytesRead === 0) {
-        const message = `expected ${sizeBytes} bytes in ${path}, got an end of file`;
-        throw report("truncated", message, { offset: offset + done, path });
-      }
+      if (bytesRead === 0) throw ended(offset + done);
       done += bytesRead;
+    }
+  };
+  const readIntoSync = (target: Uint8Array, offset: number): void => {
+    assertRange(offset, target.byteLength, sizeBytes);
+    try {
+      for (let done = 0; done < target.byteLength; ) {
+        const bytesRead = readSync(handle.fd, target, done, target.byteLength - done, offset + done);
+        if (bytesRead === 0) throw ended(offset + done);
+        done += bytesRead;
+      }
+    } catch (error) {
+      throw ioError(error, "read", path);
     }
   };
   return {
     sizeBytes,
     readInto,
+    readIntoSync,
     async read(offset, length) {
       assertRange(offset, length, sizeBytes);
       const target = new Uint8Array(length);

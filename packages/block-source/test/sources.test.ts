@@ -33,6 +33,9 @@ test("a window reads its part of a file, and nothing outside of it", async () =>
   const target = new Uint8Array(2);
   await part.readInto?.(target, 2);
   expect(Buffer.from(target).toString()).toBe("56");
+  part.readIntoSync?.(target, 1);
+  expect(Buffer.from(target).toString()).toBe("45");
+  expect(() => part.readIntoSync?.(target, 3)).toThrow(ToyError);
   for (const [offset, length] of [
     [0, 5],
     [4, 1],
@@ -51,6 +54,7 @@ test("a file that became shorter ends the read with an error", async () => {
   await using source = await file(path);
   await writeFile(path, "01");
   await expect(source.read(0, 10)).rejects.toMatchObject({ kind: "truncated" });
+  expect(() => source.readIntoSync?.(new Uint8Array(10), 0)).toThrow("got an end of file");
 });
 
 test("what is no file is refused with the kind of error it is", async () => {
@@ -66,6 +70,9 @@ test("memory is aliased", async () => {
   const read = await memory(bytes).read(1, 2);
   bytes[1] = 9;
   expect([...read]).toEqual([9, 3]);
+  const target = new Uint8Array(2);
+  memory(bytes).readIntoSync?.(target, 0);
+  expect([...target]).toEqual([1, 9]);
 });
 
 test("a file appears when it is complete, and a failure leaves what was there", async () => {

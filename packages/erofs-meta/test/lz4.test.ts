@@ -1,11 +1,22 @@
 import { describe, expect, test } from "vitest";
 import { decodeLz4 } from "../src/codecs/lz4-decode.ts";
+import { decodeLz4Fast } from "../src/codecs/lz4-wasm.ts";
 import { ErofsError } from "../src/errors.ts";
 import { noise } from "./support.ts";
 
+/** Decodes with the fast decoder and the one that explains, which have to agree. */
 function decode(input: readonly number[] | Uint8Array, length: number): string {
   const output = new Uint8Array(length);
-  decodeLz4(Uint8Array.from(input), output, 0);
+  const fast = new Uint8Array(length);
+  const isDecoded = decodeLz4Fast(Uint8Array.from(input), fast);
+  try {
+    decodeLz4(Uint8Array.from(input), output, 0);
+  } catch (error) {
+    expect(isDecoded).toBe(false);
+    throw error;
+  }
+  expect(isDecoded).toBe(true);
+  expect(Buffer.compare(fast, output)).toBe(0);
   return new TextDecoder("latin1").decode(output);
 }
 
@@ -39,6 +50,17 @@ describe("decodeLz4", () => {
     ["a match length that does not end", [0x1f, 0x61, 1, 0]],
   ])("refuses %s", (_, input) => {
     expect(() => decode(input, 400)).toThrowError(expect.objectContaining({ code: "EROFS_CORRUPT" }));
+  });
+
+  test.each([1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31])("repeats what is %i bytes back", (distance) => {
+    const start = noise(40);
+    for (const length of [4, 7, 8, 15, 16, 18, 33, 250]) {
+      const rest = length < 19 ? [] : [length - 19];
+      const input = [0xf0 | Math.min(15, length - 4), 25, ...start, distance, 0, ...rest, 0x10, 0x7a];
+      const expected = [...start];
+      for (let left = length; left > 0; left -= 1) expected.push(expected.at(-distance) ?? 0);
+      expect(decode(input, 41 + length)).toBe(Buffer.from([...expected, 0x7a]).toString("latin1"));
+    }
   });
 
   test("of noise gives bytes or a typed error", () => {

@@ -1,8 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  type BlockSource,
   ErofsError,
   memorySource,
   openErofs,
@@ -22,6 +24,18 @@ async function written(entries: TreeEntries, options: Partial<WriteErofsOptions>
   const { sizeBytes } = await writeErofs(entries, { output, uuid: UUID, buildTime: TIME, ...options });
   expect(output.bytes().byteLength).toBe(sizeBytes);
   return output.bytes();
+}
+
+/** A source as a server is one: no bytes without waiting. */
+function farSource(bytes: Uint8Array): BlockSource {
+  return {
+    sizeBytes: bytes.byteLength,
+    async read(offset, length) {
+      await setImmediate();
+      return bytes.slice(offset, offset + length);
+    },
+    async close() {},
+  };
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -90,6 +104,15 @@ describe("writeErofs", () => {
     const sorted = (map: Map<string, unknown>): unknown[] => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
     expect(sorted(await describeTree(image))).toEqual(sorted(expectedTree(entries)));
   });
+
+  test.each([512, 4096, 65536])(
+    "reads the same without waiting and from afar, blocks of %i bytes",
+    async (blockSize) => {
+      const image = await written(sampleTree(blockSize), { blockSize });
+      const near = await describeTree(await openErofs(memorySource(image)));
+      expect(await describeTree(await openErofs(farSource(image)))).toEqual(near);
+    },
+  );
 
   test("gives the same bytes for the same tree", async () => {
     expect(Buffer.compare(await written(sampleTree()), await written(sampleTree()))).toBe(0);

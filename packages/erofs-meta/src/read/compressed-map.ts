@@ -34,6 +34,7 @@ import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
 import type { ImageParts } from "./content.ts";
 import { type Inode, inodeTail } from "./inode.ts";
+import type { Steps, Stream } from "./steps.ts";
 
 /** How the bytes of an extent are stored: an algorithm, as they are, or as they are but rotated inside their block. */
 export type Encoding = (typeof COMPRESSION_ALGORITHMS)[number] | "none" | "interlaced";
@@ -84,11 +85,11 @@ const BATCH = 4096;
  *   `EROFS_UNSUPPORTED` for an unknown algorithm or cluster size.
  * @see Linux v6.12 `fs/erofs/zmap.c`
  */
-export async function* storedExtentsOf(image: ImageParts, inode: Inode): AsyncGenerator<StoredExtent[]> {
+export function* storedExtentsOf(image: ImageParts, inode: Inode): Stream<StoredExtent[]> {
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
   if (size === 0) return;
   const { blockSize } = image.superblock;
-  const header = await readHeader(image, inode);
+  const header = yield* readHeader(image, inode);
   if (typeof header === "number") {
     yield [{ start: 0, length: size, encoding: "none", position: header, storedLength: 0, isFragment: true }];
     return;
@@ -129,7 +130,11 @@ export async function* storedExtentsOf(image: ImageParts, inode: Inode): AsyncGe
   };
 
   const batches = isFull ? fullIndexes(image, header, clusters) : packedIndexes(image, header, clusters);
-  for await (const batch of batches) {
+  for (const batch of batches) {
+    if (batch instanceof Promise) {
+      yield batch;
+      continue;
+    }
     const extents: StoredExtent[] = [];
     end = batch.end;
     for (const cluster of batch.clusters) {
@@ -179,7 +184,7 @@ function encodingOf(type: number, { advise, encodings }: MapHeader): Encoding {
 }
 
 /** Reads the map header; a number is the position of a whole fragment. */
-async function readHeader(image: ImageParts, inode: Inode): Promise<MapHeader | number> {
+function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number> {
   const offset = Math.ceil(inodeTail(inode) / MAP_HEADER_SIZE) * MAP_HEADER_SIZE;
   const isFull = inode.layout === "compressed-full";
   const indexes = offset + MAP_HEADER_SIZE + (isFull ? FULL_INDEX_PADDING : 0);
@@ -187,7 +192,7 @@ async function readHeader(image: ImageParts, inode: Inode): Promise<MapHeader | 
   if (isFull && (image.superblock.rawFeatures.incompat & INCOMPAT_WITH_MAP_HEADER) === 0) {
     return { advise: 0, encodings: ["lz4", "lz4"], clusterBits: blockBits, inlineSize: 0, fragmentOffset: 0, indexes };
   }
-  const view = viewOf(await image.metadata.read(offset, MAP_HEADER_SIZE));
+  const view = viewOf(yield* image.metadata.read(offset, MAP_HEADER_SIZE));
   const bits = view.getUint8(MAP_HEADER.clusterBits);
   if ((bits & WHOLE_FRAGMENT) !== 0) {
     return safeNumber(view.getBigUint64(0, true) ^ (1n << 63n), "a fragment's position", offset);
@@ -237,11 +242,11 @@ interface Batch {
   readonly end: number;
 }
 
-async function* fullIndexes(image: ImageParts, { indexes }: MapHeader, clusters: number): AsyncGenerator<Batch> {
+function* fullIndexes(image: ImageParts, { indexes }: MapHeader, clusters: number): Stream<Batch> {
   for (let first = 0; first < clusters; first += BATCH) {
     const count = Math.min(BATCH, clusters - first);
     const position = indexes + first * FULL_INDEX_SIZE;
-    const view = viewOf(await image.metadata.read(position, count * FULL_INDEX_SIZE));
+    const view = viewOf(yield* image.metadata.read(position, count * FULL_INDEX_SIZE));
     const batch = Array.from({ length: count }, (_, index): Cluster => {
       const at = index * FULL_INDEX_SIZE;
       const type = view.getUint16(at + FULL_INDEX.advise, true) & CLUSTER_TYPE_MASK;
@@ -261,7 +266,7 @@ function continued(value: number): Cluster {
 }
 
 /** Packs of two indexes up to an alignment, then, where the header says so, packs of sixteen, then packs of two. */
-async function* packedIndexes(image: ImageParts, header: MapHeader, clusters: number): AsyncGenerator<Batch> {
+function* packedIndexes(image: ImageParts, header: MapHeader, clusters: number): Stream<Batch> {
   const toAlignment = (PACK_2B_ALIGNMENT - (header.indexes % PACK_2B_ALIGNMENT)) % PACK_2B_ALIGNMENT;
   const initial = toAlignment / (PACK_4B.size / PACK_4B.count);
   const hasLarge = (header.advise & ADVISE_COMPACTED_2B) !== 0 && initial < clusters;
@@ -279,7 +284,7 @@ async function* packedIndexes(image: ImageParts, header: MapHeader, clusters: nu
     for (let first = 0; first < count; first += BATCH) {
       const wanted = Math.min(BATCH, count - first);
       const packs = Math.ceil(wanted / pack.count);
-      const bytes = await image.metadata.read(position, packs * pack.size);
+      const bytes = yield* image.metadata.read(position, packs * pack.size);
       const batch: Cluster[] = [];
       for (let at = 0; at < bytes.byteLength; at += pack.size) decoder(bytes.subarray(at, at + pack.size), pack, batch);
       // The last pack may have room for indexes behind the last cluster.

@@ -5,27 +5,33 @@ import { type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import type { Extent, ImageParts } from "./content.ts";
 import { type DecodeContext, decodeExtent } from "./decode-extent.ts";
 import type { Inode } from "./inode.ts";
-import { ReadAhead } from "./read-ahead.ts";
+import type { Steps, Stream } from "./steps.ts";
 
 /** Content gathered before it is handed out. */
 const PIECE_SIZE = 1024 * 1024;
+/** Decoding takes about that much longer than copying. */
+const PACE_FACTOR = 4;
 
 /**
  * Streams a compressed inode's content in pieces of some MiB at most.
  *
  * @param range - Part of the content in `bytes`, inside it.
  */
-export async function* compressedContentOf(
+export function* compressedContentOf(
   image: ImageParts,
   inode: Inode,
   range: { readonly start: number; readonly end: number },
-): AsyncGenerator<Uint8Array> {
+): Stream<Uint8Array> {
   const context = contextOf(image);
   // What the inode says it takes in the image is only a hint for reading ahead.
-  const ahead = new ReadAhead(image.source, inode.rawData * image.superblock.blockSize);
-  let piece = new Uint8Array(0);
+  const ahead = image.content.ahead(inode.rawData * image.superblock.blockSize);
+  let piece: Uint8Array = new Uint8Array(0);
   let filled = 0;
-  for await (const batch of storedExtentsOf(image, inode)) {
+  for (const batch of storedExtentsOf(image, inode)) {
+    if (batch instanceof Promise) {
+      yield batch;
+      continue;
+    }
     for (const extent of batch) {
       if (extent.start + extent.length <= range.start) continue;
       if (extent.start >= range.end) break;
@@ -37,16 +43,19 @@ export async function* compressedContentOf(
         piece = new Uint8Array(0);
       }
       if (piece.byteLength === 0) {
-        piece = new Uint8Array(Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start)));
+        piece = image.content.allocate(Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start)));
       }
       const target = piece.subarray(filled, filled + length);
-      if (extent.isFragment) await (await image.packed()).read(extent.position, target);
-      else decodeExtent(extent, await ahead.read(extent.position, extent.storedLength), target, context);
+      const pause = image.pace.pause(PACE_FACTOR * length);
+      if (pause !== undefined) yield pause;
+      if (extent.isFragment) yield* (yield* image.packed()).read(extent.position, target);
+      else decodeExtent(extent, yield* ahead.read(extent.position, extent.storedLength), target, context);
       if (skip > 0) target.copyWithin(0, skip);
       filled += length - skip;
     }
     if ((batch.at(-1)?.start ?? 0) >= range.end) break;
   }
+  ahead.end();
   if (filled > 0) yield piece.subarray(0, filled);
 }
 
@@ -60,11 +69,11 @@ export class PackedContent {
   readonly #image: ImageParts;
   readonly #inode: Inode;
   readonly #decoded = new BoundedMap<number, Uint8Array>(MAX_DECODED);
-  readonly #list: () => Promise<StoredExtent[]>;
-  #extents: Promise<StoredExtent[]> | undefined;
+  readonly #list: () => Steps<StoredExtent[]>;
+  #extents: StoredExtent[] | undefined;
 
   /** @param uncompressed - where the content lies in the image when it is not compressed */
-  constructor(image: ImageParts, inode: Inode, uncompressed: () => AsyncIterable<Extent>) {
+  constructor(image: ImageParts, inode: Inode, uncompressed: () => Stream<Extent>) {
     this.#image = image;
     this.#inode = inode;
     const isCompressed = inode.layout.startsWith("compressed");
@@ -72,30 +81,30 @@ export class PackedContent {
   }
 
   /** Fills `target` with content from `position` on. */
-  async read(position: number, target: Uint8Array): Promise<void> {
+  *read(position: number, target: Uint8Array): Steps<void> {
     const end = position + target.byteLength;
     if (BigInt(end) > this.#inode.sizeBytes) {
       const message = `expected a fragment inside ${this.#inode.sizeBytes} packed bytes, got ${position}..${end}`;
       throw new ErofsError("EROFS_CORRUPT", message, { offset: this.#inode.offset });
     }
-    this.#extents ??= this.#list();
-    const extents = await this.#extents;
+    this.#extents ??= yield* this.#list();
+    const extents = this.#extents;
     let index = lastStartingAt(extents, position);
     for (let at = position; at < end; index += 1) {
       const extent = extents[index];
       if (extent === undefined) throw new Error("bug: packed extents do not cover the packed content");
       const from = at - extent.start;
       const length = Math.min(extent.length - from, end - at);
-      const decoded = await this.#decode(extent);
+      const decoded = yield* this.#decode(extent);
       target.set(decoded.subarray(from, from + length), at - position);
       at += length;
     }
   }
 
-  async #decode(extent: StoredExtent): Promise<Uint8Array> {
+  *#decode(extent: StoredExtent): Steps<Uint8Array> {
     const known = this.#decoded.get(extent.start);
     if (known !== undefined) return known;
-    const stored = await this.#image.metadata.read(extent.position, extent.storedLength);
+    const stored = yield* this.#image.metadata.read(extent.position, extent.storedLength);
     const decoded = new Uint8Array(extent.length);
     decodeExtent(extent, stored, decoded, contextOf(this.#image));
     this.#decoded.set(extent.start, decoded);
@@ -103,9 +112,13 @@ export class PackedContent {
   }
 }
 
-async function listed(batches: AsyncIterable<StoredExtent[]>, { offset }: Inode): Promise<StoredExtent[]> {
+function* listed(batches: Stream<StoredExtent[]>, { offset }: Inode): Steps<StoredExtent[]> {
   const extents: StoredExtent[] = [];
-  for await (const batch of batches) {
+  for (const batch of batches) {
+    if (batch instanceof Promise) {
+      yield batch;
+      continue;
+    }
     if (batch.some(({ isFragment }) => isFragment)) {
       throw new ErofsError("EROFS_CORRUPT", "expected packed content without fragments, got one of itself", { offset });
     }
@@ -118,8 +131,13 @@ async function listed(batches: AsyncIterable<StoredExtent[]>, { offset }: Inode)
 }
 
 /** Uncompressed content as extents of a size that is worth keeping in memory. */
-async function* storedPlainly(extents: AsyncIterable<Extent>): AsyncGenerator<StoredExtent[]> {
-  for await (const { start, length, position } of extents) {
+function* storedPlainly(extents: Stream<Extent>): Stream<StoredExtent[]> {
+  for (const extent of extents) {
+    if (extent instanceof Promise) {
+      yield extent;
+      continue;
+    }
+    const { start, length, position } = extent;
     if (position === undefined) throw new ErofsError("EROFS_UNSUPPORTED", "cannot read packed content with holes");
     for (let at = 0; at < length; at += PIECE_SIZE) {
       const size = Math.min(PIECE_SIZE, length - at);

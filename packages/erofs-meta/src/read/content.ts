@@ -14,6 +14,9 @@ import { compressedContentOf, type PackedContent } from "./compressed.ts";
 import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import { type Inode, inodeTail } from "./inode.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
+import { INODE_COST, type Pace } from "./pace.ts";
+import type { ContentReader } from "./read-ahead.ts";
+import type { Steps, Stream } from "./steps.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** What content and directory readers need of an open image. */
@@ -21,8 +24,10 @@ export interface ImageParts {
   readonly source: BlockSource;
   readonly metadata: MetadataCache;
   readonly superblock: Superblock;
+  readonly content: ContentReader;
+  readonly pace: Pace;
   /** content that fragments are parts of */
-  packed(): Promise<PackedContent>;
+  packed(): Steps<PackedContent>;
 }
 
 /** A run of an inode's content that is in one place: in the image, in the packed inode, or nowhere, being a hole. */
@@ -40,6 +45,8 @@ export interface Extent {
 }
 
 const READ_SIZE = 1024 * 1024;
+/** Content up to this size comes in one piece, wherever its parts lie. */
+const ONE_PIECE_SIZE = 64 * 1024;
 /** chunk map entries decoded per read */
 const MAP_BATCH = 4096;
 
@@ -48,7 +55,7 @@ const MAP_BATCH = 4096;
  *
  * @throws {ErofsError} `EROFS_UNSUPPORTED` for data on another device.
  */
-export async function* extentsOf(image: ImageParts, inode: Inode): AsyncGenerator<Extent> {
+export function* extentsOf(image: ImageParts, inode: Inode): Stream<Extent> {
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
   switch (inode.layout) {
     case "plain":
@@ -62,7 +69,10 @@ export async function* extentsOf(image: ImageParts, inode: Inode): AsyncGenerato
       return;
     case "compressed-full":
     case "compressed-compact":
-      for await (const batch of storedExtentsOf(image, inode)) yield* batch.map(publicExtent);
+      for (const batch of storedExtentsOf(image, inode)) {
+        if (batch instanceof Promise) yield batch;
+        else yield* batch.map(publicExtent);
+      }
   }
 }
 
@@ -72,26 +82,66 @@ function publicExtent({ start, length, position, isFragment, encoding, storedLen
 }
 
 /** Streams an inode's content in pieces of some MiB at most, holes as zeros. */
-export async function* contentOf(
+export function* contentOf(
   image: ImageParts,
   inode: Inode,
   range: { readonly start: number; readonly end: number },
-): AsyncGenerator<Uint8Array> {
+): Stream<Uint8Array> {
   if (inode.layout === "compressed-full" || inode.layout === "compressed-compact") {
     yield* compressedContentOf(image, inode, range);
     return;
   }
-  for await (const extent of extentsOf(image, inode)) {
+  if (inode.layout === "inline" && range.end - range.start <= ONE_PIECE_SIZE) {
+    if (range.end > range.start) yield yield* inOnePiece(image, inode, range);
+    return;
+  }
+  for (const extent of extentsOf(image, inode)) {
+    if (extent instanceof Promise) {
+      yield extent;
+      continue;
+    }
     const end = Math.min(extent.start + extent.length, range.end);
     let at = Math.max(extent.start, range.start);
     if (extent.start >= range.end) return;
     while (at < end) {
       const length = Math.min(READ_SIZE, end - at);
+      const pause = image.pace.pause(length);
+      if (pause !== undefined) yield pause;
       if (extent.position === undefined) yield new Uint8Array(length);
-      else yield await image.source.read(extent.position + at - extent.start, length);
+      else yield yield* image.content.read(extent.position + at - extent.start, length);
       at += length;
     }
   }
+}
+
+/** Content of which a part lies behind the inode: that part is at hand already. */
+function* inOnePiece(
+  image: ImageParts,
+  inode: Inode,
+  { start, end }: { readonly start: number; readonly end: number },
+): Steps<Uint8Array> {
+  const pause = image.pace.pause(end - start + INODE_COST);
+  if (pause !== undefined) yield pause;
+  const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
+  const extents = [...inlineExtents(image, inode, size)];
+  const tail = extents.at(-1);
+  const isWhole = start === 0 && end === size;
+  if (extents.length === 1 && isWhole && tail?.position !== undefined) {
+    return yield* image.metadata.read(tail.position, tail.length);
+  }
+  const piece = image.content.allocate(end - start);
+  for (const extent of extents) {
+    const from = Math.max(extent.start, start);
+    const to = Math.min(extent.start + extent.length, end);
+    if (from >= to || extent.position === undefined) continue;
+    const position = extent.position + from - extent.start;
+    const isTail = extent === tail && extents.length > 1;
+    const part = isTail
+      ? yield* image.metadata.read(position, to - from)
+      : yield* image.content.read(position, to - from);
+    piece.set(part, from - start);
+  }
+  return piece;
 }
 
 /** A piece of content with its place in it. */
@@ -102,20 +152,30 @@ export interface DataPiece {
 }
 
 /** Streams an inode's content without its holes, in pieces of some MiB at most. */
-export async function* dataOf(image: ImageParts, inode: Inode): AsyncGenerator<DataPiece> {
+export function* dataOf(image: ImageParts, inode: Inode): Stream<DataPiece> {
   if (inode.layout !== "chunk") {
     let start = 0;
     const end = safeNumber(inode.sizeBytes, "a content size", inode.offset);
-    for await (const bytes of contentOf(image, inode, { start, end })) {
+    for (const bytes of contentOf(image, inode, { start, end })) {
+      if (bytes instanceof Promise) {
+        yield bytes;
+        continue;
+      }
       yield { start, bytes };
       start += bytes.byteLength;
     }
     return;
   }
-  for await (const { start, length, position } of extentsOf(image, inode)) {
+  for (const extent of extentsOf(image, inode)) {
+    if (extent instanceof Promise) {
+      yield extent;
+      continue;
+    }
+    const { start, length, position } = extent;
     if (position === undefined) continue;
     for (let at = 0; at < length; at += READ_SIZE) {
-      yield { start: start + at, bytes: await image.source.read(position + at, Math.min(READ_SIZE, length - at)) };
+      const bytes = yield* image.content.read(position + at, Math.min(READ_SIZE, length - at));
+      yield { start: start + at, bytes };
     }
   }
 }
@@ -124,22 +184,32 @@ function firstBlock(image: ImageParts, inode: Inode): number {
   return inode.rawData * image.superblock.blockSize;
 }
 
+/** The extents of an inline inode, which are known without reading anything. */
 function* inlineExtents(image: ImageParts, inode: Inode, size: number): Generator<Extent> {
   const { blockSize } = image.superblock;
   const tailStart = Math.floor(size / blockSize) * blockSize;
   const tailLength = size - tailStart;
   if (tailStart > 0) yield checked(image, inode, { start: 0, length: tailStart, position: firstBlock(image, inode) });
   if (tailLength === 0) return;
+  yield checked(image, inode, {
+    start: tailStart,
+    length: tailLength,
+    position: tailPosition(image, inode, tailLength),
+  });
+}
+
+/** Where the end of an inline inode's content lies. */
+export function tailPosition({ superblock }: ImageParts, inode: Inode, length: number): number {
   const position = inodeTail(inode);
-  if ((position % blockSize) + tailLength > blockSize) {
-    throw new ErofsError("EROFS_CORRUPT", `expected ${tailLength} inline bytes inside one block, got more`, {
+  if ((position % superblock.blockSize) + length > superblock.blockSize) {
+    throw new ErofsError("EROFS_CORRUPT", `expected ${length} inline bytes inside one block, got more`, {
       offset: position,
     });
   }
-  yield checked(image, inode, { start: tailStart, length: tailLength, position });
+  return position;
 }
 
-async function* chunkExtents(image: ImageParts, inode: Inode, size: number): AsyncGenerator<Extent> {
+function* chunkExtents(image: ImageParts, inode: Inode, size: number): Stream<Extent> {
   const format = inode.rawData & 0xffff;
   if ((format & ~CHUNK_KNOWN) !== 0) {
     throw new ErofsError("EROFS_UNSUPPORTED", `expected a chunk format below 0x40, got 0x${format.toString(16)}`, {
@@ -155,7 +225,7 @@ async function* chunkExtents(image: ImageParts, inode: Inode, size: number): Asy
   let pending: Extent | undefined;
   for (let first = 0; first < chunks; first += MAP_BATCH) {
     const count = Math.min(MAP_BATCH, chunks - first);
-    const entries = viewOf(await image.metadata.read(map + first * entrySize, count * entrySize));
+    const entries = viewOf(yield* image.metadata.read(map + first * entrySize, count * entrySize));
     for (let index = 0; index < count; index += 1) {
       const start = (first + index) * chunkSize;
       const block = chunkBlock(entries, index, entrySize, inode);

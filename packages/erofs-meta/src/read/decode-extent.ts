@@ -1,5 +1,6 @@
 import { constants, inflateRawSync } from "node:zlib";
 import { decodeLz4 } from "../codecs/lz4-decode.ts";
+import { decodeLz4Fast } from "../codecs/lz4-wasm.ts";
 import { ErofsError } from "../errors.ts";
 import type { StoredExtent } from "./compressed-map.ts";
 
@@ -38,7 +39,9 @@ export function decodeExtent(
   }
   if (encoding === "lz4") {
     const padding = context.isZeroPadded ? leadingZeros(stored, context.blockSize) : 0;
-    decodeLz4(stored.subarray(padding), output, position + padding);
+    const input = padding === 0 ? stored : stored.subarray(padding);
+    // The slow decoder says what is wrong and where.
+    if (!decodeLz4Fast(input, output)) decodeLz4(input, output, position + padding);
     return;
   }
   if (encoding === "deflate") {

@@ -1,14 +1,17 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
 import { MAX_BLOCK_SIZE_BITS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE } from "../format/superblock.ts";
 import { safeNumber } from "../internal/bytes.ts";
 import { DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_SYMLINKS, type WalkOptions } from "../options.ts";
 import { PackedContent } from "./compressed.ts";
 import { contentOf, type DataPiece, dataOf, type Extent, extentsOf, type ImageParts } from "./content.ts";
 import type { DirectoryEntry } from "./directory.ts";
-import { decodeInode, type Inode } from "./inode.ts";
+import { childOf } from "./directory-reader.ts";
+import { type Inode, inodeSteps } from "./inode.ts";
 import { MetadataCache } from "./metadata-cache.ts";
+import { Pace } from "./pace.ts";
+import { ContentReader } from "./read-ahead.ts";
+import { finish, type Steps, streamed } from "./steps.ts";
 import { decodeSuperblock, type Superblock } from "./superblock.ts";
 import { assertDirectory, entriesOf, type WalkEntry, walkFrom } from "./walk.ts";
 import { readLongPrefixes, type Xattr, xattrsOf } from "./xattr.ts";
@@ -26,18 +29,20 @@ const MAX_LINK_BYTES = 4096;
 export class ErofsImage {
   readonly superblock: Superblock;
   readonly #parts: ImageParts;
-  #longPrefixes: Promise<string[]> | undefined;
+  #longPrefixes: readonly string[] | undefined;
 
   /** Use {@link openErofs}. */
   constructor(source: BlockSource, superblock: Superblock) {
     this.superblock = superblock;
-    let packed: Promise<PackedContent> | undefined;
+    let packed: PackedContent | undefined;
     this.#parts = {
       source,
       superblock,
       metadata: new MetadataCache(source),
-      packed: () => {
-        packed ??= this.#openPacked();
+      content: new ContentReader(source),
+      pace: new Pace(),
+      packed: function* (this: ImageParts) {
+        packed ??= yield* openPacked(this);
         return packed;
       },
     };
@@ -50,14 +55,7 @@ export class ErofsImage {
 
   /** Reads the inode with the node number `nid`. */
   async inode(nid: bigint): Promise<Inode> {
-    const start = BigInt(this.superblock.metaBlock) * BigInt(this.superblock.blockSize);
-    const offset = safeNumber(start + nid * BigInt(INODE_SLOT_SIZE), "a node's position", 0);
-    const left = Math.max(0, this.#parts.source.sizeBytes - offset);
-    const bytes = await this.#parts.metadata.read(
-      offset,
-      Math.max(INODE_SLOT_SIZE, Math.min(EXTENDED_INODE_SIZE, left)),
-    );
-    return decodeInode(bytes, nid, offset, this.superblock);
+    return finish(inodeSteps(this.#parts, nid));
   }
 
   /** Reads the root directory's inode. */
@@ -69,7 +67,7 @@ export class ErofsImage {
 
   /** Streams a directory's entries in stored order, `.` and `..` included. */
   entries(directory: Inode): AsyncGenerator<DirectoryEntry> {
-    return entriesOf(this.#parts, directory);
+    return streamed(entriesOf(this.#parts, directory));
   }
 
   /**
@@ -130,17 +128,17 @@ export class ErofsImage {
   content(inode: Inode, range: { readonly start?: number; readonly end?: number } = {}): AsyncGenerator<Uint8Array> {
     const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
     const end = Math.min(range.end ?? size, size);
-    return contentOf(this.#parts, inode, { start: range.start ?? 0, end });
+    return streamed(contentOf(this.#parts, inode, { start: range.start ?? 0, end }));
   }
 
   /** Streams content without its holes, each piece with its position; what is in no piece reads as zeros. */
   data(inode: Inode): AsyncGenerator<DataPiece> {
-    return dataOf(this.#parts, inode);
+    return streamed(dataOf(this.#parts, inode));
   }
 
   /** Streams where content lies in the image, in order, holes included. */
   extents(inode: Inode): AsyncGenerator<Extent> {
-    return extentsOf(this.#parts, inode);
+    return streamed(extentsOf(this.#parts, inode));
   }
 
   /**
@@ -155,21 +153,12 @@ export class ErofsImage {
         offset: inode.offset,
       });
     }
-    const bytes = new Uint8Array(Number(inode.sizeBytes));
-    let at = 0;
-    for await (const piece of this.content(inode)) {
-      bytes.set(piece, at);
-      at += piece.byteLength;
-    }
-    return bytes;
+    return finish(wholeContent(this.#parts, inode));
   }
 
   /** Lists extended attributes, inline ones first. */
   async xattrs(inode: Inode): Promise<Xattr[]> {
-    return xattrsOf(this.#parts, inode, () => {
-      this.#longPrefixes ??= this.#readLongPrefixes();
-      return this.#longPrefixes;
-    });
+    return finish(xattrsOf(this.#parts, inode, () => this.#xattrPrefixes()));
   }
 
   /**
@@ -180,11 +169,10 @@ export class ErofsImage {
    * @example
    * for await (const { path, inode } of image.walk()) console.log(path, inode.sizeBytes);
    */
-  async *walk(options: WalkOptions & { readonly from?: string | undefined } = {}): AsyncGenerator<WalkEntry> {
+  walk(options: WalkOptions & { readonly from?: string | undefined } = {}): AsyncGenerator<WalkEntry> {
     const { from = "/", ...limits } = options;
-    const inode = await this.lookup(from);
     const path = `/${from.split("/").filter(Boolean).join("/")}`;
-    yield* walkFrom(this.#parts, { path, inode }, (nid) => this.inode(nid), limits);
+    return streamed(walkFrom(this.#parts, { path, find: () => this.lookup(from) }, limits));
   }
 
   /** Closes the source the image was opened on. */
@@ -197,23 +185,45 @@ export class ErofsImage {
   }
 
   async #child(directory: Inode, name: string, path: string): Promise<Inode> {
-    for await (const entry of this.entries(directory)) if (entry.name === name) return this.inode(entry.nid);
+    const nid = await finish(childOf(this.#parts, directory, name));
+    if (nid !== undefined) return this.inode(nid);
     throw new ErofsError("EROFS_NOT_FOUND", `expected ${name} in the image, got no such name`, { path });
   }
 
-  async #openPacked(): Promise<PackedContent> {
+  *#xattrPrefixes(): Steps<readonly string[]> {
     const { packedNid } = this.superblock;
-    if (packedNid === 0n) {
-      throw new ErofsError("EROFS_CORRUPT", "expected a packed inode for a fragment, got an image without one");
-    }
-    const inode = await this.inode(packedNid);
-    return new PackedContent(this.#parts, inode, () => extentsOf(this.#parts, inode));
+    this.#longPrefixes ??= yield* readLongPrefixes(
+      this.#parts,
+      packedNid === 0n ? undefined : yield* inodeSteps(this.#parts, packedNid),
+    );
+    return this.#longPrefixes;
   }
+}
 
-  async #readLongPrefixes(): Promise<string[]> {
-    const { packedNid } = this.superblock;
-    return readLongPrefixes(this.#parts, packedNid === 0n ? undefined : await this.inode(packedNid));
+function* wholeContent(image: ImageParts, inode: Inode): Steps<Uint8Array> {
+  const end = Number(inode.sizeBytes);
+  let bytes: Uint8Array | undefined;
+  let at = 0;
+  for (const piece of contentOf(image, inode, { start: 0, end })) {
+    if (piece instanceof Promise) {
+      yield piece;
+      continue;
+    }
+    if (piece.byteLength === end) return piece;
+    bytes ??= new Uint8Array(end);
+    bytes.set(piece, at);
+    at += piece.byteLength;
   }
+  return bytes ?? new Uint8Array(0);
+}
+
+function* openPacked(image: ImageParts): Steps<PackedContent> {
+  const { packedNid } = image.superblock;
+  if (packedNid === 0n) {
+    throw new ErofsError("EROFS_CORRUPT", "expected a packed inode for a fragment, got an image without one");
+  }
+  const inode = yield* inodeSteps(image, packedNid);
+  return new PackedContent(image, inode, () => extentsOf(image, inode));
 }
 
 /**

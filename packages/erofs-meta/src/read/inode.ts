@@ -11,12 +11,15 @@ import {
   FORMAT_LAYOUT_SHIFT,
   INODE_FORMAT,
   INODE_MODE,
+  INODE_SLOT_SIZE,
   INODE_XATTR_COUNT,
   MODE_TYPE_MASK,
   MODE_TYPES,
 } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
-import { assertLength, viewOf } from "../internal/bytes.ts";
+import { viewOf } from "../internal/bytes.ts";
+import type { ImageParts } from "./content.ts";
+import type { Steps } from "./steps.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** What an inode is. */
@@ -71,9 +74,19 @@ export interface Inode {
  * const inode = decodeInode(block.subarray(0, 64), 36n, 1152, superblock);
  */
 export function decodeInode(bytes: Uint8Array, nid: bigint, offset: number, superblock: Superblock): Inode {
-  assertLength(bytes, COMPACT_INODE_SIZE, "inode", offset);
-  const view = viewOf(bytes);
-  const format = view.getUint16(INODE_FORMAT, true);
+  return decodeInodeAt(viewOf(bytes), 0, bytes.byteLength, { nid, offset }, superblock);
+}
+
+/** Decodes the inode at `at`, behind which there are `length` bytes in all. */
+export function decodeInodeAt(
+  view: DataView,
+  at: number,
+  length: number,
+  { nid, offset }: Pick<Inode, "nid" | "offset">,
+  superblock: Superblock,
+): Inode {
+  if (length < COMPACT_INODE_SIZE) throw tooShort(COMPACT_INODE_SIZE, length, offset);
+  const format = view.getUint16(at + INODE_FORMAT, true);
   if ((format & ~FORMAT_KNOWN) !== 0) {
     throw new ErofsError("EROFS_UNSUPPORTED", `expected an inode format below 0x10, got 0x${format.toString(16)}`, {
       offset,
@@ -85,17 +98,18 @@ export function decodeInode(bytes: Uint8Array, nid: bigint, offset: number, supe
       offset,
     });
   }
-  const rawMode = view.getUint16(INODE_MODE, true);
+  const rawMode = view.getUint16(at + INODE_MODE, true);
   const type = MODE_TYPES.get(rawMode & MODE_TYPE_MASK);
   if (type === undefined) {
     throw new ErofsError("EROFS_CORRUPT", `expected a mode with a file type, got 0o${rawMode.toString(8)}`, {
       offset: offset + INODE_MODE,
     });
   }
-  const xattrCount = view.getUint16(INODE_XATTR_COUNT, true);
+  const xattrCount = view.getUint16(at + INODE_XATTR_COUNT, true);
   const isExtended = (format & FORMAT_EXTENDED) !== 0;
-  if (isExtended) assertLength(bytes, EXTENDED_INODE_SIZE, "extended inode", offset);
-  const fields = isExtended ? extendedFields(view) : compactFields(view, superblock);
+  if (isExtended && length < EXTENDED_INODE_SIZE) throw tooShort(EXTENDED_INODE_SIZE, length, offset);
+  const fields = isExtended ? EXTENDED : COMPACT;
+  const rawData = view.getUint32(at + fields.data, true);
   return {
     nid,
     offset,
@@ -103,44 +117,53 @@ export function decodeInode(bytes: Uint8Array, nid: bigint, offset: number, supe
     layout,
     type,
     mode: rawMode & ~MODE_TYPE_MASK,
-    ...fields,
+    sizeBytes: isExtended
+      ? view.getBigUint64(at + EXTENDED.size, true)
+      : BigInt(view.getUint32(at + COMPACT.size, true)),
+    links: isExtended ? view.getUint32(at + EXTENDED.links, true) : view.getUint16(at + COMPACT.links, true),
+    uid: isExtended ? view.getUint32(at + EXTENDED.uid, true) : view.getUint16(at + COMPACT.uid, true),
+    gid: isExtended ? view.getUint32(at + EXTENDED.gid, true) : view.getUint16(at + COMPACT.gid, true),
+    mtime: isExtended ? view.getBigUint64(at + EXTENDED.mtime, true) : superblock.buildTime,
+    mtimeNsec: isExtended ? view.getUint32(at + EXTENDED.mtimeNsec, true) : superblock.buildTimeNsec,
+    ino: view.getUint32(at + fields.ino, true),
+    rawData,
     xattrSizeBytes: xattrCount === 0 ? 0 : XATTR_HEADER_SIZE + (xattrCount - 1) * XATTR_UNIT,
-    ...((type === "char" || type === "block") && { device: decodeDevice(fields.rawData) }),
+    ...((type === "char" || type === "block") && { device: decodeDevice(rawData) }),
   };
+}
+
+function tooShort(needed: number, got: number, offset: number): ErofsError {
+  return new ErofsError("EROFS_TRUNCATED", `expected ${needed} bytes of inode, got ${got}`, { offset });
+}
+
+/** Reads the inode with the node number `nid`. */
+export function* inodeSteps({ superblock, source, metadata }: ImageParts, nid: bigint): Steps<Inode> {
+  const offset = positionOf(nid, superblock);
+  const length = Math.max(COMPACT_INODE_SIZE, Math.min(EXTENDED_INODE_SIZE, source.sizeBytes - offset));
+  const at = yield* metadata.locate(offset, length);
+  return decodeInodeAt(metadata.view, at, length, { nid, offset }, superblock);
+}
+
+/** Reads an inode if that takes no waiting. */
+export function inodeNow({ superblock, source, metadata }: ImageParts, nid: bigint): Inode | undefined {
+  const offset = positionOf(nid, superblock);
+  if (offset + EXTENDED_INODE_SIZE > source.sizeBytes) return undefined;
+  const at = metadata.find(offset, EXTENDED_INODE_SIZE);
+  if (at === -1) return undefined;
+  return decodeInodeAt(metadata.view, at, EXTENDED_INODE_SIZE, { nid, offset }, superblock);
+}
+
+function positionOf(nid: bigint, { metaBlock, blockSize }: Superblock): number {
+  const slot = Number(nid);
+  const offset = metaBlock * blockSize + slot * INODE_SLOT_SIZE;
+  if (Number.isSafeInteger(offset)) return offset;
+  throw new ErofsError("EROFS_CORRUPT", `expected a node's position below 2^53, got node ${nid}`, { offset: 0 });
 }
 
 /** Position behind the inode and its inline xattrs: where inline data and chunk maps start. */
 export function inodeTail(inode: Inode): number {
   const size = inode.form === "extended" ? EXTENDED_INODE_SIZE : COMPACT_INODE_SIZE;
   return inode.offset + size + inode.xattrSizeBytes;
-}
-
-type FormFields = Pick<Inode, "sizeBytes" | "links" | "uid" | "gid" | "mtime" | "mtimeNsec" | "ino" | "rawData">;
-
-function compactFields(view: DataView, superblock: Superblock): FormFields {
-  return {
-    sizeBytes: BigInt(view.getUint32(COMPACT.size, true)),
-    links: view.getUint16(COMPACT.links, true),
-    uid: view.getUint16(COMPACT.uid, true),
-    gid: view.getUint16(COMPACT.gid, true),
-    mtime: superblock.buildTime,
-    mtimeNsec: superblock.buildTimeNsec,
-    ino: view.getUint32(COMPACT.ino, true),
-    rawData: view.getUint32(COMPACT.data, true),
-  };
-}
-
-function extendedFields(view: DataView): FormFields {
-  return {
-    sizeBytes: view.getBigUint64(EXTENDED.size, true),
-    links: view.getUint32(EXTENDED.links, true),
-    uid: view.getUint32(EXTENDED.uid, true),
-    gid: view.getUint32(EXTENDED.gid, true),
-    mtime: view.getBigUint64(EXTENDED.mtime, true),
-    mtimeNsec: view.getUint32(EXTENDED.mtimeNsec, true),
-    ino: view.getUint32(EXTENDED.ino, true),
-    rawData: view.getUint32(EXTENDED.data, true),
-  };
 }
 
 /** Linux's `new_decode_dev`: 12 bits of major inside 20 bits of minor. */

@@ -2,7 +2,10 @@ import { ErofsError } from "../errors.ts";
 import { parseOptions, type WalkOptions, walkOptions } from "../options.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
-import type { Inode } from "./inode.ts";
+import { type DirectoryBlock, directoryBlocks } from "./directory-reader.ts";
+import { type Inode, inodeNow, inodeSteps } from "./inode.ts";
+import { INODE_COST } from "./pace.ts";
+import { awaited, type Stream } from "./steps.ts";
 
 /** One place in an image's tree. */
 export interface WalkEntry {
@@ -16,12 +19,16 @@ export interface WalkEntry {
 }
 
 /** Streams a directory's entries in stored order, `.` and `..` included. */
-export async function* entriesOf(image: ImageParts, directory: Inode): AsyncGenerator<DirectoryEntry> {
+export function* entriesOf(image: ImageParts, directory: Inode): Stream<DirectoryEntry> {
   assertDirectory(directory);
   const { blockSize } = image.superblock;
   const size = Number(directory.sizeBytes);
   let at = 0;
-  for await (const piece of contentOf(image, directory, { start: 0, end: size })) {
+  for (const piece of contentOf(image, directory, { start: 0, end: size })) {
+    if (piece instanceof Promise) {
+      yield piece;
+      continue;
+    }
     for (let start = 0; start < piece.byteLength; start += blockSize) {
       yield* decodeDirectoryBlock(piece.subarray(start, start + blockSize), at + start);
     }
@@ -29,19 +36,27 @@ export async function* entriesOf(image: ImageParts, directory: Inode): AsyncGene
   }
 }
 
+/** A directory the walk is in: the block it is at, and the ones to come. */
+interface Open {
+  readonly prefix: string;
+  readonly depth: number;
+  readonly blocks: Stream<DirectoryBlock>;
+  block: DirectoryBlock;
+  index: number;
+}
+
 /**
  * Walks depth first, parents before children, in stored order. Every directory may be reached once only, which makes
  * loops and the exponential trees of repeated directories impossible.
  */
-export async function* walkFrom(
+export function* walkFrom(
   image: ImageParts,
-  start: { readonly path: string; readonly inode: Inode },
-  readInode: (nid: bigint) => Promise<Inode>,
+  start: { readonly path: string; find(): Promise<Inode> },
   options: WalkOptions,
-): AsyncGenerator<WalkEntry> {
+): Stream<WalkEntry> {
   const { maxEntries, maxDepth, signal } = parseOptions(walkOptions, options);
   const seen = new Set<bigint>();
-  const open: { prefix: string; depth: number; entries: AsyncGenerator<DirectoryEntry> }[] = [];
+  const open: Open[] = [];
   let count = 0;
 
   const enter = (path: string, depth: number, directory: Inode): void => {
@@ -54,25 +69,37 @@ export async function* walkFrom(
     if (depth > maxDepth)
       throw new ErofsError("EROFS_LIMIT", `expected at most ${maxDepth} nested directories`, { path });
     seen.add(directory.nid);
-    open.push({ prefix: path === "/" ? "/" : `${path}/`, depth, entries: entriesOf(image, directory) });
+    const prefix = path === "/" ? "/" : `${path}/`;
+    open.push({ prefix, depth, blocks: directoryBlocks(image, directory), block: { names: [], nids: [] }, index: 0 });
   };
 
-  yield { path: start.path, name: start.path.slice(start.path.lastIndexOf("/") + 1), depth: 0, inode: start.inode };
-  if (start.inode.type === "directory") enter(start.path, 1, start.inode);
+  const first = yield* awaited(start.find());
+  yield { path: start.path, name: start.path.slice(start.path.lastIndexOf("/") + 1), depth: 0, inode: first };
+  if (first.type === "directory") enter(start.path, 1, first);
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
-    const { value: entry, done } = await top.entries.next();
-    if (done === true) {
-      open.pop();
+    const { index, block, depth } = top;
+    const name = block.names[index];
+    const nid = block.nids[index];
+    if (name === undefined || nid === undefined) {
+      const { value, done } = top.blocks.next();
+      if (done === true) open.pop();
+      else if (value instanceof Promise) yield value;
+      else {
+        top.block = value;
+        top.index = 0;
+      }
       continue;
     }
-    if (entry.name === "." || entry.name === "..") continue;
+    top.index = index + 1;
     signal?.throwIfAborted();
     count += 1;
-    const path = top.prefix + entry.name;
+    const path = top.prefix + name;
     if (count > maxEntries) throw new ErofsError("EROFS_LIMIT", `expected at most ${maxEntries} names`, { path });
-    const inode = await readInode(entry.nid);
-    yield { path, name: entry.name, depth: top.depth, inode };
-    if (inode.type === "directory") enter(path, top.depth + 1, inode);
+    const pause = image.pace.pause(INODE_COST);
+    if (pause !== undefined) yield pause;
+    const inode = inodeNow(image, nid) ?? (yield* inodeSteps(image, nid));
+    yield { path, name, depth, inode };
+    if (inode.type === "directory") enter(path, depth + 1, inode);
   }
 }
 

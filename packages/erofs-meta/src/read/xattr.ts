@@ -13,25 +13,26 @@ import {
 import { viewOf } from "../internal/bytes.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type Inode, inodeTail } from "./inode.ts";
+import type { Steps, Stream } from "./steps.ts";
 
 /** One extended attribute. */
 export interface Xattr {
   /** full name, such as `security.capability` */
   readonly name: string;
-  /** value; may alias the image's cache */
+  /** value, the caller's to keep */
   readonly value: Uint8Array;
 }
 
 /** Reads the long name prefixes an image defines, `trusted.overlay.` and such. */
-export type LongPrefixes = () => Promise<readonly string[]>;
+export type LongPrefixes = () => Steps<readonly string[]>;
 
 const decoder = new TextDecoder();
 
 /** Lists an inode's xattrs, inline ones first, then the shared ones, each in stored order. */
-export async function xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPrefixes): Promise<Xattr[]> {
+export function* xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPrefixes): Steps<Xattr[]> {
   if (inode.xattrSizeBytes === 0) return [];
   const start = inodeTail(inode) - inode.xattrSizeBytes;
-  const area = await image.metadata.read(start, inode.xattrSizeBytes);
+  const area = yield* image.metadata.read(start, inode.xattrSizeBytes);
   const view = viewOf(area);
   const sharedCount = view.getUint8(XATTR_HEADER.sharedCount);
   const inlineStart = XATTR_HEADER_SIZE + sharedCount * XATTR_UNIT;
@@ -49,31 +50,31 @@ export async function xattrsOf(image: ImageParts, inode: Inode, longPrefixes: Lo
         offset: start + at,
       });
     }
-    found.push(await decodeEntry(area.subarray(at), start + at, longPrefixes));
+    found.push(yield* decodeEntry(area.subarray(at), start + at, longPrefixes));
     at = next;
   }
   for (let index = 0; index < sharedCount; index += 1) {
     const id = view.getUint32(XATTR_HEADER_SIZE + index * XATTR_UNIT, true);
-    found.push(await readShared(image, id, longPrefixes));
+    found.push(yield* readShared(image, id, longPrefixes));
   }
   return found;
 }
 
 /** Reads the table of long name prefixes: length, base prefix, rest; each aligned to 4 bytes. */
-export async function readLongPrefixes(image: ImageParts, packed: Inode | undefined): Promise<string[]> {
+export function* readLongPrefixes(image: ImageParts, packed: Inode | undefined): Steps<string[]> {
   const { xattrPrefixCount, xattrPrefixStart, rawFeatures } = image.superblock;
   const isPlain = packed === undefined || (rawFeatures.compat & COMPAT_PLAIN_XATTR_PREFIXES) !== 0;
   const prefixes: string[] = [];
   let at = xattrPrefixStart * XATTR_UNIT;
-  const read = async (length: number): Promise<Uint8Array> => {
-    if (isPlain) return image.metadata.read(at, length);
-    return join(contentOf(image, packed, { start: at, end: at + length }), length, packed.offset);
-  };
+  const read = (length: number): Steps<Uint8Array> =>
+    isPlain
+      ? image.metadata.read(at, length)
+      : join(contentOf(image, packed, { start: at, end: at + length }), length, packed.offset);
   for (let index = 0; index < xattrPrefixCount; index += 1) {
-    const length = viewOf(await read(2)).getUint16(0, true);
+    const length = viewOf(yield* read(2)).getUint16(0, true);
     at += 2;
     if (length === 0) throw new ErofsError("EROFS_CORRUPT", "expected a long xattr prefix, got none", { offset: at });
-    const record = await read(length);
+    const record = yield* read(length);
     const base = XATTR_PREFIXES.get(record[0] ?? 0) ?? "";
     prefixes.push(base + decoder.decode(record.subarray(1)));
     at = Math.ceil((at + length) / XATTR_ALIGNMENT) * XATTR_ALIGNMENT;
@@ -81,11 +82,11 @@ export async function readLongPrefixes(image: ImageParts, packed: Inode | undefi
   return prefixes;
 }
 
-async function readShared(image: ImageParts, id: number, longPrefixes: LongPrefixes): Promise<Xattr> {
+function* readShared(image: ImageParts, id: number, longPrefixes: LongPrefixes): Steps<Xattr> {
   const offset = image.superblock.xattrBlock * image.superblock.blockSize + id * XATTR_UNIT;
-  const { nameLength, valueSize } = entrySizes(await image.metadata.read(offset, XATTR_ENTRY_SIZE), 0);
-  const bytes = await image.metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize);
-  return decodeEntry(bytes, offset, longPrefixes);
+  const { nameLength, valueSize } = entrySizes(yield* image.metadata.read(offset, XATTR_ENTRY_SIZE), 0);
+  const bytes = yield* image.metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize);
+  return yield* decodeEntry(bytes, offset, longPrefixes);
 }
 
 function entrySizes(bytes: Uint8Array, at: number): { nameLength: number; valueSize: number; next: number } {
@@ -96,13 +97,13 @@ function entrySizes(bytes: Uint8Array, at: number): { nameLength: number; valueS
   return { nameLength, valueSize, next: Math.ceil(end / XATTR_ALIGNMENT) * XATTR_ALIGNMENT };
 }
 
-async function decodeEntry(bytes: Uint8Array, offset: number, longPrefixes: LongPrefixes): Promise<Xattr> {
+function* decodeEntry(bytes: Uint8Array, offset: number, longPrefixes: LongPrefixes): Steps<Xattr> {
   const { nameLength, valueSize } = entrySizes(bytes, 0);
   const nameIndex = bytes[XATTR_ENTRY.nameIndex] ?? 0;
   const prefix =
     (nameIndex & XATTR_LONG_PREFIX) === 0
       ? XATTR_PREFIXES.get(nameIndex)
-      : (await longPrefixes())[nameIndex & ~XATTR_LONG_PREFIX];
+      : (yield* longPrefixes())[nameIndex & ~XATTR_LONG_PREFIX];
   if (prefix === undefined) {
     throw new ErofsError("EROFS_CORRUPT", `expected a known xattr prefix, got number ${nameIndex}`, {
       offset: offset + XATTR_ENTRY.nameIndex,
@@ -115,10 +116,14 @@ async function decodeEntry(bytes: Uint8Array, offset: number, longPrefixes: Long
   };
 }
 
-async function join(pieces: AsyncIterable<Uint8Array>, length: number, offset: number): Promise<Uint8Array> {
+function* join(pieces: Stream<Uint8Array>, length: number, offset: number): Steps<Uint8Array> {
   const joined = new Uint8Array(length);
   let at = 0;
-  for await (const piece of pieces) {
+  for (const piece of pieces) {
+    if (piece instanceof Promise) {
+      yield piece;
+      continue;
+    }
     joined.set(piece, at);
     at += piece.byteLength;
   }

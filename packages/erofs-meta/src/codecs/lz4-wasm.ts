@@ -1,0 +1,155 @@
+import { type Code, wasm, wasmModule } from "./wasm-assembler.ts";
+
+/** What the function answers. */
+const OK = 0;
+const DAMAGED = 1;
+
+const PAGE_SIZE = 64 * 1024;
+/** Copies go 16 bytes at a time and may go that far over an end. */
+const SLACK = 16;
+
+const { get, set, tee, i32, load8, load16, load64, store8, store64 } = wasm;
+const { eqz, eq, ltU, gtU, geU, add, sub, and, shrU } = wasm;
+
+// Parameters, then locals.
+const FROM = 0;
+const INPUT_END = 1;
+const TO = 2;
+const OUTPUT_END = 3;
+const OUTPUT_START = 4;
+const TOKEN = 5;
+const LENGTH = 6;
+const MORE = 7;
+const SOURCE = 8;
+const END = 9;
+const DISTANCE = 10;
+
+const fail: Code = wasm.if([i32(DAMAGED), wasm.return]);
+const advance = (local: number, by: number): Code => [get(local), i32(by), add, set(local)];
+
+/** A length of 15 goes on in bytes that are added up, the last one being below 255. */
+const longLength = (inField: number): Code => [
+  get(LENGTH),
+  i32(inField),
+  eq,
+  wasm.if([
+    wasm.loop(
+      [get(FROM), get(INPUT_END), geU, fail],
+      [get(FROM), load8(), tee(MORE), get(LENGTH), add, set(LENGTH)],
+      advance(FROM, 1),
+      [get(MORE), i32(255), eq, wasm.brIf(0)],
+    ),
+  ]),
+];
+
+/** What an extent's first part is asked for may end inside of a sequence. */
+const clipLength: Code = [
+  [get(LENGTH), get(OUTPUT_END), get(TO), sub, gtU],
+  wasm.if([get(OUTPUT_END), get(TO), sub, set(LENGTH)]),
+  [get(TO), get(LENGTH), add, set(END)],
+];
+
+const copyWords = (size: 8 | 16): Code =>
+  wasm.loop(
+    [get(TO), get(SOURCE), load64(), store64()],
+    size === 16 ? [get(TO), get(SOURCE), load64(8), store64(8)] : [],
+    advance(SOURCE, size),
+    advance(TO, size),
+    [get(TO), get(END), ltU, wasm.brIf(0)],
+  );
+
+const copyBytes: Code = wasm.loop([get(TO), get(SOURCE), load8(), store8()], advance(SOURCE, 1), advance(TO, 1), [
+  get(TO),
+  get(END),
+  ltU,
+  wasm.brIf(0),
+]);
+
+const returnIfFull: Code = [get(TO), get(OUTPUT_END), eq, wasm.if([i32(OK), wasm.return])];
+
+const body: Code = [
+  [get(TO), set(OUTPUT_START)],
+  wasm.loop(
+    [get(FROM), get(INPUT_END), geU, fail],
+    [get(FROM), load8(), tee(TOKEN), i32(4), shrU, set(LENGTH)],
+    advance(FROM, 1),
+    longLength(15),
+    clipLength,
+    [get(LENGTH), get(INPUT_END), get(FROM), sub, gtU, fail],
+    [get(FROM), set(SOURCE)],
+    [get(LENGTH), wasm.if([copyWords(16)])],
+    [get(FROM), get(LENGTH), add, set(FROM)],
+    [get(END), set(TO)],
+    returnIfFull,
+
+    [get(INPUT_END), get(FROM), sub, i32(2), ltU, fail],
+    [get(FROM), load16(), set(DISTANCE)],
+    advance(FROM, 2),
+    [get(DISTANCE), eqz, fail],
+    [get(DISTANCE), get(TO), get(OUTPUT_START), sub, gtU, fail],
+    [get(TO), get(DISTANCE), sub, set(SOURCE)],
+    [get(TOKEN), i32(15), and, set(LENGTH)],
+    longLength(15),
+    advance(LENGTH, 4),
+    clipLength,
+    // What a copy reads must not be what it has just written over too far.
+    [get(DISTANCE), i32(16), geU],
+    wasm.if(
+      [copyWords(16)],
+      [
+        [get(DISTANCE), i32(8), geU],
+        wasm.if(
+          [copyWords(8)],
+          [[get(DISTANCE), i32(1), eq], wasm.if([get(TO), get(SOURCE), load8(), get(LENGTH), wasm.fill], [copyBytes])],
+        ),
+      ],
+    ),
+    [get(END), set(TO)],
+    returnIfFull,
+    wasm.br(0),
+  ),
+  i32(DAMAGED),
+];
+
+type Decode = (from: number, inputEnd: number, to: number, outputEnd: number) => number;
+
+/** The parts of the JavaScript interface that are needed here; Node's types have none of it. */
+interface WebAssemblyInterface {
+  readonly Module: new (code: Uint8Array) => object;
+  readonly Instance: new (module: object) => { readonly exports: { readonly memory: Memory; readonly decode: Decode } };
+}
+
+interface Memory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
+const { WebAssembly: engine } = globalThis as unknown as { readonly WebAssembly?: WebAssemblyInterface };
+
+let instance: { readonly memory: Memory; readonly decode: Decode } | undefined;
+
+/**
+ * Decodes one LZ4 block in WebAssembly, some five times as fast as JavaScript does.
+ *
+ * @returns whether it could; where it could not, `output` is unchanged.
+ */
+export function decodeLz4Fast(input: Uint8Array, output: Uint8Array): boolean {
+  if (output.byteLength === 0) return true;
+  // `node --jitless` has no WebAssembly.
+  if (engine === undefined) return false;
+  instance ??= instantiate(engine);
+  const { memory, decode } = instance;
+  const outputStart = input.byteLength + SLACK;
+  const needed = outputStart + output.byteLength + SLACK;
+  if (memory.buffer.byteLength < needed) memory.grow(Math.ceil((needed - memory.buffer.byteLength) / PAGE_SIZE));
+  const bytes = new Uint8Array(memory.buffer);
+  bytes.set(input);
+  const outputEnd = outputStart + output.byteLength;
+  if (decode(0, input.byteLength, outputStart, outputEnd) !== OK) return false;
+  output.set(bytes.subarray(outputStart, outputEnd));
+  return true;
+}
+
+function instantiate({ Module, Instance }: WebAssemblyInterface): NonNullable<typeof instance> {
+  return new Instance(new Module(wasmModule({ name: "decode", parameters: 4, locals: 7, body }))).exports;
+}
