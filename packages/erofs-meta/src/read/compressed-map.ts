@@ -32,9 +32,9 @@ import {
 } from "../format/compression.ts";
 import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
+import type { Steps, Stream } from "../internal/steps.ts";
 import type { ImageParts } from "./content.ts";
 import { type Inode, inodeTail } from "./inode.ts";
-import type { Steps, Stream } from "./steps.ts";
 
 /** How the bytes of an extent are stored: an algorithm, as they are, or as they are but rotated inside their block. */
 export type Encoding = (typeof COMPRESSION_ALGORITHMS)[number] | "none" | "interlaced";

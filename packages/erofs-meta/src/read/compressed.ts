@@ -1,11 +1,11 @@
 import { ErofsError } from "../errors.ts";
 import { INCOMPAT_ZERO_PADDING } from "../format/compression.ts";
 import { BoundedMap } from "../internal/bounded-map.ts";
+import type { Steps, Stream } from "../internal/steps.ts";
 import { type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import type { Extent, ImageParts } from "./content.ts";
 import { type DecodeContext, decodeExtent } from "./decode-extent.ts";
 import type { Inode } from "./inode.ts";
-import type { Steps, Stream } from "./steps.ts";
 
 /** Content gathered before it is handed out. */
 const PIECE_SIZE = 1024 * 1024;

@@ -10,13 +10,13 @@ import {
   NULL_BLOCK,
 } from "../format/inode.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
+import type { Steps, Stream } from "../internal/steps.ts";
 import { compressedContentOf, type PackedContent } from "./compressed.ts";
 import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import { type Inode, inodeTail } from "./inode.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import { INODE_COST, type Pace } from "./pace.ts";
 import type { ContentReader } from "./read-ahead.ts";
-import type { Steps, Stream } from "./steps.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** What content and directory readers need of an open image. */

@@ -1,9 +1,9 @@
 import { DIRENT } from "../format/directory.ts";
 import { viewOf } from "../internal/bytes.ts";
+import type { Steps, Stream } from "../internal/steps.ts";
 import { contentOf, type ImageParts, tailPosition } from "./content.ts";
 import { scanDirectoryBlock } from "./directory.ts";
 import type { Inode } from "./inode.ts";
-import type { Steps, Stream } from "./steps.ts";
 
 /** The names of one directory block, `.` and `..` left out, with the node number of each. */
 export interface DirectoryBlock {

@@ -18,8 +18,8 @@ import {
 } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
 import { viewOf } from "../internal/bytes.ts";
+import type { Steps } from "../internal/steps.ts";
 import type { ImageParts } from "./content.ts";
-import type { Steps } from "./steps.ts";
 import type { Superblock } from "./superblock.ts";
 
 /** What an inode is. */

@@ -1,6 +1,6 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { awaited, type Steps } from "./steps.ts";
+import { awaited, type Steps } from "../internal/steps.ts";
 
 const MAX_CACHE_SIZE = 16 * 1024 * 1024;
 /** Bytes read at a time where a read costs a system call: some writers put every inode beside its content. */

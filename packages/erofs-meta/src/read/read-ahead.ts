@@ -1,6 +1,6 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { awaited, type Steps } from "./steps.ts";
+import { awaited, type Steps } from "../internal/steps.ts";
 
 const WINDOW_SIZE = 1024 * 1024;
 /** Up to this many bytes, a read takes less time than the promise of one. */

@@ -1,11 +1,11 @@
 import { ErofsError } from "../errors.ts";
+import { awaited, type Stream } from "../internal/steps.ts";
 import { parseOptions, type WalkOptions, walkOptions } from "../options.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
 import { type DirectoryBlock, directoryBlocks } from "./directory-reader.ts";
 import { type Inode, inodeNow, inodeSteps } from "./inode.ts";
 import { INODE_COST } from "./pace.ts";
-import { awaited, type Stream } from "./steps.ts";
 
 /** One place in an image's tree. */
 export interface WalkEntry {

@@ -11,9 +11,9 @@ import {
   XATTR_UNIT,
 } from "../format/xattr.ts";
 import { viewOf } from "../internal/bytes.ts";
+import type { Steps, Stream } from "../internal/steps.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type Inode, inodeTail } from "./inode.ts";
-import type { Steps, Stream } from "./steps.ts";
 
 /** One extended attribute. */
 export interface Xattr {

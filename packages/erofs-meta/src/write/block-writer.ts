@@ -1,19 +1,22 @@
 import type { ByteSink } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
+import type { Steps } from "../internal/steps.ts";
 
 /** Bytes gathered before they are written. */
 const BUFFER_SIZE = 1024 * 1024;
 /** Block addresses are 32 bits wide, and the highest means a hole. */
 const MAX_BLOCKS = 0xffffffff;
 
-/** Writes blocks one after another in large pieces. */
+/** Writes blocks one after another in large pieces, one of them being written while the next is gathered. */
 export class BlockWriter {
   readonly #sink: ByteSink;
   readonly #blockSize: number;
-  readonly #buffer = new Uint8Array(BUFFER_SIZE);
+  #buffer = new Uint8Array(BUFFER_SIZE);
+  #other = new Uint8Array(BUFFER_SIZE);
   #filled = 0;
   /** bytes written or gathered, from the start of the image */
   #position: number;
+  #writing: Promise<void> | undefined;
 
   constructor(sink: ByteSink, blockSize: number, firstBlock: number) {
     this.#sink = sink;
@@ -32,30 +35,64 @@ export class BlockWriter {
   }
 
   /** Appends bytes, which the caller may reuse afterwards. */
-  async write(bytes: Uint8Array): Promise<void> {
-    if (this.#position + bytes.byteLength > MAX_BLOCKS * this.#blockSize) {
-      throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected an image of at most ${MAX_BLOCKS} blocks, got more`);
-    }
+  *write(bytes: Uint8Array): Steps<void> {
+    this.#assertRoom(bytes.byteLength);
     for (let from = 0; from < bytes.byteLength; ) {
       const count = Math.min(bytes.byteLength - from, BUFFER_SIZE - this.#filled);
-      this.#buffer.set(bytes.subarray(from, from + count), this.#filled);
-      this.#filled += count;
-      this.#position += count;
+      const part = count === bytes.byteLength ? bytes : bytes.subarray(from, from + count);
+      this.#buffer.set(part, this.#filled);
+      this.#advance(count);
       from += count;
-      if (this.#filled === BUFFER_SIZE) await this.flush();
+      if (this.#filled === BUFFER_SIZE) yield this.#handOn();
+    }
+  }
+
+  /** Appends zeros. */
+  *skip(length: number): Steps<void> {
+    this.#assertRoom(length);
+    for (let left = length; left > 0; ) {
+      const count = Math.min(left, BUFFER_SIZE - this.#filled);
+      this.#buffer.fill(0, this.#filled, this.#filled + count);
+      this.#advance(count);
+      left -= count;
+      if (this.#filled === BUFFER_SIZE) yield this.#handOn();
     }
   }
 
   /** Fills the block with zeros. */
-  async pad(): Promise<void> {
+  *pad(): Steps<void> {
     const over = this.#position % this.#blockSize;
-    if (over > 0) await this.write(new Uint8Array(this.#blockSize - over));
+    if (over > 0) yield* this.skip(this.#blockSize - over);
   }
 
-  /** Hands on what was gathered. */
+  /** Writes what was gathered, and waits until all of it is written. */
   async flush(): Promise<void> {
-    if (this.#filled === 0) return;
-    await this.#sink.write(this.#position - this.#filled, this.#buffer.subarray(0, this.#filled));
+    if (this.#filled > 0) await this.#handOn();
+    await this.#writing;
+  }
+
+  /** Waits for what is being written, however it ends. */
+  async settle(): Promise<void> {
+    await this.#writing?.catch(() => undefined);
+  }
+
+  #assertRoom(length: number): void {
+    if (this.#position + length > MAX_BLOCKS * this.#blockSize) {
+      throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected an image of at most ${MAX_BLOCKS} blocks, got more`);
+    }
+  }
+
+  #advance(count: number): void {
+    this.#filled += count;
+    this.#position += count;
+  }
+
+  async #handOn(): Promise<void> {
+    await this.#writing;
+    this.#writing = this.#sink.write(this.#position - this.#filled, this.#buffer.subarray(0, this.#filled));
+    // Whoever waits next gets the failure; until then it must not count as unhandled.
+    this.#writing.catch(() => undefined);
+    [this.#buffer, this.#other] = [this.#other, this.#buffer];
     this.#filled = 0;
   }
 }

@@ -1,5 +1,6 @@
 import { ErofsError } from "../errors.ts";
 import { NULL_BLOCK } from "../format/inode.ts";
+import { awaited, type Steps } from "../internal/steps.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import type { ContentStream } from "./entry.ts";
 import type { Placement } from "./node.ts";
@@ -19,78 +20,131 @@ export interface ContentOptions {
 }
 
 /** Writes content as it comes, chunk by chunk, and returns where it went. */
-export async function placeContent(
+export function* placeContent(
   writer: BlockWriter,
   content: Uint8Array | ContentStream,
   path: string,
   options: ContentOptions,
-): Promise<Placement> {
-  const { blockSize } = options;
-  const size = content instanceof Uint8Array ? content.byteLength : content.sizeBytes;
-  const blocks = Math.ceil(size / blockSize);
-  const chunkBits = Math.max(0, Math.ceil(Math.log2(blocks / MAX_CHUNKS)));
-  const chunkSize = blockSize * 2 ** chunkBits;
-  const tailSize = size % blockSize;
-  const first = writer.block;
-  const starts: number[] = [];
-  let hasHoles = false;
-  for await (const chunk of chunksOf(content, chunkSize, path)) {
-    const isLast = chunk.byteLength < chunkSize;
-    if (options.sparse && !isLast && isAllZero(chunk)) {
-      hasHoles = true;
-      starts.push(NULL_BLOCK);
-      continue;
-    }
-    if (isLast && !hasHoles && tailSize > 0 && tailSize <= options.maxTail && tailSize <= options.tailBytesLeft) {
-      options.tailBytesLeft -= tailSize;
-      await writer.write(chunk.subarray(0, chunk.byteLength - tailSize));
-      return { layout: "inline", block: first, tail: chunk.slice(chunk.byteLength - tailSize) };
-    }
-    starts.push(writer.block);
-    await writer.write(chunk);
-    await writer.pad();
+): Steps<Placement> {
+  const placer = new ContentPlacer(
+    writer,
+    content instanceof Uint8Array ? content.byteLength : content.sizeBytes,
+    options,
+  );
+  for (const piece of piecesOf(content, path)) {
+    if (piece instanceof Promise) yield piece;
+    else yield* placer.add(piece);
   }
-  if (!hasHoles) return { layout: "plain", block: size === 0 ? 0 : first };
-  return { layout: "chunk", chunkBits, blocks: Uint32Array.from(starts) };
+  return yield* placer.end();
 }
 
-/** Cuts content into chunks of exactly `chunkSize`, the last one shorter and not empty. */
-async function* chunksOf(
+/** Streams content that is as long as it says. */
+export function* piecesOf(
   content: Uint8Array | ContentStream,
-  chunkSize: number,
   path: string,
-): AsyncGenerator<Uint8Array> {
+): Generator<Uint8Array | Promise<unknown>, void, void> {
   if (content instanceof Uint8Array) {
-    for (let at = 0; at < content.byteLength; at += chunkSize) yield content.subarray(at, at + chunkSize);
+    yield content;
     return;
   }
   const { sizeBytes } = content;
-  let partial = new Uint8Array(0);
-  let filled = 0;
+  const pieces = content.read()[Symbol.asyncIterator]();
   let seen = 0;
-  for await (const piece of content.read()) {
-    seen += piece.byteLength;
-    if (seen > sizeBytes) throw wrongSize(path, sizeBytes, `${seen} bytes or more`);
-    let from = 0;
-    while (from < piece.byteLength) {
-      if (filled === 0 && piece.byteLength - from >= chunkSize) {
-        yield piece.subarray(from, from + chunkSize);
-        from += chunkSize;
-        continue;
-      }
-      if (partial.byteLength === 0) partial = new Uint8Array(Math.min(chunkSize, sizeBytes));
-      const count = Math.min(partial.byteLength - filled, piece.byteLength - from);
-      partial.set(piece.subarray(from, from + count), filled);
-      filled += count;
-      from += count;
-      if (filled === chunkSize) {
-        yield partial;
-        filled = 0;
-      }
+  try {
+    for (;;) {
+      const { value, done } = yield* awaited(pieces.next());
+      if (done === true) break;
+      seen += value.byteLength;
+      if (seen > sizeBytes) throw wrongSize(path, sizeBytes, `${seen} bytes or more`);
+      yield value;
     }
+  } finally {
+    const ended = pieces.return?.();
+    if (ended !== undefined) yield ended;
   }
   if (seen < sizeBytes) throw wrongSize(path, sizeBytes, `${seen} bytes`);
-  if (filled > 0) yield partial.subarray(0, filled);
+}
+
+/** Takes content in pieces of any size and writes the chunks that are not zeros. */
+class ContentPlacer {
+  readonly #writer: BlockWriter;
+  readonly #options: ContentOptions;
+  readonly #size: number;
+  readonly #chunkBits: number;
+  readonly #chunkSize: number;
+  readonly #first: number;
+  readonly #starts: number[] = [];
+  #partial: Uint8Array | undefined;
+  #filled = 0;
+  #hasHoles = false;
+
+  constructor(writer: BlockWriter, size: number, options: ContentOptions) {
+    this.#writer = writer;
+    this.#options = options;
+    this.#size = size;
+    const { blockSize } = options;
+    this.#chunkBits = Math.max(0, Math.ceil(Math.log2(Math.ceil(size / blockSize) / MAX_CHUNKS)));
+    this.#chunkSize = blockSize * 2 ** this.#chunkBits;
+    this.#first = writer.block;
+  }
+
+  *add(piece: Uint8Array): Steps<void> {
+    let from = 0;
+    if (this.#filled > 0) {
+      from = this.#keep(piece);
+      if (this.#filled === this.#chunkSize && this.#partial !== undefined) {
+        this.#filled = 0;
+        yield* this.#writeChunks(this.#partial);
+      }
+    }
+    const whole = Math.floor((piece.byteLength - from) / this.#chunkSize) * this.#chunkSize;
+    if (whole > 0) yield* this.#writeChunks(piece.subarray(from, from + whole));
+    if (from + whole < piece.byteLength) this.#keep(piece.subarray(from + whole));
+  }
+
+  *end(): Steps<Placement> {
+    const { blockSize, maxTail, tailBytesLeft } = this.#options;
+    const last = this.#partial?.subarray(0, this.#filled) ?? new Uint8Array(0);
+    const tailSize = this.#size % blockSize;
+    if (!this.#hasHoles && tailSize > 0 && tailSize <= maxTail && tailSize <= tailBytesLeft) {
+      this.#options.tailBytesLeft -= tailSize;
+      const split = last.byteLength - tailSize;
+      yield* this.#writer.write(last.subarray(0, split));
+      return { layout: "inline", block: this.#first, tail: last.slice(split) };
+    }
+    if (last.byteLength > 0) {
+      this.#starts.push(this.#writer.block);
+      yield* this.#writer.write(last);
+      yield* this.#writer.pad();
+    }
+    if (!this.#hasHoles) return { layout: "plain", block: this.#size === 0 ? 0 : this.#first };
+    return { layout: "chunk", chunkBits: this.#chunkBits, blocks: Uint32Array.from(this.#starts) };
+  }
+
+  /** Keeps the start of a chunk until there is more of it. */
+  #keep(bytes: Uint8Array): number {
+    this.#partial ??= new Uint8Array(Math.min(this.#chunkSize, this.#size));
+    const part = bytes.subarray(0, this.#chunkSize - this.#filled);
+    this.#partial.set(part, this.#filled);
+    this.#filled += part.byteLength;
+    return part.byteLength;
+  }
+
+  /** Writes whole chunks, neighbours in one go. */
+  *#writeChunks(bytes: Uint8Array): Steps<void> {
+    const { blockSize, sparse } = this.#options;
+    const size = this.#chunkSize;
+    let run = 0;
+    for (let at = 0; at < bytes.byteLength; at += size) {
+      if (sparse && isAllZero(bytes, at, at + size)) {
+        yield* this.#writer.write(bytes.subarray(run, at));
+        run = at + size;
+        this.#hasHoles = true;
+        this.#starts.push(NULL_BLOCK);
+      } else this.#starts.push(this.#writer.block + (at - run) / blockSize);
+    }
+    yield* this.#writer.write(run === 0 ? bytes : bytes.subarray(run));
+  }
 }
 
 function wrongSize(path: string, expected: number, got: string): ErofsError {
@@ -102,9 +156,10 @@ function wrongSize(path: string, expected: number, got: string): ErofsError {
 
 const ZEROS = Buffer.alloc(64 * 1024);
 
-function isAllZero(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.byteLength; at += ZEROS.byteLength) {
-    const end = Math.min(bytes.byteLength, at + ZEROS.byteLength);
+function isAllZero(bytes: Uint8Array, start: number, stop: number): boolean {
+  if (bytes[start] !== 0) return false;
+  for (let at = start; at < stop; at += ZEROS.byteLength) {
+    const end = Math.min(stop, at + ZEROS.byteLength);
     if (ZEROS.compare(bytes, at, end, 0, end - at) !== 0) return false;
   }
   return true;

@@ -1,5 +1,5 @@
-import { type BigIntStats, lstatSync, readFileSync } from "node:fs";
-import { type FileHandle, lstat, open, readdir, readlink } from "node:fs/promises";
+import { type BigIntStats, lstatSync, readFileSync, readlinkSync } from "node:fs";
+import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { ErofsError } from "../errors.ts";
 import { ioError } from "../internal/files.ts";
@@ -54,7 +54,7 @@ export async function* readDirectory(root: string, options: ReadDirectoryOptions
       await setImmediate();
       for (const name of names.slice(first, first + BATCH)) {
         const found = look(root, `${path}/${name}`);
-        const entry = await entryOf(found, root, linked, owner);
+        const entry = entryOf(found, root, linked, owner);
         yield entry;
         if (entry.type === "directory") below.push({ path: found.path, depth: depth + 1 });
       }
@@ -66,7 +66,7 @@ export async function* readDirectory(root: string, options: ReadDirectoryOptions
 interface Found {
   readonly path: string;
   readonly stat: BigIntStats;
-  /** content of a small file */
+  /** content of a small file, or a symlink's target */
   readonly content: Uint8Array | undefined;
 }
 
@@ -76,18 +76,19 @@ function look(root: string, path: string): Found {
   try {
     const stat = lstatSync(real, { bigint: true });
     const isSmall = stat.isFile() && stat.nlink === 1n && stat.size <= SMALL_FILE_SIZE;
+    if (stat.isSymbolicLink()) return { path, stat, content: readlinkSync(real, { encoding: "buffer" }) };
     return { path, stat, content: isSmall ? readFileSync(real) : undefined };
   } catch (error) {
     throw ioError(error, "read", real);
   }
 }
 
-async function entryOf(
+function entryOf(
   { path, stat, content }: Found,
   root: string,
   linked: Map<string, string>,
   owner: ReadDirectoryOptions["owner"],
-): Promise<TreeEntry> {
+): TreeEntry {
   const real = root + path;
   const attributes = attributesOf(path, stat, owner);
   if (stat.isDirectory()) return { type: "directory", ...attributes };
@@ -99,10 +100,7 @@ async function entryOf(
   }
   if (stat.isFile()) return { type: "file", ...attributes, content: content ?? fileContent(real, Number(stat.size)) };
   if (stat.isSymbolicLink()) {
-    const target = await readlink(real, { encoding: "buffer" }).catch((error: unknown) => {
-      throw ioError(error, "read", real);
-    });
-    return { type: "symlink", ...attributes, target: textOf(target, real) };
+    return { type: "symlink", ...attributes, target: textOf(content ?? new Uint8Array(0), real) };
   }
   if (stat.isFIFO()) return { type: "fifo", ...attributes };
   if (stat.isSocket()) return { type: "socket", ...attributes };

@@ -2,6 +2,7 @@ import { ErofsError } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../format/directory.ts";
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE } from "../format/xattr.ts";
+import type { Steps } from "../internal/steps.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import { type ContentOptions, placeContent } from "./content.ts";
 import type { TreeAttributes, TreeEntry } from "./entry.ts";
@@ -46,7 +47,7 @@ export class TreeBuilder {
   }
 
   /** Adds one entry. */
-  async add(entry: TreeEntry): Promise<void> {
+  *add(entry: TreeEntry): Steps<void> {
     this.#entries += 1;
     if (this.#entries > this.#settings.maxEntries) {
       throw new ErofsError("EROFS_LIMIT", `expected at most ${this.#settings.maxEntries} entries`, {
@@ -69,11 +70,11 @@ export class TreeBuilder {
     }
     parent.children.set(
       name,
-      await this.#child(entry, names.length === 0 ? `/${name}` : `/${names.join("/")}/${name}`),
+      yield* this.#child(entry, names.length === 0 ? `/${name}` : `/${names.join("/")}/${name}`),
     );
   }
 
-  async #child(entry: TreeEntry, path: string): Promise<Child> {
+  *#child(entry: TreeEntry, path: string): Steps<Child> {
     if (entry.type === "link") return { type: "link", path, target: entry.target };
     if (entry.type === "directory") return this.#directory({ ...entry, path });
     const node = this.#node({ ...entry, path }, entry.type);
@@ -81,7 +82,7 @@ export class TreeBuilder {
       case "file":
         node.size = entry.content instanceof Uint8Array ? entry.content.byteLength : entry.content.sizeBytes;
         if (!Number.isSafeInteger(node.size) || node.size < 0) throw badTree(path, `expected a size, got ${node.size}`);
-        await this.#place(node, entry.content);
+        yield* this.#place(node, entry.content);
         break;
       case "symlink": {
         const target = encoder.encode(entry.target);
@@ -89,7 +90,7 @@ export class TreeBuilder {
           throw unrepresentable(path, `a target of 1..${MAX_TARGET_BYTES} bytes`, `${target.byteLength} bytes`);
         }
         node.size = target.byteLength;
-        await this.#place(node, target);
+        yield* this.#place(node, target);
         break;
       }
       case "char":
@@ -104,14 +105,14 @@ export class TreeBuilder {
     return node;
   }
 
-  async #place(node: Node, content: Parameters<typeof placeContent>[1]): Promise<void> {
+  *#place(node: Node, content: Parameters<typeof placeContent>[1]): Steps<void> {
     const options: ContentOptions = {
       blockSize: this.#settings.blockSize,
       sparse: this.#settings.sparse && node.type === "file",
       tailBytesLeft: this.#tailBytesLeft,
       maxTail: maxTailOf(node, this.#settings.blockSize),
     };
-    node.placement = await placeContent(this.#writer, content, node.path, options);
+    node.placement = yield* placeContent(this.#writer, content, node.path, options);
     this.#tailBytesLeft = options.tailBytesLeft;
   }
 
@@ -190,11 +191,12 @@ export function isDirectory(child: Child): child is DirectoryNode {
 export function componentsOf(path: string): string[] {
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
   for (const name of names) {
-    const size = encoder.encode(name).byteLength;
+    const size = name.length * 3 <= MAX_NAME_BYTES ? name.length : Buffer.byteLength(name);
     if (name === "..") throw badTree(path, "expected a path without '..'");
     if (name.includes("\0")) throw badTree(path, "expected a path without NUL");
     if (size > MAX_NAME_BYTES) throw unrepresentable(path, `names of at most ${MAX_NAME_BYTES} bytes`, `${size} bytes`);
-    if (/\p{Surrogate}/u.test(name)) throw unrepresentable(path, "a name that is Unicode text", "half a character");
+    if (/[\ud800-\udfff]/.test(name) && /\p{Surrogate}/u.test(name))
+      throw unrepresentable(path, "a name that is Unicode text", "half a character");
   }
   return names;
 }

@@ -3,6 +3,7 @@ import type { ByteSink } from "../block-source.ts";
 import { INCOMPAT_CHUNKED_FILE } from "../format/superblock.ts";
 import { parseUuid, viewOf } from "../internal/bytes.ts";
 import { atomic } from "../internal/files.ts";
+import { finish, type Steps } from "../internal/steps.ts";
 import { parseOptions, writeErofsOptions } from "../options.ts";
 import { BlockWriter } from "./block-writer.ts";
 import { encodeDirectory } from "./directory.ts";
@@ -78,24 +79,25 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   const writer = new BlockWriter(sink, blockSize, headSize(blockSize) / blockSize);
   const xattrs = new XattrTable();
   const builder = new TreeBuilder(settings, writer, xattrs);
-  for await (const entry of entries) {
-    signal?.throwIfAborted();
-    await builder.add(entry);
-    await writer.pad();
+  let xattrBlock = 0;
+  let metaBlock = 0;
+  let layout: Layout;
+  try {
+    for await (const entry of entries) {
+      signal?.throwIfAborted();
+      for (const step of builder.add(entry)) await step;
+      for (const step of writer.pad()) await step;
+    }
+    const shared = xattrs.share();
+    if (shared.byteLength > 0) xattrBlock = writer.block;
+    layout = layOut(builder.root, blockSize, settings);
+    metaBlock = writer.block + Math.ceil(shared.byteLength / blockSize);
+    placeDirectories(layout, blockSize, metaBlock + Math.ceil(layout.areaSize / blockSize));
+    await finish(writeMetadata(writer, shared, layout, settings));
+    await writer.flush();
+  } finally {
+    await writer.settle();
   }
-
-  const shared = xattrs.share();
-  const xattrBlock = shared.byteLength === 0 ? 0 : writer.block;
-  await writer.write(shared);
-  await writer.pad();
-
-  const layout = layOut(builder.root, blockSize, settings);
-  const metaBlock = writer.block;
-  placeDirectories(layout, blockSize, metaBlock + Math.ceil(layout.areaSize / blockSize));
-  await writeInodes(writer, layout, settings);
-  await writer.pad();
-  await writeDirectories(writer, layout, blockSize);
-  await writer.flush();
   signal?.throwIfAborted();
 
   const hasChunks = layout.nodes.some(({ placement }) => placement.layout === "chunk");
@@ -131,29 +133,37 @@ function placeDirectories({ directories }: Layout, blockSize: number, firstBlock
   }
 }
 
-async function writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings): Promise<void> {
+function* writeMetadata(writer: BlockWriter, shared: Uint8Array, layout: Layout, settings: Settings): Steps<void> {
+  yield* writer.write(shared);
+  yield* writer.pad();
+  yield* writeInodes(writer, layout, settings);
+  yield* writer.pad();
+  yield* writeDirectories(writer, layout, settings.blockSize);
+}
+
+function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings): Steps<void> {
   const start = writer.position;
   for (const node of nodes) {
-    await writer.write(new Uint8Array(start + node.offset - writer.position));
+    yield* writer.skip(start + node.offset - writer.position);
     const area = encodeXattrArea(node);
-    await writer.write(encodeInode(node, isCompact(node, settings), area.byteLength));
-    await writer.write(area);
+    yield* writer.write(encodeInode(node, isCompact(node, settings), area.byteLength));
+    yield* writer.write(area);
     const { placement } = node;
-    if (placement.layout === "inline") await writer.write(placement.tail);
+    if (placement.layout === "inline") yield* writer.write(placement.tail);
     if (placement.layout === "chunk") {
       const map = new Uint8Array(placement.blocks.length * 4);
       const view = viewOf(map);
       for (const [index, block] of placement.blocks.entries()) view.setUint32(index * 4, block, true);
-      await writer.write(map);
+      yield* writer.write(map);
     }
   }
 }
 
-async function writeDirectories(writer: BlockWriter, { directories }: Layout, blockSize: number): Promise<void> {
+function* writeDirectories(writer: BlockWriter, { directories }: Layout, blockSize: number): Steps<void> {
   for (const { node, names } of directories) {
     const inBlocks = node.placement.layout === "inline" ? Math.floor(node.size / blockSize) * blockSize : node.size;
     if (inBlocks === 0) continue;
-    await writer.write(encodeDirectory(names, blockSize).subarray(0, inBlocks));
-    await writer.pad();
+    yield* writer.write(encodeDirectory(names, blockSize).subarray(0, inBlocks));
+    yield* writer.pad();
   }
 }
