@@ -16,7 +16,7 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
-          include: ["{packages,apps,examples}/*/test/**/*.e2e.test.ts"],
+          include: ["{packages,apps,examples}/*/test/**/*.e2e.test.ts", "fuzz/*.e2e.test.mjs"],
           exclude: ["**/node_modules/**"],
           // After the unit tests: emulated machines have no processor to share.
           sequence: { groupOrder: 1 },
