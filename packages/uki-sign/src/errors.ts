@@ -18,6 +18,12 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_TOO_LARGE"
   /** a section that the operation needs and the image lacks */
   | "UKI_SIGN_SECTION_MISSING"
+  /** a profile's image whose sections are not those of one profile */
+  | "UKI_SIGN_PROFILE_INVALID"
+  /** a compressed kernel that firmware could not load and this package cannot unpack */
+  | "UKI_SIGN_KERNEL_COMPRESSED"
+  /** a description of a machine or a `.hwids` section that is not what systemd-stub reads */
+  | "UKI_SIGN_HWIDS_INVALID"
   /** `.sbat` text that does not begin with the `sbat,` entry */
   | "UKI_SIGN_SBAT_INVALID"
   /** an Authenticode signature whose content is not a well-formed SpcIndirectDataContent */

@@ -40,7 +40,24 @@ export {
 
 // Unified kernel images
 
-export { type BuildUkiAddonOptions, type BuildUkiOptions, buildUki, buildUkiAddon } from "./uki/build.ts";
+export {
+  type BuildUkiAddonOptions,
+  type BuildUkiProfileOptions,
+  buildUkiAddon,
+  buildUkiProfile,
+} from "./uki/addon.ts";
+export { type BuildUkiOptions, buildUki } from "./uki/build.ts";
+export { encodeUkiFirmware } from "./uki/firmware.ts";
+export {
+  DEFAULT_MAX_HARDWARE_DESCRIPTION_BYTES,
+  decodeHardwareIds,
+  encodeHardwareIds,
+  type HardwareDescription,
+  type HardwareField,
+  type HardwareId,
+  hardwareIds,
+  parseHardwareDescription,
+} from "./uki/hardware-ids.ts";
 export {
   DEFAULT_MAX_TEXT_BYTES,
   inspectUki,
@@ -48,9 +65,12 @@ export {
   type MeasuredSectionsOptions,
   measuredSections,
   type UkiInspection,
+  type UkiProfile,
   type UkiSection,
 } from "./uki/inspect.ts";
-export { readKernelRelease } from "./uki/kernel-release.ts";
+export { DEFAULT_MAX_KERNEL_BYTES, readKernelRelease, unpackKernel } from "./uki/kernel.ts";
+export { buildUkiWithPolicies, type UkiPolicySigner } from "./uki/policies.ts";
+export type { ProfileDescription } from "./uki/profiles.ts";
 export { mergeSbat } from "./uki/sbat.ts";
 
 // Measurement

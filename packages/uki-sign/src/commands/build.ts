@@ -1,32 +1,26 @@
 import { createHash } from "node:crypto";
+import { resolve } from "node:path";
 import { type CommandIo, formatBytes, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { signPe } from "../authenticode/sign.ts";
 import { readInput, writeOutput } from "../internal/files.ts";
-import { type BuildUkiOptions, buildUki } from "../uki/build.ts";
+import { loadKeys } from "../keys/load.ts";
+import { pemSigner } from "../keys/signer.ts";
+import { buildUkiAddon, buildUkiProfile } from "../uki/addon.ts";
+import { buildUki } from "../uki/build.ts";
 import { inspectUki } from "../uki/inspect.ts";
-import { collect, parseInteger, readText } from "./arguments.ts";
-import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
+import { buildUkiWithPolicies, type UkiPolicySigner } from "../uki/policies.ts";
+import { collect, parseBank } from "./arguments.ts";
+import { addPartOptions, type PartFlags, readAddonParts, readImageParts, readProfileParts } from "./build-parts.ts";
+import { parsePolicyBank } from "./measure.ts";
+import { addSigningOptions, loadSigning, passphraseOf, type SigningFlags } from "./signing.ts";
 
-interface BuildFlags extends SigningFlags {
-  readonly stub: string;
-  readonly linux: string;
+interface BuildFlags extends PartFlags, SigningFlags {
   readonly output: string;
-  readonly initrd?: readonly string[];
-  readonly cmdline?: string;
-  readonly osRelease?: string;
-  readonly uname?: string;
-  readonly sbat?: readonly string[];
-  readonly profile?: string;
-  readonly pcrpkey?: string;
-  readonly pcrsig?: string;
-  readonly splash?: string;
-  readonly dtb?: string;
-  readonly dtbauto?: readonly string[];
-  readonly hwids?: string;
-  readonly ucode?: string;
-  readonly section?: readonly string[];
-  readonly timeDateStamp?: number;
+  readonly signPolicies?: boolean;
+  readonly pcrKey?: string;
+  readonly pcrBank?: readonly string[];
+  readonly pcrPhases?: readonly string[];
   readonly json?: boolean;
 }
 
@@ -34,24 +28,18 @@ interface BuildFlags extends SigningFlags {
 export function addBuildCommand(program: Command, io: CommandIo): void {
   const command = program
     .command("build")
-    .description("Build a unified kernel image, signed when --keys or --key is given. TEXT is text as it is, or @FILE.")
-    .requiredOption("--stub <file>", "systemd's stub: linuxx64.efi.stub")
-    .requiredOption("--linux <file>", "kernel")
-    .option("--initrd <file>", "initrd; several are joined in order", collect)
-    .option("--cmdline <text>", "kernel command line")
-    .option("--os-release <text>", "content of os-release")
-    .option("--uname <text>", "kernel release; read from the kernel by default")
-    .option("--sbat <text>", "SBAT entries to merge; several allowed", collect)
-    .option("--profile <text>", "description of the base profile")
-    .option("--pcrpkey <file>", "public key of PCR signatures, PEM")
-    .option("--pcrsig <file>", "PCR signatures, JSON")
-    .option("--splash <file>", "boot logo, BMP")
-    .option("--dtb <file>", "device tree")
-    .option("--dtbauto <file>", "device tree the stub picks by machine; several allowed", collect)
-    .option("--hwids <file>", "hardware identifiers that --dtbauto is picked by")
-    .option("--ucode <file>", "processor microcode")
-    .option("--section <name=file>", "further section; several allowed", collect)
-    .option("--time-date-stamp <seconds>", "PE time stamp; the stub's by default", parseInteger)
+    .description(
+      "Build a unified kernel image, a profile or an addon, signed when --keys or --key is given. TEXT is text as it is, or @FILE.",
+    );
+  addPartOptions(command)
+    .option("--sign-policies", "sign PCR 11 policies of all profiles with pcr of --keys, and embed them")
+    .option("--pcr-key <file>", "the same with this private key, PEM")
+    .option(
+      "--pcr-bank <name>",
+      "bank of the policies: sha256, sha384 or sha512; several allowed, all by default",
+      collect,
+    )
+    .option("--pcr-phases <path>", "phases, joined by colons, after which a policy holds; several allowed", collect)
     .requiredOption("-o, --output <file>", "image to write")
     .option("--json", "print one JSON document");
   addSigningOptions(command)
@@ -61,55 +49,62 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
 Examples:
   uki-sign build --stub linuxx64.efi.stub --linux vmlinuz --initrd initrd.img \\
     --cmdline 'quiet root=dissect' --os-release @/etc/os-release -o linux.efi
-  uki-sign build … --keys keys -o linux.efi`,
+  uki-sign build … --keys keys --sign-policies -o linux.efi
+  uki-sign build --stub addonx64.efi.stub --profile 'ID=debug' --cmdline debug -o debug.efi
+  uki-sign build … --profile 'ID=main' --join-profile debug.efi -o linux.efi
+  uki-sign build --stub addonx64.efi.stub --cmdline console=ttyS0 --keys keys -o serial.addon.efi`,
     )
     .action(async (flags: BuildFlags) => {
-      const signing = await loadSigning(io, flags);
-      const unsigned = buildUki(await readParts(io, flags));
+      const passphrase = await passphraseOf(io, flags.passphraseFile);
+      const signing = await loadSigning(io, flags, passphrase);
+      const unsigned = await build(io, flags, passphrase);
       const image = signing === undefined ? unsigned : await signPe(unsigned, signing);
       await writeOutput(io.cwd, flags.output, image);
-      const { sizeBytes, sections, signatures } = inspectUki(image);
+      const { kind, sizeBytes, sections, profiles, signatures } = inspectUki(image);
       if (flags.json) {
         const sha256 = createHash("sha256").update(image).digest("hex");
-        writeJson(io, { kind: "uki-build", version: 1, path: flags.output, sizeBytes, sha256, signatures, sections });
+        const document = { path: flags.output, built: kind, sizeBytes, sha256, signatures, profiles, sections };
+        writeJson(io, { kind: "uki-build", version: 1, ...document });
         return;
       }
       const state = signatures === 0 ? "unsigned" : `signed by ${signing?.certificate.subject}`;
-      io.stdout.write(`${flags.output}: ${formatBytes(sizeBytes)}, ${sections.length} sections, ${state}\n`);
+      const what = kind === "image" ? "" : `${kind}, `;
+      const ways = profiles.length > 1 ? `, ${profiles.length} profiles` : "";
+      io.stdout.write(
+        `${flags.output}: ${what}${formatBytes(sizeBytes)}, ${sections.length} sections${ways}, ${state}\n`,
+      );
     });
 }
 
-async function readParts(io: CommandIo, flags: BuildFlags): Promise<BuildUkiOptions> {
-  const file = (path: string): Promise<Uint8Array> => readInput(io.cwd, path);
-  const text = (value: string): Promise<string> => readText(io, value);
-  const { stub, linux, initrd, sbat, dtbauto, section, uname, timeDateStamp } = flags;
-  return {
-    stub: await file(stub),
-    linux: await file(linux),
-    uname,
-    timeDateStamp,
-    initrd: initrd && (await Promise.all(initrd.map(file))),
-    cmdline: await optional(flags.cmdline, text),
-    osRelease: await optional(flags.osRelease, text),
-    sbat: sbat && (await Promise.all(sbat.map(text))),
-    profile: await optional(flags.profile, text),
-    pcrpkey: await optional(flags.pcrpkey, file),
-    pcrsig: await optional(flags.pcrsig, file),
-    splash: await optional(flags.splash, file),
-    dtb: await optional(flags.dtb, file),
-    dtbauto: dtbauto && (await Promise.all(dtbauto.map(file))),
-    hwids: await optional(flags.hwids, file),
-    ucode: await optional(flags.ucode, file),
-    sections: section && (await Promise.all(section.map((value) => readSection(io, value)))),
-  };
+async function build(io: CommandIo, flags: BuildFlags, passphrase: string | undefined): Promise<Uint8Array> {
+  const signers = await loadPolicySigners(io, flags, passphrase);
+  if (flags.linux === undefined) {
+    if (signers.length > 0) throw new UsageError("expected --linux to sign policies about, got none");
+    if (flags.profile === undefined) return buildUkiAddon(await readAddonParts(io, flags));
+    return buildUkiProfile(await readProfileParts(io, flags, flags.profile));
+  }
+  const { pcrsig, ...parts } = await readImageParts(io, flags, flags.linux);
+  if (signers.length === 0) return buildUki({ ...parts, pcrsig });
+  if (pcrsig !== undefined) throw new UsageError("expected either --pcrsig or policies to sign, got both");
+  return await buildUkiWithPolicies(parts, signers);
 }
 
-async function readSection(io: CommandIo, value: string): Promise<{ name: string; data: Uint8Array }> {
-  const separator = value.indexOf("=");
-  if (separator < 1) throw new UsageError(`expected --section NAME=FILE, got ${JSON.stringify(value)}`);
-  return { name: value.slice(0, separator), data: await readInput(io.cwd, value.slice(separator + 1)) };
-}
-
-async function optional<T>(value: string | undefined, read: (value: string) => Promise<T>): Promise<T | undefined> {
-  return value === undefined ? undefined : await read(value);
+async function loadPolicySigners(
+  io: CommandIo,
+  flags: BuildFlags,
+  passphrase: string | undefined,
+): Promise<UkiPolicySigner[]> {
+  const { keys, pcrKey, signPolicies, pcrPhases: phasePaths } = flags;
+  const banks = flags.pcrBank?.map(parseBank).map(parsePolicyBank);
+  if (signPolicies !== true && pcrKey === undefined) {
+    if ((banks ?? phasePaths) === undefined) return [];
+    throw new UsageError("expected --sign-policies or --pcr-key with --pcr-bank or --pcr-phases, got neither");
+  }
+  if (pcrKey !== undefined) {
+    const signer = pemSigner(await readInput(io.cwd, pcrKey), { passphrase });
+    return [{ signer, publicKey: signer.publicKey, banks, phasePaths }];
+  }
+  if (keys === undefined) throw new UsageError("expected --keys with --sign-policies, got none");
+  const { signers } = await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase });
+  return [{ signer: signers.pcr, publicKey: signers.pcr.publicKey, banks, phasePaths }];
 }

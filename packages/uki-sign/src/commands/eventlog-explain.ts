@@ -21,6 +21,7 @@ export interface ExplainFlags {
   readonly program?: readonly string[];
   readonly vars?: string;
   readonly uki?: string;
+  readonly profile?: number;
 }
 
 /** Compares a log with what the flags predict; undefined when they predict nothing. */
@@ -30,7 +31,8 @@ export async function explainLog(
   flags: ExplainFlags,
   banks: readonly PcrBank[] | undefined,
 ): Promise<PcrExplanation[] | undefined> {
-  const { program = [], vars, uki } = flags;
+  const { program = [], vars, uki, profile } = flags;
+  if (profile !== undefined && uki === undefined) throw new UsageError("expected --uki with --profile, got none");
   if (vars !== undefined && program.length === 0) {
     throw new UsageError(
       "expected --program with --vars: PCR 7 depends on whose signatures were needed, got --vars alone",
@@ -42,7 +44,7 @@ export async function explainLog(
   );
   const store = vars === undefined ? undefined : readVariables(await readInput(io.cwd, vars));
   const authorities = store === undefined ? [] : programs.map(({ image }) => findAuthority(image, store));
-  const sections = uki === undefined ? undefined : measuredSections(await readInput(io.cwd, uki));
+  const sections = uki === undefined ? undefined : measuredSections(await readInput(io.cwd, uki), { profile });
   const known = PCR_BANKS.filter((bank) => log.algorithms.some(({ name }) => name === bank));
   return (banks ?? known).flatMap((bank) => {
     const predictions: PcrPrediction[] = [];

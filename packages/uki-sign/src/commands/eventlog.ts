@@ -15,6 +15,7 @@ interface EventlogFlags {
   readonly program?: readonly string[];
   readonly vars?: string;
   readonly uki?: string;
+  readonly profile?: number;
   readonly json?: boolean;
 }
 
@@ -31,6 +32,11 @@ export function addEventlogCommand(program: Command, io: CommandIo): void {
     .option("--program <file>", "program that firmware should load, in order: predicts PCR 4", collect)
     .option("--vars <file>", "variable store the machine should have: predicts PCR 7, with --program")
     .option("--uki <file>", "unified kernel image that should start: predicts PCR 11 up to the kernel")
+    .option(
+      "--profile <index>",
+      "profile of --uki that should boot, counted from 0; the first by default",
+      parseInteger,
+    )
     .option("--json", "print one JSON document")
     .addHelpText(
       "after",

@@ -9,13 +9,15 @@ import { printable } from "./arguments.ts";
 export function addInspectCommand(program: Command, io: CommandIo): void {
   program
     .command("inspect")
-    .description("Show the sections of a unified kernel image and who signed it; decides nothing, see verify.")
+    .description(
+      "Show the sections of a unified kernel image, profile or addon and who signed it; decides nothing, see verify.",
+    )
     .argument("<image>", "unified kernel image")
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign inspect linux.efi")
     .action(async (path: string, flags: { readonly json?: boolean }) => {
       const image = await readInput(io.cwd, path);
-      const { sections, ...rest } = inspectUki(image);
+      const { sections, kind: contains, ...rest } = inspectUki(image);
       const signatures = examineSignatures(image).map(({ signer, problem }) => ({
         signer: signer?.certificate.subject,
         fingerprint: signer?.certificate.fingerprint,
@@ -24,16 +26,23 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
         problem: problem && { code: problem.code, message: problem.message },
       }));
       if (flags.json) {
-        writeJson(io, { kind: "uki-inspect", version: 1, ...rest, signatures, sections });
+        writeJson(io, { kind: "uki-inspect", version: 1, contains, ...rest, signatures, sections });
         return;
       }
       io.stdout.write(`${path}: ${formatBytes(rest.sizeBytes)}, machine 0x${rest.machine.toString(16)}\n\n`);
-      const rows = sections.map(({ name, sizeBytes, sha256 }) => [printable(name), formatBytes(sizeBytes), sha256]);
-      io.stdout.write(`${table([["section", "size", "sha256"], ...rows])}\n`);
-      for (const { name, text } of sections) {
+      const several = rest.profiles.length > 1;
+      const rows = sections.map(({ name, sizeBytes, sha256, profile }) => [
+        printable(name),
+        formatBytes(sizeBytes),
+        ...(several ? [profile === undefined ? "all" : String(profile)] : []),
+        sha256,
+      ]);
+      io.stdout.write(`${table([["section", "size", ...(several ? ["profile"] : []), "sha256"], ...rows])}\n`);
+      for (const { name, text, profile } of sections) {
         if (text === undefined || name === ".sdmagic") continue;
         const lines = printable(text.replace(/\n+$/, "")).replaceAll("\n", "\n  ");
-        io.stdout.write(`\n${printable(name)}\n  ${lines}\n`);
+        const owner = several && profile !== undefined ? ` of profile ${profile}` : "";
+        io.stdout.write(`\n${printable(name)}${owner}\n  ${lines}\n`);
       }
       io.stdout.write(signatures.length === 0 ? "\nunsigned\n" : "\n");
       for (const { signer, fingerprint, signingTime, problem } of signatures) {

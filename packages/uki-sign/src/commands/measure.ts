@@ -17,11 +17,12 @@ import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import type { HashName } from "../rsa/scheme.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
-import { readPassphrase } from "./signing.ts";
+import { passphraseOf } from "./signing.ts";
 
 interface MeasureFlags {
   readonly bank?: readonly string[];
   readonly phases?: string;
+  readonly profile?: number;
   readonly dtbauto?: number;
   readonly efifw?: number;
   readonly policy?: boolean;
@@ -40,6 +41,7 @@ export function addMeasureCommand(program: Command, io: CommandIo): void {
     .argument("<image>", "unified kernel image")
     .option("--bank <name>", `${PCR_BANKS.join(", ")}; several allowed, all by default`, collect)
     .option("--phases <path>", "phases of the boot, joined by colons", BOOT_PHASES.join(":"))
+    .option("--profile <index>", "profile that boots, counted from 0; the first by default", parseInteger)
     .option("--dtbauto <index>", "device tree the machine picks; none by default", parseInteger)
     .option("--efifw <index>", "firmware the machine picks; none by default", parseInteger)
     .option("--policy", "show the TPM policies for these values, and the digests that a signer signs")
@@ -54,13 +56,14 @@ export function addMeasureCommand(program: Command, io: CommandIo): void {
 Examples:
   uki-sign measure linux.efi
   uki-sign measure --bank sha256 --phases enter-initrd linux.efi
+  uki-sign measure --profile 1 linux.efi
   uki-sign measure --policy --json linux.efi
   uki-sign measure --keys keys -o linux.pcrsig linux.efi`,
     )
     .action(async (path: string, flags: MeasureFlags) => {
       const banks = flags.bank?.map(parseBank);
-      const { dtbauto, efifw } = flags;
-      const sections = measuredSections(await readInput(io.cwd, path), { dtbauto, efifw });
+      const { profile, dtbauto, efifw } = flags;
+      const sections = measuredSections(await readInput(io.cwd, path), { profile, dtbauto, efifw });
       const phases = flags.phases?.split(":");
       if (flags.policy || flags.keys !== undefined || flags.key !== undefined || flags.output !== undefined) {
         await measurePolicies(
@@ -86,7 +89,8 @@ function prefixesOf(phases: readonly string[] | undefined): string[] | undefined
   return phases?.map((_, index) => phases.slice(0, index + 1).join(":"));
 }
 
-function parsePolicyBank(bank: PcrBank): HashName {
+/** A bank of policies, which have none with SHA-1. */
+export function parsePolicyBank(bank: PcrBank): HashName {
   if (bank !== "sha1") return bank;
   throw new UsageError(`expected a bank of ${PCR_POLICY_BANKS.join(", ")} for policies, got sha1`);
 }
@@ -119,7 +123,7 @@ async function loadPcrSigner(io: CommandIo, flags: MeasureFlags): Promise<PemSig
   if (keys === undefined && key === undefined && passphraseFile !== undefined) {
     throw new UsageError("expected --keys or --key with --passphrase-file, got neither");
   }
-  const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile);
+  const passphrase = await passphraseOf(io, passphraseFile);
   if (key !== undefined) return pemSigner(await readInput(io.cwd, key), { passphrase });
   if (keys === undefined) return undefined;
   return (await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase })).signers.pcr;

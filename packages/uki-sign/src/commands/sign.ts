@@ -4,7 +4,7 @@ import { listSignatures } from "../authenticode/certificate-table.ts";
 import { authenticodeDigest } from "../authenticode/digest.ts";
 import { signPe } from "../authenticode/sign.ts";
 import { readInput, writeOutput } from "../internal/files.ts";
-import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
+import { addSigningOptions, loadSigning, passphraseOf, type SigningFlags } from "./signing.ts";
 
 interface SignFlags extends SigningFlags {
   readonly output: string;
@@ -22,7 +22,7 @@ export function addSignCommand(program: Command, io: CommandIo): void {
   addSigningOptions(command)
     .addHelpText("after", "\nExample:\n  uki-sign sign --keys keys linux.efi -o linux.efi")
     .action(async (path: string, flags: SignFlags) => {
-      const signing = await loadSigning(io, flags);
+      const signing = await loadSigning(io, flags, await passphraseOf(io, flags.passphraseFile));
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
       const signed = await signPe(await readInput(io.cwd, path), signing);
       await writeOutput(io.cwd, flags.output, signed);

@@ -35,7 +35,11 @@ export function addSigningOptions(command: Command): Command {
 }
 
 /** Reads key and certificate; undefined when no flag says where they are. */
-export async function loadSigning(io: CommandIo, flags: SigningFlags): Promise<SignPeOptions | undefined> {
+export async function loadSigning(
+  io: CommandIo,
+  flags: SigningFlags,
+  passphrase: string | undefined,
+): Promise<SignPeOptions | undefined> {
   const { keys, key, certificate } = flags;
   const signingTime = flags.signingTime === undefined ? undefined : parseTime(flags.signingTime);
   if (keys !== undefined && (key !== undefined || certificate !== undefined)) {
@@ -51,7 +55,6 @@ export async function loadSigning(io: CommandIo, flags: SigningFlags): Promise<S
   ) {
     throw new UsageError("expected --keys or --key with --passphrase-file, --signing-time or --hash, got neither");
   }
-  const passphrase = await passphraseOf(io, flags.passphraseFile);
   if (keys !== undefined) {
     const { signers, certificates } = await loadKeys(resolve(io.cwd, keys), { roles: ["db"], passphrase });
     return { signer: signers.db, certificate: certificates.db, signingTime, hash: flags.hash };
@@ -65,7 +68,8 @@ export async function loadSigning(io: CommandIo, flags: SigningFlags): Promise<S
   };
 }
 
-async function passphraseOf(io: CommandIo, path: string | undefined): Promise<string | undefined> {
+/** The passphrase of a flag. A descriptor gives it once, so a command asks once for all its keys. */
+export async function passphraseOf(io: CommandIo, path: string | undefined): Promise<string | undefined> {
   return path === undefined ? undefined : await readPassphrase(io, path);
 }
 

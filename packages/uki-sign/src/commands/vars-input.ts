@@ -7,7 +7,7 @@ import { loadKeys } from "../keys/load.ts";
 import type { KeyRole } from "../keys/roles.ts";
 import type { Signer } from "../keys/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
-import { loadSigning, parseTime, readPassphrase, type SigningFlags } from "./signing.ts";
+import { loadSigning, parseTime, passphraseOf, readPassphrase, type SigningFlags } from "./signing.ts";
 
 /** Flags of `uki-sign vars enroll`. */
 export interface EnrollFlags {
@@ -81,7 +81,7 @@ export async function chooseSigner(
 ): Promise<{ signer: Signer; certificate: Certificate; owner: string; own: SignatureDatabase }> {
   const { keys, owner, passphraseFile } = flags;
   if (keys === undefined) {
-    const signing = await loadSigning(io, flags);
+    const signing = await loadSigning(io, flags, await passphraseOf(io, flags.passphraseFile));
     if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate");
     if (owner === undefined && !flags.delete) throw new UsageError("expected --owner with --key, got none");
     return { signer: signing.signer, certificate: signing.certificate, owner: owner ?? "", own: [] };

@@ -55,3 +55,39 @@ export const BZIMAGE_KERNEL_VERSION = 0x20e;
 export const BZIMAGE_KERNEL_VERSION_BASE = 0x200;
 /** longest version text that is looked at, in bytes */
 export const BZIMAGE_MAX_VERSION_SIZE = 128;
+
+/** begins the text that every Linux kernel carries (init/version.c) */
+export const LINUX_BANNER = "Linux version ";
+
+// EFI zboot images (Linux v6.12 drivers/firmware/efi/libstub/zboot-header.S), u32 each.
+/** `zimg` */
+export const ZBOOT_MAGIC = 0x676d_697a;
+export const ZBOOT_MAGIC_OFFSET = 4;
+export const ZBOOT_PAYLOAD_OFFSET = 8;
+export const ZBOOT_PAYLOAD_SIZE = 12;
+export const ZBOOT_HEADER_BYTES = 64;
+
+/** sections that a profile's image brings into a unified kernel image (ukify(1) 257, `--join-profile=`) */
+export const PROFILE_SECTION_NAMES: readonly string[] = [
+  ".profile",
+  ".linux",
+  ".osrel",
+  ".cmdline",
+  ".initrd",
+  ".ucode",
+  ".splash",
+  ".dtb",
+  ".uname",
+  ".sbat",
+];
+
+/** sections by which an addon brings something (systemd-stub(7) 257, "Companion Files") */
+export const ADDON_SECTION_NAMES: readonly string[] = [
+  ".cmdline",
+  ".dtb",
+  ".dtbauto",
+  ".hwids",
+  ".initrd",
+  ".efifw",
+  ".ucode",
+];

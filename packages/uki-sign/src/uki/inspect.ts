@@ -2,9 +2,10 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { signaturesOf } from "../authenticode/certificate-table.ts";
 import { UkiSignError } from "../errors.ts";
-import { MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
+import { ADDON_SECTION_NAMES, MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
 import { parseOptions } from "../internal/options.ts";
-import { decodePe, findPeSection, type PeSection, readPeSection } from "../pe/image.ts";
+import { decodePe, type PeImage, type PeSection, readPeSection } from "../pe/image.ts";
+import { type ProfileDescription, parseProfile, splitProfiles } from "./profiles.ts";
 
 /** Most bytes of a section that {@link inspectUki} decodes as text. */
 export const DEFAULT_MAX_TEXT_BYTES = 1 << 20;
@@ -25,10 +26,20 @@ export interface UkiSection {
   readonly sha256: string;
   /** content without trailing NULs; absent when it is not text */
   readonly text?: string;
+  /** which profile it belongs to, counted from 0; absent for what all profiles share */
+  readonly profile?: number;
+}
+
+/** One way to boot a unified kernel image. */
+export interface UkiProfile extends ProfileDescription {
+  /** position, counted from 0, by which systemd-stub is told to boot it */
+  readonly index: number;
 }
 
 /** What {@link inspectUki} found. */
 export interface UkiInspection {
+  /** `image` with a kernel, or what goes with one: an `addon`, or a `profile` to join */
+  readonly kind: "image" | "addon" | "profile";
   /** size of the file, in `bytes` */
   readonly sizeBytes: number;
   /** `IMAGE_FILE_MACHINE_*`; 0x8664 is x86-64 */
@@ -37,34 +48,54 @@ export interface UkiInspection {
   readonly timeDateStamp: number;
   /** number of attached signatures, none of them verified */
   readonly signatures: number;
+  /** profiles in order; empty for an image without `.profile` sections, which has one way to boot */
+  readonly profiles: readonly UkiProfile[];
   /** sections in file order */
   readonly sections: readonly UkiSection[];
 }
 
 /**
- * Describes a unified kernel image section by section.
+ * Describes a unified kernel image, an addon or a profile's image section by section.
  *
  * @param image - The whole file; not modified.
  * @returns Sizes and digests of all sections, and the text of those that hold text.
  * @throws {UkiSignError} Any code of {@link decodePe} and of `listSignatures`; `UKI_SIGN_SECTION_MISSING` when there is
- *   no `.linux` section, so that the image is some other EFI program.
+ *   no section by which to know one, so that the image is some other EFI program.
  * @example
  * const { sections } = inspectUki(await readFile("linux.efi"));
  * console.log(sections.find(({ name }) => name === ".cmdline")?.text);
  */
 export function inspectUki(image: Uint8Array): UkiInspection {
   const decoded = decodePe(image);
-  findPeSection(decoded, ".linux");
+  const { base, profiles } = splitProfiles(decoded);
+  const sections = [base, ...profiles].flatMap((own, index) =>
+    own.map((section) => describe(image, section, index - 1)),
+  );
   return {
+    kind: kindOf(decoded),
     sizeBytes: decoded.fileSize,
     machine: decoded.machine,
     timeDateStamp: decoded.timeDateStamp,
     signatures: signaturesOf(image, decoded).length,
-    sections: decoded.sections.map((section) => describe(image, section)),
+    profiles: sections.flatMap(({ name, text = "", profile }) =>
+      name === ".profile" && profile !== undefined ? [{ index: profile, ...parseProfile(text) }] : [],
+    ),
+    sections,
   };
 }
 
-function describe(image: Uint8Array, section: PeSection): UkiSection {
+function kindOf({ sections }: PeImage): UkiInspection["kind"] {
+  const has = (name: string): boolean => sections.some((section) => section.name === name);
+  if (has(".linux")) return "image";
+  if (has(".profile")) return "profile";
+  if (ADDON_SECTION_NAMES.some(has)) return "addon";
+  throw new UkiSignError(
+    "UKI_SIGN_SECTION_MISSING",
+    `expected a section .linux, .profile or one of an addon, got ${sections.map(({ name }) => name).join(" ") || "none"}`,
+  );
+}
+
+function describe(image: Uint8Array, section: PeSection, profile: number): UkiSection {
   const data = readPeSection(image, section);
   const text = TEXT_SECTION_NAMES.includes(section.name) ? decodeText(data) : undefined;
   return {
@@ -75,6 +106,7 @@ function describe(image: Uint8Array, section: PeSection): UkiSection {
     virtualAddress: section.virtualAddress,
     sha256: createHash("sha256").update(data).digest("hex"),
     ...(text === undefined ? {} : { text }),
+    ...(profile < 0 ? {} : { profile }),
   };
 }
 
@@ -95,10 +127,16 @@ export interface MeasuredSection {
   readonly data: Uint8Array;
 }
 
-const pickSchema = z.strictObject({ dtbauto: z.int().min(0).optional(), efifw: z.int().min(0).optional() });
+const pickSchema = z.strictObject({
+  profile: z.int().min(0).default(0),
+  dtbauto: z.int().min(0).optional(),
+  efifw: z.int().min(0).optional(),
+});
 
 /** Options of {@link measuredSections}. */
 export interface MeasuredSectionsOptions {
+  /** which profile boots, counted from 0; the first when absent */
+  readonly profile?: number | undefined;
   /** which `.dtbauto` section the machine picks, counted from 0; none when absent */
   readonly dtbauto?: number | undefined;
   /** which `.efifw` section the machine picks, counted from 0; none when absent */
@@ -106,24 +144,25 @@ export interface MeasuredSectionsOptions {
 }
 
 /**
- * The sections of a unified kernel image that the stub measures when it boots the first profile.
+ * The sections of a unified kernel image that the stub measures when it boots a profile.
  *
  * @param image - The whole file; not modified.
- * @param options - What the machine picks among sections that depend on it.
+ * @param options - Which profile boots, and what the machine picks among sections that depend on it.
  * @returns Input for `predictPcr11`; `data` aliases `image`.
  * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when a measured section is longer in memory
- *   than in the file; `UKI_SIGN_SECTION_MISSING` when a picked section does not exist;
+ *   than in the file; `UKI_SIGN_SECTION_MISSING` when the profile or a picked section does not exist;
  *   `UKI_SIGN_BAD_OPTIONS` when a pick is no index.
  * @see UAPI Group "Unified Kernel Image (UKI)" 1.0, "Multi-Profile UKIs"
  */
 export function measuredSections(image: Uint8Array, options: MeasuredSectionsOptions = {}): MeasuredSection[] {
-  const { dtbauto, efifw } = parseOptions(pickSchema, options);
+  const { profile: index, dtbauto, efifw } = parseOptions(pickSchema, options);
   const picked: Readonly<Record<string, number | undefined>> = { ".dtbauto": dtbauto, ".efifw": efifw };
-  const { sections } = decodePe(image);
-  const profiles = sections.flatMap(({ name }, index) => (name === ".profile" ? [index] : []));
-  const [first = sections.length, second = sections.length] = profiles;
-  const base = sections.slice(0, first);
-  const profile = sections.slice(first, second);
+  const { base, profiles } = splitProfiles(decodePe(image));
+  const profile = profiles[index] ?? [];
+  if (index > 0 && profile.length === 0) {
+    const message = `expected a profile with index ${index}, got an image with ${profiles.length} profiles`;
+    throw new UkiSignError("UKI_SIGN_SECTION_MISSING", message, { field: "profile" });
+  }
   return MEASURED_SECTION_NAMES.flatMap((name) => {
     // A profile's own section hides that of the base; of equal names the first counts.
     const own = profile.filter((section) => section.name === name);

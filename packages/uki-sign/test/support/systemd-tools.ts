@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const TREE = process.env.LEVERET_TRIXIE_TREE ?? "$LEVERET_TRIXIE_TREE";
+const LOADER = join(TREE, "usr/lib64/ld-linux-x86-64.so.2");
 const LIBRARIES = join(TREE, "usr/lib/x86_64-linux-gnu");
 
 /** What has to be in the tree. */
@@ -44,6 +45,12 @@ export function systemdMeasure(argv: readonly string[]): string {
   return runInTree([join(TREE, "usr/lib/systemd/systemd-measure"), ...argv], {});
 }
 
+/** A shell script that is systemd-measure, for ukify to start. */
+export function measureScript(): string {
+  const libraries = [LIBRARIES, join(LIBRARIES, "systemd")].join(":");
+  return `#!/bin/sh\nexec ${LOADER} --library-path ${libraries} ${join(TREE, "usr/lib/systemd/systemd-measure")} "$@"\n`;
+}
+
 /** Runs systemd-repart in a directory, without the loop devices that only root may use, and returns its standard output. */
 export function systemdRepart(argv: readonly string[], cwd: string): string {
   return runInTree([REPART, "--offline=yes", ...argv], {}, cwd);
@@ -51,9 +58,8 @@ export function systemdRepart(argv: readonly string[], cwd: string): string {
 
 /** Starts a program of the tree with the tree's own loader and libraries. */
 function runInTree(command: readonly string[], env: Record<string, string>, cwd?: string): string {
-  const loader = join(TREE, "usr/lib64/ld-linux-x86-64.so.2");
   const libraries = [LIBRARIES, join(LIBRARIES, "systemd")].join(":");
-  return execFileSync(loader, ["--library-path", libraries, ...command], {
+  return execFileSync(LOADER, ["--library-path", libraries, ...command], {
     encoding: "utf8",
     cwd,
     env: { PATH: process.env.PATH, ...env },

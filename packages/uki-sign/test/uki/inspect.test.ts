@@ -9,7 +9,14 @@ const image = buildUki({ stub: testStub(), linux: testKernel("6.1"), cmdline: "q
 describe("inspectUki", () => {
   test("describes every section, with the text of those that hold text", () => {
     const { sections, ...rest } = inspectUki(image);
-    expect(rest).toEqual({ sizeBytes: image.length, machine: 0x8664, timeDateStamp: 1_700_000_000, signatures: 0 });
+    expect(rest).toEqual({
+      kind: "image",
+      profiles: [],
+      sizeBytes: image.length,
+      machine: 0x8664,
+      timeDateStamp: 1_700_000_000,
+      signatures: 0,
+    });
     expect(sections.map(({ name, kind }) => `${name} ${kind}`)).toEqual([
       ".text stub",
       ".sbat text",
