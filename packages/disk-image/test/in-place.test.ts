@@ -202,7 +202,6 @@ function failing(bytes: Uint8Array, limit: number): InPlaceFile {
       left -= length;
       if (length < piece.byteLength) throw new Error("power is off");
     },
-    async clear() {},
     async sync() {},
     async [Symbol.asyncDispose]() {},
   };

@@ -4,7 +4,7 @@ import { MBR_SIZE } from "../format/gpt.ts";
 import { difference, type GptCopies, type GptCopy, isCopy, readGptCopies } from "../gpt/read.ts";
 import type { GptTable, SectorSize } from "../gpt/table.ts";
 import { parseOptions, sectorSizeOption } from "../options.ts";
-import { type InPlaceFile, openInPlace } from "./file.ts";
+import { type InPlaceFile, openRawDisk } from "./file.ts";
 import { assertWritable, lastFreeLba, mbrState, writeTable } from "./write-table.ts";
 
 const repairOptions = z.strictObject({
@@ -55,7 +55,7 @@ export interface GptRepair {
  */
 export async function repairDiskImage(path: string, options: RepairOptions = {}): Promise<GptRepair> {
   const { from, sectorSize, dryRun } = parseOptions(repairOptions, options);
-  await using disk = await openInPlace(path);
+  await using disk = await openRawDisk(path);
   const copies = await readGptCopies(disk.source, sectorSize);
   const trusted = trustedCopy(copies, from);
   const damages = await findDamages(disk, copies, trusted);

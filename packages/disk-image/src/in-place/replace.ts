@@ -12,7 +12,7 @@ import {
 import { type PartitionTypeName, partitionTypeGuid } from "../guid.ts";
 import { DiskImage, type DiskPartition } from "../open.ts";
 import { type DiskProgress, type PartitionContent, parseOptions, replaceOptions } from "../options.ts";
-import { openInPlace } from "./file.ts";
+import { clear, openRawDisk } from "./file.ts";
 import { assertWritable, writeTable } from "./write-table.ts";
 
 /** What {@link replacePartition} changes; what is left out stays as it is. */
@@ -57,7 +57,7 @@ export async function replacePartition(
   const checked = parseOptions(replaceOptions, options);
   const { content, signal, onProgress, sectorSize } = checked;
   signal?.throwIfAborted();
-  await using disk = await openInPlace(path);
+  await using disk = await openRawDisk(path);
   const found = await readGpt(disk.source, { sectorSize });
   assertSound(found);
   const { number } = new DiskImage(disk.source, found, "raw").partition(which);
@@ -69,7 +69,7 @@ export async function replacePartition(
   if (content !== undefined) {
     const { label, offsetBytes, sizeBytes } = after;
     const own = (await ownSize(content)) ?? 0;
-    await disk.clear(offsetBytes + own, sizeBytes - own, signal);
+    await clear(disk, offsetBytes + own, sizeBytes - own, signal);
     let doneBytes = 0;
     await fillPartition(disk, filling, signal, (count) => {
       doneBytes += count;

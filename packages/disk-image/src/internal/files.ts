@@ -1,7 +1,9 @@
 import {
   type AtomicFiles,
   atomicFiles,
+  inPlaceFiles,
   ioErrors,
+  type OpenInPlace,
   type ReportFileError,
   type Sources,
   sources,
@@ -26,3 +28,6 @@ export const ioError = ioErrors(report);
 
 /** Writes files whole or not at all. */
 export const atomic: AtomicFiles = atomicFiles(report);
+
+/** Opens files to be changed where they lie. */
+export const openInPlace: OpenInPlace = inPlaceFiles(report);
