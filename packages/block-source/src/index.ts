@@ -1,4 +1,5 @@
 export { type AtomicFiles, atomicFiles } from "./atomic-file.ts";
 export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
 export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
+export { type InPlaceFile, inPlaceFiles, type OpenInPlace } from "./in-place.ts";
 export { type Sources, sources } from "./sources.ts";
