@@ -12,6 +12,10 @@ export {
 export { type DiffAspect, type DiffOptions, diffErofs, type ErofsDiff } from "./diff.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
 export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";
+// Forward error correction
+export { type BuildFecOptions, buildVerityFec, type VerityFec } from "./fec/build.ts";
+export { type RepairVerityOptions, repairVerityTree, type VerityRepair } from "./fec/repair.ts";
+export { FEC_ROOTS } from "./format/fec.ts";
 export type { VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
   DEFAULT_BLOCK_SIZE,

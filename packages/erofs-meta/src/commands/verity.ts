@@ -2,14 +2,17 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
-import { fileSource } from "../block-source.ts";
-import { ErofsError } from "../errors.ts";
+import { type BlockSource, fileSource } from "../block-source.ts";
+import { buildVerityFec, type VerityFec } from "../fec/build.ts";
+import { FEC_ROOTS } from "../format/fec.ts";
 import { VERITY_DIGEST_SIZES } from "../format/verity.ts";
 import { toHex } from "../internal/bytes.ts";
 import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
 import { buildVerityTree } from "../verity/build.ts";
-import { type BlockRange, type VerityReport, verifyVerityTree } from "../verity/verify.ts";
+import { verifyVerityTree } from "../verity/verify.ts";
 import { parseCount, parseHex } from "./open.ts";
+import { addVerityRepairCommand } from "./verity-repair.ts";
+import { damaged } from "./verity-text.ts";
 
 interface BuildOptions {
   readonly salt?: Uint8Array;
@@ -17,6 +20,8 @@ interface BuildOptions {
   readonly dataBlockSize: number;
   readonly hashBlockSize: number;
   readonly algorithm: VerityAlgorithm;
+  readonly fec?: string;
+  readonly fecRoots: number;
   readonly workers?: number;
   readonly json?: boolean;
 }
@@ -28,9 +33,9 @@ interface VerifyOptions {
 
 const SALT_BYTES = 32;
 
-/** Adds `verity build` and `verity verify`. */
+/** Adds `verity build`, `verity verify` and `verity repair`. */
 export function addVerityCommands(program: Command, io: CommandIo): void {
-  const verity = program.command("verity").description("build and verify dm-verity hash trees");
+  const verity = program.command("verity").description("build, verify and repair dm-verity hash trees");
   verity
     .command("build")
     .description("write the hash tree of a file, as `veritysetup format` does, and print its root hash")
@@ -43,6 +48,8 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
     .addOption(
       new Option("--algorithm <name>", "hash function").choices(Object.keys(VERITY_DIGEST_SIZES)).default("sha256"),
     )
+    .option("--fec <file>", "file to write parity to, with which damage can be repaired; for equal block sizes")
+    .option("--fec-roots <count>", "bytes of parity for every 255 bytes, 2..24", parseCount, FEC_ROOTS.default)
     .option("--workers <count>", "threads besides the program's own", parseCount)
     .option("--json", "print one JSON document")
     .action((data: string, tree: string, options: BuildOptions) => build(io, data, tree, options));
@@ -57,10 +64,11 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
     .action((data: string, tree: string, root: Uint8Array, options: VerifyOptions) =>
       verify(io, data, tree, root, options),
     );
+  addVerityRepairCommand(verity, io);
 }
 
 async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
-  const { json, salt = randomBytes(SALT_BYTES), uuid = randomUUID(), workers, ...sizes } = options;
+  const { json, salt = randomBytes(SALT_BYTES), uuid = randomUUID(), workers, fec, fecRoots, ...sizes } = options;
   await using source = await fileSource(resolve(io.cwd, data));
   const built = await withProgress(
     io,
@@ -76,8 +84,9 @@ async function build(io: CommandIo, data: string, tree: string, options: BuildOp
       }),
     { terminalOnly: true },
   );
+  const parity = fec === undefined ? undefined : await buildParity(io, source, tree, fec, fecRoots);
   if (json === true) {
-    writeJson(io, { kind: "verity-tree", version: 1, ...built });
+    writeJson(io, { kind: "verity-tree", version: 1, ...built, ...(parity !== undefined && { fec: parity }) });
     return;
   }
   const { superblock } = built;
@@ -92,7 +101,31 @@ async function build(io: CommandIo, data: string, tree: string, options: BuildOp
     ],
     ["tree", `${formatBytes(built.treeSizeBytes)} in ${tree}`],
   ];
+  if (parity !== undefined) {
+    rows.push(["parity", `${formatBytes(parity.sizeBytes)} in ${fec}, ${parity.roots} bytes for every 255`]);
+  }
   io.stdout.write(`${table(rows)}\n`);
+}
+
+async function buildParity(
+  io: CommandIo,
+  data: BlockSource,
+  tree: string,
+  output: string,
+  roots: number,
+): Promise<VerityFec> {
+  await using source = await fileSource(resolve(io.cwd, tree));
+  return await withProgress(
+    io,
+    (update) =>
+      buildVerityFec(data, source, {
+        output: resolve(io.cwd, output),
+        roots,
+        signal: io.signal,
+        onProgress: (event) => update({ step: "computing parity", ...event }),
+      }),
+    { terminalOnly: true },
+  );
 }
 
 async function verify(
@@ -115,31 +148,7 @@ async function verify(
       }),
     { terminalOnly: true },
   );
-  if (!report.ok) {
-    throw new ErofsError("EROFS_VERITY_DAMAGED", `expected data that matches its root hash, got damage in ${data}`, {
-      path: data,
-      hint: damageText(report),
-      report,
-    });
-  }
+  if (!report.ok) throw damaged(report, data);
   if (options.json === true) writeJson(io, { kind: "verity-report", version: 1, ...report });
   else io.stdout.write(`all ${report.superblock.dataBlocks} blocks match the root hash\n`);
-}
-
-function damageText(report: VerityReport): string {
-  const lines: string[] = [];
-  if (!report.rootHashMatches) lines.push("the tree does not lead to this root hash");
-  for (const { level, index, offset } of report.damagedHashBlocks) {
-    lines.push(`damaged hash block ${index} of level ${level}, at byte ${offset} of the tree`);
-  }
-  const size = report.superblock.dataBlockSize;
-  for (const range of report.damagedDataBlocks) lines.push(`damaged ${rangeText(range, size)}`);
-  for (const range of report.unverifiableDataBlocks) lines.push(`cannot be verified: ${rangeText(range, size)}`);
-  if (report.isIncomplete) lines.push("and more");
-  return lines.join("\n");
-}
-
-function rangeText({ first, count }: BlockRange, size: number): string {
-  const blocks = count === 1 ? `data block ${first}` : `data blocks ${first}..${first + count - 1}`;
-  return `${blocks}, from byte ${first * size}`;
 }
