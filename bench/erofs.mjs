@@ -101,3 +101,54 @@ async function readPool() {
   }
   return Buffer.concat(pieces);
 }
+
+const BUILD = `
+const { readDirectory, writeErofs } = await import(process.argv[1]);
+const [, , tree, output, compression] = process.argv;
+const started = performance.now();
+await writeErofs(readDirectory(tree), {
+  output,
+  uuid: "00112233-4455-4677-8899-aabbccddeeff",
+  buildTime: 0n,
+  fixedTime: true,
+  compression: JSON.parse(compression) ?? undefined,
+});
+const { maxRSS } = process.resourceUsage();
+process.stdout.write(JSON.stringify({ ms: performance.now() - started, bytes: maxRSS * 1024 }));
+`;
+const MIB = 1024 * 1024;
+
+/** Builds images of the same tree, each until it is on disk, in a Node of its own because of the memory. */
+export async function erofsWrite({ temporary, signal, progress, rounds = ROUNDS }) {
+  const directory = await temporary("erofs-write");
+  progress({ step: "erofs-write", item: "making a tree of 50,000 entries" });
+  const tree = await makeTree(join(directory, "tree"), signal);
+  const library = new URL("../packages/erofs-meta/dist/index.js", import.meta.url).href;
+  const rows = [];
+  for (const [name, compression, options, target] of [
+    ["plain", null, [], 1.5],
+    ["lz4", { algorithm: "lz4" }, ["-zlz4"], 2],
+  ]) {
+    const memory = [];
+    const { ours, theirs } = await interleave(rounds, {
+      ours: async () => {
+        progress({ step: "erofs-write", item: `erofs-meta, ${name}` });
+        const output = join(directory, "ours.erofs");
+        const args = ["--input-type=module", "--eval", BUILD, library, tree, output, JSON.stringify(compression)];
+        const { ms, bytes } = JSON.parse((await run(process.execPath, args, { signal })).stdout);
+        memory.push(bytes);
+        return ms;
+      },
+      theirs: async () => {
+        progress({ step: "erofs-write", item: `mkfs.erofs, ${name}` });
+        const output = join(directory, "theirs.erofs");
+        const { ms } = await run("mkfs.erofs", ["-T0", ...options, output, tree], { signal });
+        return ms + (await run("sync", [output], { signal })).ms;
+      },
+    });
+    rows.push(row(`write 50,000 entries, ${name}`, { unit: "ms", ours, theirs, target }));
+    rows.push(row(`  peak memory, ${name}`, { unit: "bytes", ours: memory, target: 300 * MIB }));
+  }
+  await rm(directory, { recursive: true });
+  return rows;
+}

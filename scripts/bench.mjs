@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildWorkspaces, colour, ensureDebianPackages, ensureNpmPackages } from "./setup.mjs";
 
-const PARTS = ["verity", "erofs-read", "nothing-changed", "one-file", "cold", "disk", "boot"];
+const PARTS = ["verity", "erofs-read", "erofs-write", "nothing-changed", "one-file", "cold", "disk", "boot"];
 const GREEN = 32;
 const RED = 31;
 const EXIT = { failed: 1, usage: 2, interrupted: 130 };
@@ -21,7 +21,7 @@ if (!flags["no-setup"]) {
   await buildWorkspaces();
 }
 const { formatBytes, formatDuration, startProgress, table } = await import("../packages/command/dist/index.js");
-const { erofsRead } = await import("../bench/erofs.mjs");
+const { erofsRead, erofsWrite } = await import("../bench/erofs.mjs");
 const { boot, cold, disk } = await import("../bench/images.mjs");
 const { NotRunnable } = await import("../bench/measure.mjs");
 const { MkosiImage } = await import("../bench/mkosi.mjs");
@@ -31,6 +31,7 @@ const { verity } = await import("../bench/verity.mjs");
 const measure = {
   verity,
   "erofs-read": erofsRead,
+  "erofs-write": erofsWrite,
   "nothing-changed": nothingChanged,
   "one-file": oneFile,
   cold,

@@ -4,5 +4,10 @@ import { base } from "../../tsup.base.ts";
 // The hash worker is a file of its own beside the others, where `new URL("./hash-worker.js", import.meta.url)` finds it.
 export default defineConfig({
   ...base,
-  entry: { index: "src/index.ts", cli: "src/cli.ts", "hash-worker": "src/verity/hash-worker.js" },
+  entry: {
+    index: "src/index.ts",
+    cli: "src/cli.ts",
+    "hash-worker": "src/verity/hash-worker.js",
+    "compress-worker": "src/write/compress-worker.js",
+  },
 });

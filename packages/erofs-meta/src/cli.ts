@@ -27,6 +27,7 @@ Examples:
   erofs-meta ls --offset 1048576 disk.raw /bin
   erofs-meta extract usr.erofs out /lib
   erofs-meta build usr.erofs build/usr --owner 0:0 --fixed-time
+  erofs-meta build usr.erofs usr.tar --compress lz4 --cluster-size 65536
   erofs-meta diff old.erofs new.erofs
   erofs-meta verity build usr.erofs usr.verity
   erofs-meta verity verify usr.erofs usr.verity ROOTHASH`,

@@ -16,7 +16,7 @@ export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract
 export { type BuildFecOptions, buildVerityFec, type VerityFec } from "./fec/build.ts";
 export { type RepairVerityOptions, repairVerityTree, type VerityRepair } from "./fec/repair.ts";
 export { FEC_ROOTS } from "./format/fec.ts";
-export type { VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
+export type { CompressionOptions, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_MAX_DAMAGE,

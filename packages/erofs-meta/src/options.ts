@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { ByteSink } from "./block-source.ts";
 
 import { ErofsError } from "./errors.ts";
+import { MAX_STORED_EXTENT_SIZE } from "./format/compression.ts";
 import { MAX_BLOCK_SIZE_BITS, MIN_BLOCK_SIZE_BITS, VOLUME_NAME_SIZE } from "./format/superblock.ts";
 import {
   VERITY_DIGEST_SIZES,
@@ -105,7 +106,29 @@ export const verifyVerityOptions = z.strictObject({
   onProgress: progress,
 });
 
-export const writeErofsOptions = z.strictObject({
+/** Block size at which contents can be compressed: the only one that every Linux decodes. */
+const COMPRESSIBLE_BLOCK_SIZE = 4096;
+
+/** How contents are compressed. */
+export interface CompressionOptions {
+  /** `lz4` decodes fastest, `deflate` is smaller and takes Linux 6.6 */
+  readonly algorithm: "lz4" | "deflate";
+  /** effort of deflate, 1..9, 6 unless given */
+  readonly level?: number | undefined;
+  /**
+   * most `bytes` that are compressed together take in the image, a power of two in 4096..1048576; larger is smaller and
+   * slower to read at random; 4096 for lz4 and 65536 for deflate unless given
+   */
+  readonly clusterSize?: number | undefined;
+}
+
+const compression = z.strictObject({
+  algorithm: z.enum(["lz4", "deflate"]),
+  level: z.int().min(1).max(9).default(6),
+  clusterSize: powerOfTwo(COMPRESSIBLE_BLOCK_SIZE, MAX_STORED_EXTENT_SIZE).optional(),
+});
+
+const writeErofsFields = z.strictObject({
   output,
   uuid: z.guid(),
   buildTime: z.bigint().min(0n).max(MAX_TIME),
@@ -122,8 +145,15 @@ export const writeErofsOptions = z.strictObject({
   sparse: z.boolean().default(true),
   maxTailBytes: z.int().min(0).default(DEFAULT_MAX_TAIL_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  compression: compression.optional(),
+  workers,
   signal: isSignal.optional(),
 });
+
+export const writeErofsOptions = writeErofsFields.refine(
+  (options) => options.compression === undefined || options.blockSize === COMPRESSIBLE_BLOCK_SIZE,
+  { path: ["blockSize"], message: `expected ${COMPRESSIBLE_BLOCK_SIZE} with compression` },
+);
 
 export const extractOptions = z.strictObject({
   from: z.string().default("/"),

@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
@@ -28,6 +28,35 @@ describe("erofs-meta", () => {
     const { io, out } = capture(await image());
     expect(await main(["tree", "tiny.erofs"], io)).toBe(0);
     expect(out().split("\n").slice(-5, -1)).toEqual(["├─ link -> sub/../hello", "├─ plain", "└─ sub/", "   └─ hello"]);
+  });
+
+  test.each([["lz4"], ["deflate"], ["deflate,9", "--cluster-size", "16384"]])(
+    "builds an image compressed with %s that is smaller and has the same content",
+    async (...compress) => {
+      const folder = await image();
+      const content = "line after line of the same\n".repeat(3000);
+      await mkdir(join(folder, "tree"));
+      await writeFile(join(folder, "tree/text"), content);
+      const build = capture(folder);
+      const options = ["--uuid", "00112233-4455-6677-8899-aabbccddeeff", "--owner", "0:0", "--fixed-time"];
+      expect(await main(["build", "made.erofs", "tree", ...options, "--compress", ...compress], build.io)).toBe(0);
+      expect(build.out()).toBe(
+        "image   8.0 KiB in made.erofs\ninodes  2\nuuid    00112233-4455-6677-8899-aabbccddeeff\n",
+      );
+      const { io, out } = capture(folder);
+      expect(await main(["cat", "made.erofs", "/text"], io)).toBe(0);
+      expect(out()).toBe(content);
+    },
+  );
+
+  test.each([
+    ["--compress", "lzo"],
+    ["--compress", "deflate,0"],
+    ["--cluster-size", "65536"],
+  ])("takes no %s %s", async (...options) => {
+    const { io, err } = capture(await image());
+    expect(await main(["build", "made.erofs", ".", ...options], io)).toBe(2);
+    expect(err()).toMatch(/lz4, deflate|goes with/);
   });
 
   test("writes content, following links", async () => {

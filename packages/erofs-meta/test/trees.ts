@@ -67,6 +67,53 @@ export function sampleTree(blockSize = 4096): TreeEntry[] {
   ];
 }
 
+/** Content that is noise in parts, and in parts text, repeats at several distances, and zeros. */
+export function mixedContent(size: number, seed: number): Uint8Array {
+  const content = new Uint8Array(size);
+  const random = noise(4096, seed);
+  for (let at = 0, turn = 0; at < size; turn += 1) {
+    const [kind = 0, length = 0, distance = 0] = random.subarray((turn * 3) % 4000);
+    const count = Math.min(size - at, 1 + (length << (kind & 7)));
+    if (kind < 40) content.set(noise(count, seed + turn), at);
+    else if (kind < 80) at += 0;
+    else if (kind < 170) content.set(text("all the same words again and again ".repeat(1000)).subarray(0, count), at);
+    else for (let index = at; index < at + count; index += 1) content[index] = content[index - 1 - distance] ?? 7;
+    at += count;
+  }
+  return content;
+}
+
+/** Files of sizes at which extents, clusters, segments and tails end in different ways. */
+export function compressibleTree(): TreeEntry[] {
+  const sizes = [0, 1, 30, 500, 4000, 4095, 4096, 4097, 5000, 8191, 8192, 8193, 12_288, 20_000, 65_536, 70_001];
+  const large = [300_001, 2 ** 20 - 1, 2 ** 20, 2 ** 20 + 1, 3_300_007];
+  return [
+    ...[...sizes, ...large].flatMap((size): TreeEntry[] => [
+      { type: "file", path: `/mixed/${size}`, content: mixedContent(size, size + 1) },
+      { type: "file", path: `/zeros/${size}`, content: new Uint8Array(size) },
+      {
+        type: "file",
+        path: `/text/${size}`,
+        content: text("0123456789 lines of text\n".repeat(size / 20 + 1)).subarray(0, size),
+      },
+    ]),
+    ...[100, 5000, 100_000].map(
+      (size): TreeEntry => ({ type: "file", path: `/noise/${size}`, content: noise(size, size) }),
+    ),
+    ...Array.from(
+      { length: 40 },
+      (_, seed): TreeEntry => ({
+        type: "file",
+        path: `/many/${seed}`,
+        content: mixedContent(1000 * seed + seed * seed * 7, seed),
+        ...(seed % 3 === 0 && { xattrs: { "user.note": noise(seed * 11) } }),
+      }),
+    ),
+    { type: "symlink", path: "/link", target: "many/7" },
+    { type: "symlink", path: "/long", target: `${"long/".repeat(800)}end` },
+  ];
+}
+
 /** Everything an image says about its tree, to be compared. */
 export async function describeTree(image: ErofsImage): Promise<Map<string, unknown>> {
   const found = new Map<string, unknown>();

@@ -2,10 +2,10 @@ import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
 import { ioError } from "../internal/files.ts";
-import { DEFAULT_BLOCK_SIZE } from "../options.ts";
+import { type CompressionOptions, DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
 import { readDirectory } from "../write/read-directory.ts";
 import { readTar } from "../write/read-tar.ts";
@@ -20,6 +20,8 @@ interface BuildOptions {
   readonly name: string;
   readonly blockSize: number;
   readonly sparse: boolean;
+  readonly compress?: Pick<CompressionOptions, "algorithm" | "level">;
+  readonly clusterSize?: number;
   readonly json?: boolean;
 }
 
@@ -27,7 +29,7 @@ interface BuildOptions {
 export function addBuildCommand(program: Command, io: CommandIo): void {
   program
     .command("build")
-    .description("write an uncompressed image of a directory or of a tar archive")
+    .description("write an image of a directory or of a tar archive")
     .argument("<image>", "file to write")
     .argument("<source>", "a directory, or an uncompressed tar archive")
     .option("--uuid <uuid>", "volume UUID; random unless given")
@@ -37,12 +39,21 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
     .option("--name <text>", "volume name, at most 16 bytes", "")
     .option("--block-size <bytes>", "block size", parseCount, DEFAULT_BLOCK_SIZE)
     .option("--no-sparse", "store blocks of zeros")
+    .option(
+      "--compress <algorithm>",
+      "compress contents: lz4, deflate, or deflate with a level as in deflate,9",
+      parseAlgorithm,
+    )
+    .option("--cluster-size <bytes>", "most that is compressed together takes in the image, 4096..1048576", parseCount)
     .option("--json", "print one JSON document")
     .action((image: string, source: string, options: BuildOptions) => build(io, image, source, options));
 }
 
 async function build(io: CommandIo, image: string, source: string, options: BuildOptions): Promise<void> {
-  const { time, name, uuid = randomUUID(), fixedTime, blockSize, sparse, owner } = options;
+  const { time, name, uuid = randomUUID(), fixedTime, blockSize, sparse, owner, compress, clusterSize } = options;
+  if (clusterSize !== undefined && compress === undefined) {
+    throw new UsageError("--cluster-size goes with --compress");
+  }
   const written = await writeErofs(await entriesOf(resolve(io.cwd, source), owner), {
     output: resolve(io.cwd, image),
     uuid,
@@ -51,6 +62,7 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
     fixedTime,
     blockSize,
     sparse,
+    compression: compress === undefined ? undefined : { ...compress, clusterSize },
     signal: io.signal,
   });
   if (options.json === true) writeJson(io, { kind: "erofs-image", version: 1, ...written });
@@ -75,6 +87,13 @@ async function entriesOf(source: string, owner: BuildOptions["owner"]): Promise<
 function parseTime(text: string): bigint {
   if (!/^\d{1,19}$/.test(text)) throw new InvalidArgumentError("expected seconds since 1970");
   return BigInt(text);
+}
+
+function parseAlgorithm(text: string): Pick<CompressionOptions, "algorithm" | "level"> {
+  const match = /^(?:(lz4)|(deflate)(?:,([1-9]))?)$/.exec(text);
+  if (match === null) throw new InvalidArgumentError("expected lz4, deflate or deflate,LEVEL with a level of 1..9");
+  if (match[1] !== undefined) return { algorithm: "lz4" };
+  return { algorithm: "deflate", level: match[3] === undefined ? undefined : Number(match[3]) };
 }
 
 function parseOwner(text: string): { uid: number; gid: number } {

@@ -22,6 +22,7 @@ export const CLUSTER_BITS_MASK = 0xf;
 export const WHOLE_FRAGMENT = 0x80;
 
 /** kinds of logical clusters: where an extent starts, stored with algorithm 1 or 2 or, being 0, as it is; where one goes on */
+export const CLUSTER_PLAIN = 0;
 export const CLUSTER_HEAD_1 = 1;
 export const CLUSTER_CONTINUED = 2;
 export const CLUSTER_HEAD_2 = 3;
@@ -53,5 +54,15 @@ export const MAX_DECODED_EXTENT_SIZE = 12 * 1024 * 1024;
 
 /** superblock bits that say compressed inodes have a map header: big clusters, packed tails, fragments */
 export const INCOMPAT_WITH_MAP_HEADER = 0x2 | 0x10 | 0x20;
+/** superblock bit: the superblock says which algorithms there are, and extents may take several blocks */
+export const INCOMPAT_COMPRESSION_RECORDS = 0x2;
+/** superblock bit: last extents may lie behind the indexes */
+export const INCOMPAT_INLINE_TAILS = 0x10;
 /** superblock bit: stored extents are padded with zeros in front instead of behind */
 export const INCOMPAT_ZERO_PADDING = 0x1;
+
+/** records of algorithms behind the superblock, each with its length in front: `struct z_erofs_lz4_cfgs` and others */
+export const LZ4_RECORD = { size: 14, maxDistance: 0, maxBlocks: 2 } as const;
+export const DEFLATE_RECORD = { size: 6, windowBits: 0 } as const;
+export const DEFLATE_WINDOW_BITS = 15;
+export const LZ4_MAX_DISTANCE = 65535;

@@ -78,7 +78,7 @@ export function decodeInode(bytes: Uint8Array, nid: bigint, offset: number, supe
 }
 
 /** Decodes the inode at `at`, behind which there are `length` bytes in all. */
-export function decodeInodeAt(
+function decodeInodeAt(
   view: DataView,
   at: number,
   length: number,

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { setImmediate } from "node:timers/promises";
-import { Worker } from "node:worker_threads";
 import type { BlockSource } from "../block-source.ts";
+import { leastBusy, startThread } from "../internal/job-thread.ts";
 import { type HashJob, hashBlocks } from "./hash-blocks.js";
 
 /** Data read and hashed at a time: the calling thread is busy for some three milliseconds with it. */
@@ -29,6 +29,11 @@ interface Chunk {
   readonly buffer: Uint8Array<ArrayBuffer>;
 }
 
+interface HashAnswer {
+  readonly digests: Uint8Array;
+  readonly buffer: Uint8Array<ArrayBuffer>;
+}
+
 /** A place in the order of results. */
 interface Slot {
   readonly first: number;
@@ -53,7 +58,9 @@ export async function* digestsOf(
   const batchBlocks = Math.max(1, Math.floor(CHUNK_SIZE / job.blockSize));
   const pool = bufferPool();
   const workers = options.workers ?? defaultWorkers(dataBlocks * job.blockSize);
-  const threads = Array.from({ length: workers }, () => startThread(job, pool.give));
+  // Found beside this module both in the sources and in the built package, where it is an entry of its own.
+  const url = new URL("./hash-worker.js", import.meta.url);
+  const threads = Array.from({ length: workers }, () => startThread<HashAnswer>(url, job));
 
   const read = async (first: number): Promise<Chunk> => {
     const count = Math.min(batchBlocks, dataBlocks - first);
@@ -64,8 +71,14 @@ export async function* digestsOf(
     return { first, count, buffer };
   };
   const hash = async ({ first, count, buffer }: Chunk): Promise<Slot> => {
-    const thread = leastBusy(threads);
-    if (thread !== undefined) return slotOf(first, count, thread.hash(buffer));
+    const thread = leastBusy(threads, QUEUE_PER_WORKER);
+    if (thread !== undefined) {
+      const digests = thread.run(buffer, [buffer.buffer]).then((answer) => {
+        pool.give(answer.buffer.buffer);
+        return answer.digests;
+      });
+      return slotOf(first, count, digests);
+    }
     // Lets timers, signals and workers be heard between chunks.
     await setImmediate();
     const digests = hashBlocks(job, buffer);
@@ -126,53 +139,5 @@ function bufferPool(): { take(size: number): Uint8Array<ArrayBuffer>; give(buffe
         : new Uint8Array(new ArrayBuffer(size));
     },
     give: (buffer) => void free.push(buffer),
-  };
-}
-
-interface HashThread {
-  /** chunks it has; endless until it has started */
-  waiting(): number;
-  hash(buffer: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
-  end(): Promise<unknown>;
-}
-
-/** The worker with the shortest queue that has room in it. */
-function leastBusy(threads: readonly HashThread[]): HashThread | undefined {
-  let best: HashThread | undefined;
-  for (const thread of threads) {
-    if (thread.waiting() < (best?.waiting() ?? QUEUE_PER_WORKER)) best = thread;
-  }
-  return best;
-}
-
-function startThread(job: HashJob, give: (buffer: ArrayBuffer) => void): HashThread {
-  // Found beside this module both in the sources and in the built package, where it is an entry of its own.
-  const worker = new Worker(new URL("./hash-worker.js", import.meta.url), { workerData: job, execArgv: [] });
-  const waiting: { resolve(digests: Uint8Array): void; reject(error: unknown): void }[] = [];
-  let isOnline = false;
-  let failure: unknown;
-  const fail = (error: unknown): void => {
-    failure ??= error;
-    for (const one of waiting.splice(0)) one.reject(failure);
-  };
-  worker.on("online", () => {
-    isOnline = true;
-  });
-  worker.on("message", ({ digests, buffer }: { digests: Uint8Array; buffer: Uint8Array<ArrayBuffer> }) => {
-    give(buffer.buffer);
-    waiting.shift()?.resolve(digests);
-  });
-  worker.on("error", fail);
-  worker.on("exit", (code) => fail(new Error(`bug: a hash worker ended early with code ${code}`)));
-  return {
-    waiting: () => (isOnline ? waiting.length : Number.POSITIVE_INFINITY),
-    hash(buffer) {
-      return new Promise((resolve, reject) => {
-        if (failure !== undefined) return reject(failure);
-        waiting.push({ resolve, reject });
-        worker.postMessage(buffer, [buffer.buffer]);
-      });
-    },
-    end: () => worker.terminate(),
   };
 }

@@ -7,14 +7,43 @@ import type { Placement } from "./node.ts";
 
 /** Most chunks a file is divided into: larger files have larger chunks. */
 const MAX_CHUNKS = 2 ** 18;
+const SLAB_SIZE = 1024 * 1024;
+
+/** Keeps ends of contents in memory until their inodes are written, up to a limit. */
+export class TailStore {
+  #left: number;
+  #slab = new Uint8Array(0);
+  #used = 0;
+
+  constructor(limit: number) {
+    this.#left = limit;
+  }
+
+  hasRoom(length: number): boolean {
+    return length <= this.#left;
+  }
+
+  /** @returns a copy; small ones share memory, because memory of its own would take each of them as much again. */
+  keep(bytes: Uint8Array): Uint8Array {
+    const { byteLength } = bytes;
+    this.#left -= byteLength;
+    if (this.#used + byteLength > this.#slab.byteLength) {
+      this.#slab = new Uint8Array(Math.max(SLAB_SIZE, byteLength));
+      this.#used = 0;
+    }
+    const kept = this.#slab.subarray(this.#used, this.#used + byteLength);
+    kept.set(bytes);
+    this.#used += byteLength;
+    return kept;
+  }
+}
 
 /** What decides how contents are laid out. */
 export interface ContentOptions {
   readonly blockSize: number;
   /** leave out chunks of zeros */
   readonly sparse: boolean;
-  /** bytes of tails that may still be kept for the inodes */
-  tailBytesLeft: number;
+  readonly tails: TailStore;
   /** longest tail that fits behind an inode */
   readonly maxTail: number;
 }
@@ -103,14 +132,13 @@ class ContentPlacer {
   }
 
   *end(): Steps<Placement> {
-    const { blockSize, maxTail, tailBytesLeft } = this.#options;
+    const { blockSize, maxTail, tails } = this.#options;
     const last = this.#partial?.subarray(0, this.#filled) ?? new Uint8Array(0);
     const tailSize = this.#size % blockSize;
-    if (!this.#hasHoles && tailSize > 0 && tailSize <= maxTail && tailSize <= tailBytesLeft) {
-      this.#options.tailBytesLeft -= tailSize;
+    if (!this.#hasHoles && tailSize > 0 && tailSize <= maxTail && tails.hasRoom(tailSize)) {
       const split = last.byteLength - tailSize;
       yield* this.#writer.write(last.subarray(0, split));
-      return { layout: "inline", block: this.#first, tail: last.slice(split) };
+      return { layout: "inline", block: this.#first, tail: tails.keep(last.subarray(split)) };
     }
     if (last.byteLength > 0) {
       this.#starts.push(this.#writer.block);

@@ -17,11 +17,12 @@ import {
   SUPERBLOCK,
   SUPERBLOCK_MAGIC,
   SUPERBLOCK_OFFSET,
+  SUPERBLOCK_SIZE,
 } from "../format/superblock.ts";
 import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
 import { viewOf } from "../internal/bytes.ts";
 import { crc32c } from "../internal/crc32c.ts";
-import type { Node } from "./node.ts";
+import type { Node, Placement } from "./node.ts";
 
 const MODE_OF = new Map([...MODE_TYPES].map(([bits, type]) => [type, bits]));
 
@@ -33,7 +34,7 @@ export function encodeInode(node: Node, compact: boolean, xattrSize: number): Ui
   view.setUint16(INODE_FORMAT, layout | (compact ? 0 : FORMAT_EXTENDED), true);
   view.setUint16(INODE_XATTR_COUNT, xattrSize === 0 ? 0 : 1 + (xattrSize - XATTR_HEADER_SIZE) / XATTR_UNIT, true);
   view.setUint16(INODE_MODE, (MODE_OF.get(node.type) ?? 0) | node.mode, true);
-  const data = node.device ?? (node.placement.layout === "chunk" ? node.placement.chunkBits : node.placement.block);
+  const data = node.device ?? dataWord(node.placement);
   if (compact) {
     view.setUint16(COMPACT.links, node.links, true);
     view.setUint32(COMPACT.size, node.size, true);
@@ -54,6 +55,26 @@ export function encodeInode(node: Node, compact: boolean, xattrSize: number): Ui
   return bytes;
 }
 
+/** The word of an inode that depends on the layout. */
+function dataWord(placement: Placement): number {
+  switch (placement.layout) {
+    case "chunk":
+      return placement.chunkBits;
+    case "compressed-compact":
+      return placement.map.extents.reduce((sum, { blocks }) => sum + blocks, 0);
+    default:
+      return placement.block;
+  }
+}
+
+/** How contents of an image are compressed. */
+export interface CompressionFields {
+  /** algorithms by bit, where the image says which */
+  readonly algorithms: number;
+  /** records of the algorithms, behind the superblock */
+  readonly records: Uint8Array;
+}
+
 /** What a superblock says of an image that was just written. */
 export interface SuperblockFields {
   readonly blockSize: number;
@@ -69,6 +90,7 @@ export interface SuperblockFields {
   /** at most 16 bytes */
   readonly volumeName: Uint8Array;
   readonly incompat: number;
+  readonly compression?: CompressionFields | undefined;
 }
 
 /** Encodes everything before the first block of content, the superblock in it with its checksum. */
@@ -91,6 +113,11 @@ export function encodeHead(fields: SuperblockFields): Uint8Array {
   head.set(fields.uuid, SUPERBLOCK_OFFSET + SUPERBLOCK.uuid);
   head.set(fields.volumeName, SUPERBLOCK_OFFSET + SUPERBLOCK.volumeName);
   view.setUint32(SUPERBLOCK.featureIncompat, fields.incompat, true);
+  const { compression } = fields;
+  if (compression !== undefined) {
+    view.setUint16(SUPERBLOCK.compressionAlgorithms, compression.algorithms, true);
+    head.set(compression.records, SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE);
+  }
   // The checksum covers the rest of the superblock's block, its own field being zero, which it is until now.
   if (hasChecksum) view.setUint32(SUPERBLOCK.checksum, crc32c(0xffffffff, head.subarray(SUPERBLOCK_OFFSET)), true);
   return head;

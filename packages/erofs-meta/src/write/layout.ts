@@ -1,6 +1,7 @@
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
+import { indexSize } from "./compressed-index.ts";
 import { encodeDirectory, type NamedNode } from "./directory.ts";
-import type { Child, DirectoryNode, Node } from "./node.ts";
+import type { Child, DirectoryNode, Node, Placement } from "./node.ts";
 import { badTree, componentsOf, isDirectory, maxTailOf } from "./tree.ts";
 import { encodeXattrArea } from "./xattrs.ts";
 
@@ -51,20 +52,30 @@ export function layOut(root: DirectoryNode, blockSize: number, time: ImageTime):
     const area = inodeSize + encodeXattrArea(node).byteLength;
     const { placement } = node;
     // An inode stays inside one block, and so does what is inline behind it.
-    const together = placement.layout === "inline" ? area + placement.tail.byteLength : inodeSize;
+    const behind = sizeBehind(placement, area, blockSize);
+    const hasTail = "tail" in placement && placement.tail.byteLength > 0;
+    const together = hasTail ? area + behind : inodeSize;
     if ((at % blockSize) + together > blockSize) at = Math.ceil(at / blockSize) * blockSize;
     node.offset = at;
     node.nid = at / INODE_SLOT_SIZE;
     node.ino = index + 1;
-    const behind =
-      placement.layout === "inline"
-        ? placement.tail.byteLength
-        : placement.layout === "chunk"
-          ? placement.blocks.byteLength
-          : 0;
     at = Math.ceil((at + area + behind) / INODE_SLOT_SIZE) * INODE_SLOT_SIZE;
   }
   return { nodes, directories, areaSize: at };
+}
+
+/** Bytes that follow an inode with its xattrs. */
+function sizeBehind(placement: Placement, areaEnd: number, blockSize: number): number {
+  switch (placement.layout) {
+    case "plain":
+      return 0;
+    case "inline":
+      return placement.tail.byteLength;
+    case "chunk":
+      return placement.blocks.byteLength;
+    case "compressed-compact":
+      return indexSize(areaEnd, placement.map.size, blockSize) + placement.tail.byteLength;
+  }
 }
 
 /** Whether 32 bytes say everything there is to say about a node. */

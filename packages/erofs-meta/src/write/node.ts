@@ -4,7 +4,36 @@ import type { FileType } from "../read/inode.ts";
 export type Placement =
   | { readonly layout: "plain"; readonly block: number }
   | { readonly layout: "inline"; readonly block: number; readonly tail: Uint8Array }
-  | { readonly layout: "chunk"; readonly chunkBits: number; readonly blocks: Uint32Array };
+  | { readonly layout: "chunk"; readonly chunkBits: number; readonly blocks: Uint32Array }
+  | CompressedPlacement;
+
+/** Content in extents that lie one behind another. */
+export interface CompressedPlacement {
+  readonly layout: "compressed-compact";
+  readonly map: CompressedMap;
+  /** the last extent, where it fits behind the indexes; empty where it does not */
+  readonly tail: Uint8Array;
+}
+
+/** Where compressed content lies. */
+export interface CompressedMap {
+  /** number of the algorithm */
+  readonly algorithm: number;
+  /** extents may take more than a block */
+  readonly isBig: boolean;
+  readonly size: number;
+  readonly firstBlock: number;
+  readonly extents: readonly StoredRun[];
+}
+
+/** One extent. */
+export interface StoredRun {
+  /** length of the content in `bytes` */
+  readonly length: number;
+  /** blocks in the image; 0 for a tail behind the indexes */
+  readonly blocks: number;
+  readonly isCompressed: boolean;
+}
 
 /** Something an image will have an inode for. */
 export interface Node {

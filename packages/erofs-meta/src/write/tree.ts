@@ -4,9 +4,10 @@ import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE } from "../format/xattr.ts";
 import type { Steps } from "../internal/steps.ts";
 import type { BlockWriter } from "./block-writer.ts";
-import { type ContentOptions, placeContent } from "./content.ts";
+import type { CompressingPlacer } from "./compressing-placer.ts";
+import { type ContentOptions, placeContent, TailStore } from "./content.ts";
 import type { TreeAttributes, TreeEntry } from "./entry.ts";
-import type { Child, DirectoryNode, EncodedXattr, Node } from "./node.ts";
+import type { Child, DirectoryNode, EncodedXattr, Node, Placement } from "./node.ts";
 import type { XattrTable } from "./xattrs.ts";
 
 /** What the tree needs of the options of an image. */
@@ -35,14 +36,22 @@ export class TreeBuilder {
   readonly #settings: TreeSettings;
   readonly #writer: BlockWriter;
   readonly #xattrs: XattrTable;
-  #tailBytesLeft: number;
+  readonly #tails: TailStore;
+  readonly #compressing: CompressingPlacer | undefined;
   #entries = 0;
 
-  constructor(settings: TreeSettings, writer: BlockWriter, xattrs: XattrTable) {
+  /** @param compressing - compresses contents, unless they are to be stored as they are */
+  constructor(
+    settings: TreeSettings,
+    writer: BlockWriter,
+    xattrs: XattrTable,
+    compressing: CompressingPlacer | undefined,
+  ) {
     this.#settings = settings;
     this.#writer = writer;
     this.#xattrs = xattrs;
-    this.#tailBytesLeft = settings.maxTailBytes;
+    this.#tails = new TailStore(settings.maxTailBytes);
+    this.#compressing = compressing;
     this.root = this.#directory({ path: "/" });
   }
 
@@ -109,11 +118,19 @@ export class TreeBuilder {
     const options: ContentOptions = {
       blockSize: this.#settings.blockSize,
       sparse: this.#settings.sparse && node.type === "file",
-      tailBytesLeft: this.#tailBytesLeft,
+      tails: this.#tails,
       maxTail: maxTailOf(node, this.#settings.blockSize),
     };
-    node.placement = yield* placeContent(this.#writer, content, node.path, options);
-    this.#tailBytesLeft = options.tailBytesLeft;
+    const { path } = node;
+    if (this.#compressing === undefined) {
+      node.placement = yield* placeContent(this.#writer, content, path, options);
+      return;
+    }
+    const place = (placement: Placement): void => {
+      node.placement = placement;
+    };
+    const areaEnd = this.#settings.blockSize - options.maxTail;
+    yield* this.#compressing.add({ path, content, options, areaEnd, isRaw: node.type !== "file", place });
   }
 
   #parent(names: readonly string[]): DirectoryNode {

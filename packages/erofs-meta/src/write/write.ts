@@ -1,11 +1,14 @@
 import type { z } from "zod";
 import type { ByteSink } from "../block-source.ts";
+import { INCOMPAT_INLINE_TAILS } from "../format/compression.ts";
 import { INCOMPAT_CHUNKED_FILE } from "../format/superblock.ts";
 import { parseUuid, viewOf } from "../internal/bytes.ts";
 import { atomic } from "../internal/files.ts";
 import { finish, type Steps } from "../internal/steps.ts";
-import { parseOptions, writeErofsOptions } from "../options.ts";
+import { type CompressionOptions, parseOptions, writeErofsOptions } from "../options.ts";
 import { BlockWriter } from "./block-writer.ts";
+import { encodeIndex } from "./compressed-index.ts";
+import { compressionOf } from "./compression.ts";
 import { encodeDirectory } from "./directory.ts";
 import { encodeHead, encodeInode, headSize } from "./encode.ts";
 import type { TreeEntries } from "./entry.ts";
@@ -35,6 +38,10 @@ export interface WriteErofsOptions {
   readonly maxTailBytes?: number | undefined;
   /** most entries, {@link DEFAULT_MAX_ENTRIES} */
   readonly maxEntries?: number | undefined;
+  /** how to compress contents; they are stored as they are unless given */
+  readonly compression?: CompressionOptions | undefined;
+  /** threads that compress, as many as the machine has processors; the image is the same with any number, also 0 */
+  readonly workers?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -78,7 +85,9 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   const { blockSize, signal } = settings;
   const writer = new BlockWriter(sink, blockSize, headSize(blockSize) / blockSize);
   const xattrs = new XattrTable();
-  const builder = new TreeBuilder(settings, writer, xattrs);
+  const compression = compressionOf(settings);
+  const compressing = compression?.placer(writer);
+  const builder = new TreeBuilder(settings, writer, xattrs, compressing);
   let xattrBlock = 0;
   let metaBlock = 0;
   let layout: Layout;
@@ -88,6 +97,7 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
       for (const step of builder.add(entry)) await step;
       for (const step of writer.pad()) await step;
     }
+    if (compressing !== undefined) for (const step of compressing.finish()) await step;
     const shared = xattrs.share();
     if (shared.byteLength > 0) xattrBlock = writer.block;
     layout = layOut(builder.root, blockSize, settings);
@@ -96,11 +106,11 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     await finish(writeMetadata(writer, shared, layout, settings));
     await writer.flush();
   } finally {
+    await compressing?.close();
     await writer.settle();
   }
   signal?.throwIfAborted();
 
-  const hasChunks = layout.nodes.some(({ placement }) => placement.layout === "chunk");
   const head = encodeHead({
     blockSize,
     rootNid: builder.root.nid,
@@ -112,10 +122,21 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     xattrBlock,
     uuid: parseUuid(settings.uuid),
     volumeName: new TextEncoder().encode(settings.volumeName),
-    incompat: hasChunks ? INCOMPAT_CHUNKED_FILE : 0,
+    incompat: featuresOf(layout) | (compression?.incompat ?? 0),
+    compression: compression?.fields,
   });
   await sink.write(0, head);
   return { sizeBytes: writer.position, inodes: layout.nodes.length, uuid: settings.uuid };
+}
+
+/** Features that nodes have and readers have to know. */
+function featuresOf({ nodes }: Layout): number {
+  let features = 0;
+  for (const { placement } of nodes) {
+    if (placement.layout === "chunk") features |= INCOMPAT_CHUNKED_FILE;
+    if (placement.layout === "compressed-compact" && placement.tail.byteLength > 0) features |= INCOMPAT_INLINE_TAILS;
+  }
+  return features;
 }
 
 /** Directories that do not fit behind their inodes have blocks of their own behind the inode area. */
@@ -146,9 +167,14 @@ function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings
   for (const node of nodes) {
     yield* writer.skip(start + node.offset - writer.position);
     const area = encodeXattrArea(node);
-    yield* writer.write(encodeInode(node, isCompact(node, settings), area.byteLength));
+    const inode = encodeInode(node, isCompact(node, settings), area.byteLength);
+    yield* writer.write(inode);
     yield* writer.write(area);
     const { placement } = node;
+    if (placement.layout === "compressed-compact") {
+      yield* writer.write(encodeIndex(inode.byteLength + area.byteLength, placement, settings.blockSize));
+      yield* writer.write(placement.tail);
+    }
     if (placement.layout === "inline") yield* writer.write(placement.tail);
     if (placement.layout === "chunk") {
       const map = new Uint8Array(placement.blocks.length * 4);

@@ -1,0 +1,17 @@
+import { parentPort, workerData } from "node:worker_threads";
+import { compressBatch } from "./compress-segment.js";
+
+/** @type {import("./compress-segment.js").CompressJob} */
+const job = workerData;
+
+parentPort?.on(
+  "message",
+  (
+    /** @type {{ input: Uint8Array<ArrayBuffer>, segments: readonly import("./compress-segment.js").Segment[] }} */ message,
+  ) => {
+    const { input, segments } = message;
+    const result = compressBatch(job, input, segments);
+    // The buffer goes back with the answer and is used again.
+    parentPort?.postMessage({ ...result, input }, [result.data.buffer, input.buffer]);
+  },
+);

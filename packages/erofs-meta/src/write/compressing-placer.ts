@@ -1,0 +1,215 @@
+import { availableParallelism } from "node:os";
+import { type JobThread, leastBusy, startThread } from "../internal/job-thread.ts";
+import type { Steps } from "../internal/steps.ts";
+import type { BlockWriter } from "./block-writer.ts";
+import { type CompressedSegment, type CompressJob, compressBatch, type Segment } from "./compress-segment.js";
+import { maxIndexSize } from "./compressed-index.ts";
+import { type ContentOptions, piecesOf, placeContent } from "./content.ts";
+import type { ContentStream } from "./entry.ts";
+import type { Placement, StoredRun } from "./node.ts";
+
+/** Content that is compressed by itself, in `bytes`: what a thread has to do at a time. */
+const SEGMENT_SIZE = 1024 * 1024;
+/** Extents that a segment should have room for. */
+const EXTENTS_PER_SEGMENT = 4;
+/** Batches a thread has at a time. */
+const QUEUE_PER_WORKER = 2;
+const MAX_DEFAULT_WORKERS = 8;
+
+/** A file whose content has been taken, and whose place is not known yet. */
+interface Pending {
+  readonly path: string;
+  readonly size: number;
+  /** most bytes in front of the map header, from the inode on */
+  readonly areaEnd: number;
+  /** store it as it is */
+  readonly isRaw: boolean;
+  readonly options: ContentOptions;
+  readonly place: (placement: Placement) => void;
+  readonly extents: StoredRun[];
+  firstBlock: number | undefined;
+}
+
+interface Batch {
+  input: Uint8Array<ArrayBuffer>;
+  filled: number;
+  readonly items: { readonly file: Pending; readonly segment: Segment }[];
+}
+
+interface Answer {
+  readonly segments: readonly CompressedSegment[];
+  readonly data: Uint8Array;
+  readonly input: Uint8Array<ArrayBuffer>;
+}
+
+interface Slot {
+  readonly items: Batch["items"];
+  answer: Answer | undefined;
+  readonly done: Promise<void>;
+}
+
+/** What a file is to be placed with. */
+export interface CompressibleFile extends Pick<Pending, "path" | "areaEnd" | "isRaw" | "options" | "place"> {
+  readonly content: Uint8Array | ContentStream;
+}
+
+/**
+ * Compresses contents in worker threads and writes them in the order in which they came, so that the image does not
+ * depend on how many threads there are.
+ */
+export class CompressingPlacer {
+  readonly #job: CompressJob;
+  readonly #algorithm: number;
+  readonly #writer: BlockWriter;
+  readonly #threads: readonly JobThread<Answer>[];
+  readonly #segmentSize: number;
+  readonly #slots: Slot[] = [];
+  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
+  #batch: Batch;
+
+  /** @param algorithm - its number in the format */
+  constructor(job: CompressJob, algorithm: number, writer: BlockWriter, workers: number | undefined) {
+    this.#job = job;
+    this.#algorithm = algorithm;
+    this.#writer = writer;
+    this.#segmentSize = Math.max(SEGMENT_SIZE, EXTENTS_PER_SEGMENT * job.clusterSize);
+    // Found beside this module both in the sources and in the built package, where it is an entry of its own.
+    const url = new URL("./compress-worker.js", import.meta.url);
+    const count = workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
+    this.#threads = Array.from({ length: count }, () => startThread<Answer>(url, job));
+    this.#batch = this.#newBatch();
+  }
+
+  /** Takes a file's content. */
+  *add({ content, ...file }: CompressibleFile): Steps<void> {
+    const size = content instanceof Uint8Array ? content.byteLength : content.sizeBytes;
+    const pending: Pending = { ...file, size, extents: [], firstBlock: undefined };
+    let left = size;
+    let open: { start: number; end: number } | undefined;
+    for (const piece of piecesOf(content, file.path)) {
+      if (piece instanceof Promise) {
+        yield piece;
+        continue;
+      }
+      for (let from = 0; from < piece.byteLength; ) {
+        if (open === undefined) {
+          const length = Math.min(left, this.#segmentSize);
+          if (this.#batch.filled + length > this.#segmentSize) yield* this.#send();
+          const start = this.#batch.filled;
+          open = { start, end: start + length };
+        }
+        const part = piece.subarray(from, from + open.end - this.#batch.filled);
+        this.#batch.input.set(part, this.#batch.filled);
+        this.#batch.filled += part.byteLength;
+        from += part.byteLength;
+        left -= part.byteLength;
+        if (this.#batch.filled === open.end) {
+          const segment = { ...open, isLast: left === 0, isWhole: size <= this.#segmentSize, isRaw: file.isRaw };
+          this.#batch.items.push({ file: pending, segment });
+          open = undefined;
+        }
+      }
+    }
+  }
+
+  /** Writes everything that was taken. */
+  *finish(): Steps<void> {
+    yield* this.#send();
+    while (this.#slots.length > 0) yield* this.#writeNext();
+  }
+
+  /** Ends the threads. */
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.end()));
+  }
+
+  #newBatch(): Batch {
+    return { input: this.#spare.pop() ?? new Uint8Array(this.#segmentSize), filled: 0, items: [] };
+  }
+
+  *#send(): Steps<void> {
+    const { input, filled, items } = this.#batch;
+    if (items.length === 0) return;
+    const segments = items.map(({ segment }) => segment);
+    const thread = leastBusy(this.#threads, QUEUE_PER_WORKER);
+    const answer =
+      thread === undefined
+        ? Promise.resolve({ ...compressBatch(this.#job, input.subarray(0, filled), segments), input })
+        : thread.run({ input: input.subarray(0, filled), segments }, [input.buffer]);
+    this.#slots.push(slotOf(items, answer));
+    const most = Math.max(1, this.#threads.length * QUEUE_PER_WORKER);
+    while (this.#slots.length > most) yield* this.#writeNext();
+    while (this.#slots[0]?.answer !== undefined) yield* this.#writeNext();
+    this.#batch = this.#newBatch();
+  }
+
+  *#writeNext(): Steps<void> {
+    const slot = this.#slots[0];
+    if (slot === undefined) return;
+    if (slot.answer === undefined) yield slot.done;
+    this.#slots.shift();
+    const { answer } = slot;
+    if (answer === undefined) throw new Error("bug: a batch is done without an answer");
+    const { segments, data, input } = answer;
+    for (const [index, { file, segment }] of slot.items.entries()) {
+      const result = segments[index];
+      if (result !== undefined) yield* this.#place(file, segment, result, data);
+    }
+    this.#spare.push(new Uint8Array(input.buffer));
+  }
+
+  *#place(file: Pending, segment: Segment, result: CompressedSegment, data: Uint8Array): Steps<void> {
+    if (!result.isCompressed) {
+      const content = data.subarray(result.start, result.start + file.size);
+      file.place(yield* placeContent(this.#writer, content, file.path, file.options));
+      yield* this.#writer.pad();
+      return;
+    }
+    const { blockSize } = this.#job;
+    file.firstBlock ??= this.#writer.block;
+    let at = result.start;
+    let tail: Uint8Array = new Uint8Array(0);
+    for (let index = 0; index < result.extents.length; index += 3) {
+      const [length = 0, stored = 0, kind] = result.extents.slice(index, index + 3);
+      const bytes = data.subarray(at, at + stored);
+      const isCompressed = kind === 1;
+      at += stored;
+      if (segment.isLast && index + 3 === result.extents.length && this.#fitsInline(file, stored)) {
+        file.extents.push({ length, blocks: 0, isCompressed });
+        tail = file.options.tails.keep(bytes);
+        continue;
+      }
+      const blocks = Math.ceil(stored / blockSize);
+      // Compressed data ends with its last block, other content starts with its first.
+      if (isCompressed) yield* this.#writer.skip(blocks * blockSize - stored);
+      yield* this.#writer.write(bytes);
+      yield* this.#writer.pad();
+      file.extents.push({ length, blocks, isCompressed });
+    }
+    if (!segment.isLast) return;
+    const map = {
+      algorithm: this.#algorithm,
+      isBig: this.#job.clusterSize > blockSize,
+      size: file.size,
+      firstBlock: file.firstBlock,
+      extents: file.extents,
+    };
+    file.place({ layout: "compressed-compact", map, tail });
+  }
+
+  /** A tail behind the indexes has to be in one block, for which all of the inode has to be. */
+  #fitsInline({ areaEnd, size, options }: Pending, stored: number): boolean {
+    const { blockSize } = this.#job;
+    return areaEnd + maxIndexSize(size, blockSize) + stored <= blockSize && options.tails.hasRoom(stored);
+  }
+}
+
+function slotOf(items: Batch["items"], answer: Promise<Answer>): Slot {
+  const done = answer.then((found) => {
+    slot.answer = found;
+  });
+  // A failure is seen when the slot is waited for; until then it must not count as unhandled.
+  done.catch(() => undefined);
+  const slot: Slot = { items, answer: undefined, done };
+  return slot;
+}
