@@ -3,10 +3,19 @@
 exec > /dev/virtio-ports/report 2> /dev/null
 efi() { od --address-radix=n --format=u1 --skip-bytes=4 --read-bytes=1 "/sys/firmware/efi/efivars/$1-8be4df61-93ca-11d2-aa0d-00e098032b8c" | tr -d ' '; }
 pcr() { tr '[:upper:]' '[:lower:]' < "/sys/class/tpm/tpm0/pcr-sha256/$1"; }
+# The last words of each unit that failed, on one line.
+reasons() {
+  for unit in $(failed); do
+    journalctl --boot --output=cat --no-pager _SYSTEMD_UNIT="$unit" | tail -n 3
+    systemctl show --property=Result --value "$unit"
+  done | tr '\n' ';'
+}
+failed() { systemctl list-units --state=failed --no-legend --plain | cut -d ' ' -f 1; }
 . /etc/os-release
 echo "report=begin"
 echo "state=$(systemctl is-system-running --wait)"
-echo "failed-units=$(systemctl list-units --state=failed --no-legend --plain | cut -d ' ' -f 1 | tr '\n' ' ')"
+echo "failed-units=$(failed | tr '\n' ' ')"
+echo "failed-reasons=$(reasons)"
 echo "image-id=$IMAGE_ID"
 echo "image-version=$IMAGE_VERSION"
 echo "kernel=$(uname -r)"

@@ -58,6 +58,12 @@ export function parseReport(text: string): BootReport {
   return new Map(entries);
 }
 
+/** `running`, or what failed and its last words. */
+function stateText(value: (name: string) => string): string {
+  const failed = [value("state"), value("failed-units")].join(" ").trim();
+  return value("failed-reasons") === "" ? failed : `${failed} (${value("failed-reasons")})`;
+}
+
 /** @throws {OsBuilderError} `OS_BOOT_UNVERIFIED` naming the checks that are not `ok`. */
 export function assertVerified(checks: readonly BootCheck[]): void {
   const bad = checks.filter(({ ok }) => !ok).map(({ name }) => name);
@@ -79,7 +85,7 @@ export function checkReport(record: ImageRecord, report: BootReport): BootCheck[
   const phases = Object.keys(record.pcr11).sort((a, b) => b.length - a.length);
   const expectedPcr11 = record.pcr11[phases[0] ?? ""] ?? "";
   return [
-    check("system state", value("state") === "running", [value("state"), value("failed-units")].join(" ").trim()),
+    check("system state", value("state") === "running", stateText(value)),
     check(
       "image",
       value("image-id") === record.id && value("image-version") === record.imageVersion,

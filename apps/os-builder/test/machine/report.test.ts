@@ -70,6 +70,11 @@ describe("checkReport", () => {
 
   test.each([
     ["system state", { state: "degraded", "failed-units": "a.service b.service" }, "degraded a.service b.service"],
+    [
+      "system state",
+      { state: "degraded", "failed-units": "a.service", "failed-reasons": "cannot open it;exit-code;" },
+      "degraded a.service (cannot open it;exit-code;)",
+    ],
     ["image", { "image-id": "other" }, "other 1.0"],
     ["image", { "image-version": "2.0" }, "tiny 2.0"],
     ["Secure Boot", { "secure-boot": "0" }, "SecureBoot=0 SetupMode=0"],
