@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildWorkspaces, colour, ensureDebianPackages, ensureNpmPackages } from "./setup.mjs";
 
-const PARTS = ["verity", "erofs-read", "erofs-write", "nothing-changed", "one-file", "cold", "disk", "boot"];
+const PARTS = ["verity", "erofs-read", "erofs-write", "uki", "nothing-changed", "one-file", "cold", "disk", "boot"];
 const GREEN = 32;
 const RED = 31;
 const EXIT = { failed: 1, usage: 2, interrupted: 130 };
@@ -27,11 +27,13 @@ const { NotRunnable } = await import("../bench/measure.mjs");
 const { MkosiImage } = await import("../bench/mkosi.mjs");
 const { Project } = await import("../bench/project.mjs");
 const { nothingChanged, oneFile } = await import("../bench/rebuild.mjs");
+const { uki } = await import("../bench/uki.mjs");
 const { verity } = await import("../bench/verity.mjs");
 const measure = {
   verity,
   "erofs-read": erofsRead,
   "erofs-write": erofsWrite,
+  uki,
   "nothing-changed": nothingChanged,
   "one-file": oneFile,
   cold,

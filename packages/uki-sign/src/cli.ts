@@ -1,31 +1,23 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
-import { addBuildCommand } from "./commands/build.ts";
-import { addEventlogCommand } from "./commands/eventlog.ts";
-import { addInspectCommand } from "./commands/inspect.ts";
-import { addKeysCommand } from "./commands/keys.ts";
-import { addMeasureCommand } from "./commands/measure.ts";
-import { addSignCommand } from "./commands/sign.ts";
-import { addSignaturesCommand } from "./commands/signatures.ts";
-import { addVarsCommand } from "./commands/vars.ts";
-import { addVerifyCommand } from "./commands/verify.ts";
 
 export { processIo } from "@leveret/command";
 
 /** Adds one subcommand to the program. */
 type AddCommand = (program: Command, io: CommandIo) => void;
 
-const COMMANDS: readonly AddCommand[] = [
-  addBuildCommand,
-  addSignCommand,
-  addSignaturesCommand,
-  addVerifyCommand,
-  addInspectCommand,
-  addMeasureCommand,
-  addEventlogCommand,
-  addKeysCommand,
-  addVarsCommand,
-];
+// Loaded when they are needed: most of what a command costs is reading the code of the others.
+const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
+  build: async () => (await import("./commands/build.ts")).addBuildCommand,
+  sign: async () => (await import("./commands/sign.ts")).addSignCommand,
+  signatures: async () => (await import("./commands/signatures.ts")).addSignaturesCommand,
+  verify: async () => (await import("./commands/verify.ts")).addVerifyCommand,
+  inspect: async () => (await import("./commands/inspect.ts")).addInspectCommand,
+  measure: async () => (await import("./commands/measure.ts")).addMeasureCommand,
+  eventlog: async () => (await import("./commands/eventlog.ts")).addEventlogCommand,
+  keys: async () => (await import("./commands/keys.ts")).addKeysCommand,
+  vars: async () => (await import("./commands/vars.ts")).addVarsCommand,
+};
 
 /**
  * The `uki-sign` command line.
@@ -38,6 +30,8 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
   const program = new Command("uki-sign").description(
     "Assemble, sign, verify and measure unified kernel images, and the Secure Boot variables that trust them.",
   );
-  for (const add of COMMANDS) add(program, io);
+  const [name = ""] = argv;
+  const wanted = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
+  for (const load of wanted) (await load?.())?.(program, io);
   return await runCommand(program, argv, io);
 }

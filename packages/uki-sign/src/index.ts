@@ -2,6 +2,10 @@
 
 export { UkiSignError, type UkiSignErrorCode, type UkiSignErrorDetails } from "./errors.ts";
 
+// Bytes in files
+
+export { type ByteSource, type Bytes, type FileSource, fileSource, readBytes } from "./bytes/byte-source.ts";
+
 // PE images
 
 export {
@@ -11,6 +15,7 @@ export {
   type PeDirectory,
   type PeImage,
   type PeSection,
+  peSectionSource,
   readPeSection,
 } from "./pe/image.ts";
 export { type AddPeSectionsOptions, addPeSections, type NewPeSection } from "./pe/sections.ts";
@@ -20,6 +25,7 @@ export { type AddPeSectionsOptions, addPeSections, type NewPeSection } from "./p
 export { type FindAuthorityOptions, findAuthority } from "./authenticode/authority.ts";
 export {
   attachSignature,
+  DEFAULT_MAX_SIGNATURE_TABLE_BYTES,
   DEFAULT_MAX_SIGNATURES,
   listSignatures,
   type PeSignature,
@@ -37,6 +43,7 @@ export {
   type VerifyPeOptions,
   verifyPe,
 } from "./authenticode/verify.ts";
+export { type WritePeOptions, writePe } from "./authenticode/write.ts";
 
 // Unified kernel images
 
@@ -46,7 +53,7 @@ export {
   buildUkiAddon,
   buildUkiProfile,
 } from "./uki/addon.ts";
-export { type BuildUkiOptions, buildUki } from "./uki/build.ts";
+export { assembleUki, type BuildUkiOptions, buildUki } from "./uki/build.ts";
 export { encodeUkiFirmware } from "./uki/firmware.ts";
 export {
   DEFAULT_MAX_HARDWARE_DESCRIPTION_BYTES,
@@ -59,7 +66,6 @@ export {
   parseHardwareDescription,
 } from "./uki/hardware-ids.ts";
 export {
-  DEFAULT_MAX_TEXT_BYTES,
   inspectUki,
   type MeasuredSection,
   type MeasuredSectionsOptions,
@@ -69,9 +75,10 @@ export {
   type UkiSection,
 } from "./uki/inspect.ts";
 export { DEFAULT_MAX_KERNEL_BYTES, readKernelRelease, unpackKernel } from "./uki/kernel.ts";
-export { buildUkiWithPolicies, type UkiPolicySigner } from "./uki/policies.ts";
+export { assembleUkiWithPolicies, type UkiPolicySigner } from "./uki/policies.ts";
 export type { ProfileDescription } from "./uki/profiles.ts";
 export { mergeSbat } from "./uki/sbat.ts";
+export { DEFAULT_MAX_TEXT_BYTES } from "./uki/section-content.ts";
 
 // Measurement
 

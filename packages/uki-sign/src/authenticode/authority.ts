@@ -1,3 +1,4 @@
+import type { Bytes } from "../bytes/byte-source.ts";
 import { decodeCms } from "../cms/decode.ts";
 import { decodeSignatureLists, type EfiSignature, type SignatureList } from "../efi/signature-list.ts";
 import { UkiSignError } from "../errors.ts";
@@ -27,7 +28,7 @@ export interface FindAuthorityOptions {
  * const authority = findAuthority(image, { db });
  * predictPcr7({ variables: { PK, KEK, db }, authorities: [authority] });
  */
-export function findAuthority(image: Uint8Array, options: FindAuthorityOptions): EfiSignature {
+export function findAuthority(image: Bytes, options: FindAuthorityOptions): EfiSignature {
   const lists = decodeSignatureLists(options.db);
   const dbx = signatureDatabase(decodeSignatureLists(options.dbx ?? new Uint8Array()));
   const { signature, signer } = verifyPe(image, { db: signatureDatabase(lists), dbx });
@@ -40,7 +41,7 @@ export function findAuthority(image: Uint8Array, options: FindAuthorityOptions):
   throw new Error("bug: an image accepted by no entry of db");
 }
 
-function entryWithDigest(lists: readonly SignatureList[], image: Uint8Array): EfiSignature {
+function entryWithDigest(lists: readonly SignatureList[], image: Bytes): EfiSignature {
   for (const hash of ["sha256", "sha384", "sha512"] as const) {
     const entries = lists.filter(({ type }) => type === hash).flatMap(({ signatures }) => signatures);
     if (entries.length === 0) continue;

@@ -1,13 +1,20 @@
+import { type Bytes, eachChunk, readBytes } from "../bytes/byte-source.ts";
+import { JoinedBytes, type PlacedBytes, patchBytes } from "../bytes/joined.ts";
 import { decodeCms, isNamedBy } from "../cms/decode.ts";
 import { UkiSignError } from "../errors.ts";
 import * as pe from "../format/pe.ts";
+import { viewOf } from "../internal/bytes.ts";
 import { ByteView } from "../pe/byte-view.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { certificatePadding } from "./digest.ts";
+import { PeChecksum } from "./checksum.ts";
+import { certificatePadding, contentSize } from "./digest.ts";
 
 /** Most signatures {@link listSignatures} accepts in one file. */
 export const DEFAULT_MAX_SIGNATURES = 16;
+
+/** Largest certificate table that {@link listSignatures} reads, in bytes. */
+export const DEFAULT_MAX_SIGNATURE_TABLE_BYTES = 32 * 1024 * 1024;
 
 /** One entry of a PE image's certificate table. */
 export interface PeSignature {
@@ -23,18 +30,23 @@ export interface PeSignature {
  * Lists the signatures attached to a PE image, without verifying any.
  *
  * @param image - The whole file; not modified.
- * @returns Entries in file order; empty for an unsigned image. `data` aliases `image`.
+ * @returns Entries in file order; empty for an unsigned image. `data` aliases `image` where that is in memory.
  * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when the entries do not fill the table;
- *   `UKI_SIGN_TOO_LARGE` when there are more than {@link DEFAULT_MAX_SIGNATURES}.
+ *   `UKI_SIGN_TOO_LARGE` when there are more than {@link DEFAULT_MAX_SIGNATURES}, or together more than
+ *   {@link DEFAULT_MAX_SIGNATURE_TABLE_BYTES}.
  * @see PE Format, "The Attribute Certificate Table (Image Only)"
  */
-export function listSignatures(image: Uint8Array): PeSignature[] {
+export function listSignatures(image: Bytes): PeSignature[] {
   return signaturesOf(image, decodePe(image));
 }
 
 /** {@link listSignatures} of an image that is already decoded. */
-export function signaturesOf(image: Uint8Array, decoded: PeImage): PeSignature[] {
+export function signaturesOf(image: Bytes, decoded: PeImage): PeSignature[] {
   if (decoded.certificates === undefined) return [];
+  if (decoded.certificates.size > DEFAULT_MAX_SIGNATURE_TABLE_BYTES) {
+    const message = `expected at most ${DEFAULT_MAX_SIGNATURE_TABLE_BYTES} bytes of signatures, got ${decoded.certificates.size}`;
+    throw new UkiSignError("UKI_SIGN_TOO_LARGE", message, { offset: decoded.certificates.address });
+  }
   const view = new ByteView(image);
   const signatures: PeSignature[] = [];
   const end = decoded.fileSize;
@@ -56,7 +68,7 @@ export function signaturesOf(image: Uint8Array, decoded: PeImage): PeSignature[]
       );
     }
     const type = view.u16(offset + pe.WIN_CERTIFICATE_TYPE, "a certificate entry");
-    const data = image.subarray(offset + pe.WIN_CERTIFICATE_HEADER_SIZE, offset + length);
+    const data = readBytes(image, offset + pe.WIN_CERTIFICATE_HEADER_SIZE, length - pe.WIN_CERTIFICATE_HEADER_SIZE);
     signatures.push({ offset, type, data: type === pe.WIN_CERT_TYPE_PKCS_SIGNED_DATA ? trimDer(data) : data });
     // A last entry whose padding is missing is common and harmless.
     offset += length + certificatePadding(length);
@@ -69,16 +81,20 @@ export function signaturesOf(image: Uint8Array, decoded: PeImage): PeSignature[]
  *
  * @param image - The whole file; not modified.
  * @param cms - PKCS#7 SignedData in DER, made over {@link authenticodeDigest}; copied.
- * @returns A new file: the image, zeros up to a multiple of 8, the earlier signatures and the new one.
+ * @returns A new file, or a source of it: the image, zeros up to a multiple of 8, the earlier signatures and the new one.
  * @throws {UkiSignError} Any code of {@link listSignatures}; `UKI_SIGN_PE_UNSUPPORTED` when the image has no directory
  *   entry for a certificate table.
  */
-export function attachSignature(image: Uint8Array, cms: Uint8Array): Uint8Array {
+export function attachSignature(image: Uint8Array, cms: Uint8Array): Uint8Array;
+export function attachSignature(image: Bytes, cms: Uint8Array): Bytes;
+export function attachSignature(image: Bytes, cms: Uint8Array): Bytes {
   const decoded = decodePe(image);
-  return replaceSignatures(image, decoded, [
-    ...signaturesOf(image, decoded),
-    { type: pe.WIN_CERT_TYPE_PKCS_SIGNED_DATA, data: cms },
-  ]);
+  return replaceSignatures(image, decoded, withSignature(image, decoded, cms));
+}
+
+/** What an image's certificate table holds after a signature is appended. */
+export function withSignature(image: Bytes, decoded: PeImage, cms: Uint8Array): TableEntry[] {
+  return [...signaturesOf(image, decoded), { type: pe.WIN_CERT_TYPE_PKCS_SIGNED_DATA, data: cms }];
 }
 
 /**
@@ -86,12 +102,14 @@ export function attachSignature(image: Uint8Array, cms: Uint8Array): Uint8Array 
  *
  * @param image - The whole file; not modified.
  * @param which - A signature counted from 0, or all those by a certificate; every signature when absent.
- * @returns A new file. Zeros that were added before the certificate table stay, because other signatures cover them.
+ * @returns A new file, or a source of it. Zeros that were added before the certificate table stay, because other signatures cover them.
  * @throws {UkiSignError} Any code of {@link listSignatures}; `UKI_SIGN_UNSIGNED` when there is no such signature.
  * @example
  * const withoutOurs = removeSignatures(image, decodeCertificate(await readFile("db.crt")));
  */
-export function removeSignatures(image: Uint8Array, which?: number | Certificate): Uint8Array {
+export function removeSignatures(image: Uint8Array, which?: number | Certificate): Uint8Array;
+export function removeSignatures(image: Bytes, which?: number | Certificate): Bytes;
+export function removeSignatures(image: Bytes, which?: number | Certificate): Bytes {
   const decoded = decodePe(image);
   const signatures = signaturesOf(image, decoded);
   const kept = signatures.filter(
@@ -116,11 +134,20 @@ function isBy({ type, data }: PeSignature, certificate: number | Certificate): b
   }
 }
 
-function replaceSignatures(
-  image: Uint8Array,
-  decoded: PeImage,
-  signatures: readonly Pick<PeSignature, "type" | "data">[],
-): Uint8Array {
+/** An entry of the certificate table. */
+export type TableEntry = Pick<PeSignature, "type" | "data">;
+
+/** What changes in an image when its certificate table does; everything else stays. */
+export interface TablePlan {
+  /** position of the table, behind the zeros that align it */
+  readonly tableOffset: number;
+  readonly table: Uint8Array;
+  /** the directory entry, for its place in the headers */
+  readonly directory: Uint8Array;
+}
+
+/** Lays out a certificate table. */
+export function planTable(decoded: PeImage, entries: readonly TableEntry[]): TablePlan {
   if (decoded.certificateDirectoryOffset === undefined) {
     throw new UkiSignError(
       "UKI_SIGN_PE_UNSUPPORTED",
@@ -128,48 +155,62 @@ function replaceSignatures(
       { offset: decoded.optionalHeaderOffset },
     );
   }
-  const contentEnd = decoded.certificates?.address ?? decoded.fileSize;
-  const tableOffset = contentEnd + (signatures.length === 0 ? 0 : certificatePadding(contentEnd));
-  const entrySizes = signatures.map(({ data }) => {
+  const end = contentSize(decoded);
+  const tableOffset = end + (entries.length === 0 ? 0 : certificatePadding(end));
+  const sizes = entries.map(({ data }) => {
     const size = pe.WIN_CERTIFICATE_HEADER_SIZE + data.length;
     return size + certificatePadding(size);
   });
-  const tableSize = entrySizes.reduce((sum, size) => sum + size, 0);
+  const tableSize = sizes.reduce((sum, size) => sum + size, 0);
   if (tableOffset + tableSize > 0xffff_ffff) {
     throw new UkiSignError("UKI_SIGN_TOO_LARGE", `expected a file below 4 GiB, got ${tableOffset + tableSize} bytes`);
   }
-
-  const result = new Uint8Array(tableOffset + tableSize);
-  result.set(image.subarray(0, contentEnd));
-  const view = new DataView(result.buffer);
-  view.setUint32(decoded.certificateDirectoryOffset, tableSize === 0 ? 0 : tableOffset, true);
-  view.setUint32(decoded.certificateDirectoryOffset + 4, tableSize, true);
-  let offset = tableOffset;
-  for (const [index, { type, data }] of signatures.entries()) {
-    const size = entrySizes[index] ?? 0;
+  const table = new Uint8Array(tableSize);
+  const view = new DataView(table.buffer);
+  let offset = 0;
+  for (const [index, { type, data }] of entries.entries()) {
+    const size = sizes[index] ?? 0;
     // The length includes the padding: firmware finds the next entry either way, and some readers look nowhere else.
     view.setUint32(offset, size, true);
     view.setUint16(offset + pe.WIN_CERTIFICATE_REVISION, pe.WIN_CERT_REVISION_2_0, true);
     view.setUint16(offset + pe.WIN_CERTIFICATE_TYPE, type, true);
-    result.set(data, offset + pe.WIN_CERTIFICATE_HEADER_SIZE);
+    table.set(data, offset + pe.WIN_CERTIFICATE_HEADER_SIZE);
     offset += size;
   }
-  // Nothing in UEFI reads the checksum: 0 means that nobody computed it, any other value has to stay right.
-  if (decoded.checksum !== 0) {
-    view.setUint32(decoded.checksumOffset, 0, true);
-    view.setUint32(decoded.checksumOffset, peChecksum(view), true);
-  }
-  return result;
+  const directory = new Uint8Array(pe.DIRECTORY_SIZE);
+  const entry = new DataView(directory.buffer);
+  entry.setUint32(0, tableSize === 0 ? 0 : tableOffset, true);
+  entry.setUint32(4, tableSize, true);
+  return { tableOffset, table, directory };
 }
 
-/** One's complement sum of 16-bit words over a file whose checksum field is 0, plus its size; the sum stays below 2^53. */
-function peChecksum(view: DataView): number {
-  const even = view.byteLength & ~1;
-  let sum = 0;
-  for (let offset = 0; offset < even; offset += 2) sum += view.getUint16(offset, true);
-  if (even !== view.byteLength) sum += view.getUint8(even);
-  while (sum > 0xffff) sum = (sum % 0x1_0000) + Math.floor(sum / 0x1_0000);
-  return sum + view.byteLength;
+function replaceSignatures(image: Bytes, decoded: PeImage, entries: readonly TableEntry[]): Bytes {
+  const plan = planTable(decoded, entries);
+  const { tableOffset, table } = plan;
+  const checksum = new Uint8Array(4);
+  const parts = [
+    ...patchBytes(image, contentSize(decoded), patchesOf(decoded, plan, checksum)),
+    { offset: tableOffset, bytes: table },
+  ];
+  const result = new JoinedBytes(parts, tableOffset + table.length);
+  if (decoded.checksum !== 0) {
+    const sum = new PeChecksum();
+    eachChunk(result, 0, result.sizeBytes, (chunk) => sum.update(chunk));
+    viewOf(checksum).setUint32(0, sum.value, true);
+  }
+  return image instanceof Uint8Array ? readBytes(result) : result;
+}
+
+/**
+ * What changes in the headers: the directory entry, and the checksum where there is one. Nothing in UEFI reads it: 0 means
+ * that nobody computed it, any other value has to stay right.
+ */
+export function patchesOf(decoded: PeImage, { directory }: TablePlan, checksum: Uint8Array): PlacedBytes[] {
+  const { checksumOffset, certificateDirectoryOffset = 0 } = decoded;
+  return [
+    ...(decoded.checksum === 0 ? [] : [{ offset: checksumOffset, bytes: checksum }]),
+    { offset: certificateDirectoryOffset, bytes: directory },
+  ];
 }
 
 /** DER knows its own length; up to 7 zeros after it are alignment. */

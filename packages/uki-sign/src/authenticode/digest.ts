@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { type Bytes, eachChunk } from "../bytes/byte-source.ts";
 import { CERTIFICATE_ALIGNMENT, DIRECTORY_SIZE } from "../format/pe.ts";
 import { parseOptions } from "../internal/options.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
@@ -35,36 +36,45 @@ export interface AuthenticodeDigestOptions {
  * @example
  * const digest = authenticodeDigest(await readFile("linux.efi"), "sha256");
  */
-export function authenticodeDigest(
-  image: Uint8Array,
-  hash: HashName,
-  options: AuthenticodeDigestOptions = {},
-): Uint8Array {
+export function authenticodeDigest(image: Bytes, hash: HashName, options: AuthenticodeDigestOptions = {}): Uint8Array {
   const { padding } = parseOptions(optionsSchema, options);
   return digestDecoded(image, decodePe(image), parseOptions(hashSchema, hash), padding);
 }
 
 /** {@link authenticodeDigest} of an image that is already decoded; in SHA-1 too, which TPMs measure but nobody signs. */
 export function digestDecoded(
-  image: Uint8Array,
+  image: Bytes,
   decoded: PeImage,
   hash: HashName | "sha1",
   padding: "signature" | "none",
 ): Uint8Array {
+  const hasher = createHash(hash);
+  for (const [start, end] of coveredRanges(decoded)) eachChunk(image, start, end, (chunk) => hasher.update(chunk));
+  if (padding === "signature") hasher.update(new Uint8Array(certificatePadding(contentSize(decoded))));
+  return new Uint8Array(hasher.digest());
+}
+
+/** Size of the image without its certificate table. */
+export function contentSize(decoded: PeImage): number {
+  return decoded.certificates?.address ?? decoded.fileSize;
+}
+
+/** Start and end of what the digest covers, in order. */
+export function coveredRanges(decoded: PeImage): [number, number][] {
   contiguousEnd(decoded);
   // Steps 3 to 15: with sections that follow each other without gaps, header, sections and trailing data are one
   // run of bytes with two holes, up to the certificate table.
-  const end = decoded.certificates?.address ?? decoded.fileSize;
-  const afterChecksum = decoded.checksumOffset + 4;
-  const hasher = createHash(hash).update(image.subarray(0, decoded.checksumOffset));
-  if (decoded.certificateDirectoryOffset === undefined) {
-    hasher.update(image.subarray(afterChecksum, end));
-  } else {
-    hasher.update(image.subarray(afterChecksum, decoded.certificateDirectoryOffset));
-    hasher.update(image.subarray(decoded.certificateDirectoryOffset + DIRECTORY_SIZE, end));
-  }
-  if (padding === "signature") hasher.update(new Uint8Array(certificatePadding(end)));
-  return new Uint8Array(hasher.digest());
+  const end = contentSize(decoded);
+  const { checksumOffset, certificateDirectoryOffset: directory } = decoded;
+  const afterChecksum = checksumOffset + 4;
+  const rest: [number, number][] =
+    directory === undefined
+      ? [[afterChecksum, end]]
+      : [
+          [afterChecksum, directory],
+          [directory + DIRECTORY_SIZE, end],
+        ];
+  return [[0, checksumOffset], ...rest];
 }
 
 /** Zeros between an image of `size` bytes and its certificate table. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { Bytes } from "../bytes/byte-source.ts";
 import { signCms } from "../cms/sign.ts";
 import { OID } from "../format/oids.ts";
 import { parseOptions } from "../internal/options.ts";
@@ -9,7 +10,8 @@ import { attachSignature } from "./certificate-table.ts";
 import { authenticodeDigest } from "./digest.ts";
 import { encodeIndirectData } from "./indirect-data.ts";
 
-const optionsSchema = z.strictObject({
+/** Schema of {@link SignPeOptions}. */
+export const signPeSchema = z.strictObject({
   signer: z.custom<Signer>((value) => typeof value === "object" && value !== null && "signDigest" in value),
   certificate: z.custom<Certificate>((value) => typeof value === "object" && value !== null && "issuerDer" in value),
   signingTime: z.date().optional(),
@@ -33,16 +35,23 @@ export interface SignPeOptions {
  *
  * @param image - The whole file; not modified.
  * @param options - Who signs, and what the signature states.
- * @returns The signed file, a new array.
+ * @returns The signed file: a new array, or a source of it when `image` is one. `writePe` signs on the way to a file.
  * @throws {UkiSignError} Any code of {@link authenticodeDigest} and `attachSignature`; `UKI_SIGN_KEY_MISMATCH` when key and
  *   certificate do not belong together; `UKI_SIGN_BAD_OPTIONS` for unknown or missing options.
  * @see Microsoft "Windows Authenticode Portable Executable Signature Format" (2008); UEFI 2.10 section 32.2.4
  * @example
  * const signed = await signPe(image, { signer: pemSigner(key), certificate: decodeCertificate(pem) });
  */
-export async function signPe(image: Uint8Array, options: SignPeOptions): Promise<Uint8Array> {
-  const { signer, certificate, signingTime, hash } = parseOptions(optionsSchema, options);
-  const content = encodeIndirectData({ hash, digest: authenticodeDigest(image, hash) });
-  const cms = await signCms({ contentType: OID.spcIndirectData, content, signer, certificate, signingTime, hash });
-  return attachSignature(image, cms);
+export async function signPe(image: Uint8Array, options: SignPeOptions): Promise<Uint8Array>;
+export async function signPe(image: Bytes, options: SignPeOptions): Promise<Bytes>;
+export async function signPe(image: Bytes, options: SignPeOptions): Promise<Bytes> {
+  const { hash } = parseOptions(signPeSchema, options);
+  return attachSignature(image, await makeSignature(authenticodeDigest(image, hash), options));
+}
+
+/** The signature about an image with this Authenticode digest. */
+export async function makeSignature(digest: Uint8Array, options: SignPeOptions): Promise<Uint8Array> {
+  const { signer, certificate, signingTime, hash } = parseOptions(signPeSchema, options);
+  const content = encodeIndirectData({ hash, digest });
+  return await signCms({ contentType: OID.spcIndirectData, content, signer, certificate, signingTime, hash });
 }

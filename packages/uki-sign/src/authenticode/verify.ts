@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import type { Bytes } from "../bytes/byte-source.ts";
 import { decodeCms } from "../cms/decode.ts";
 import { type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
@@ -88,7 +89,7 @@ export interface ExaminedSignature {
  * @returns One entry per attached signature; a broken one has a `problem` in place of a `signer`.
  * @throws {UkiSignError} What `listSignatures` and `authenticodeDigest` throw.
  */
-export function examineSignatures(image: Uint8Array): ExaminedSignature[] {
+export function examineSignatures(image: Bytes): ExaminedSignature[] {
   const decoded = decodePe(image);
   const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
   return signaturesOf(image, decoded).map((signature) => {
@@ -118,7 +119,7 @@ export function examineSignatures(image: Uint8Array): ExaminedSignature[] {
  * const { signer } = verifyPe(image, { db: { certificates: [decodeCertificate(pem)] } });
  * console.log(signer?.certificate.subject);
  */
-export function verifyPe(image: Uint8Array, options: VerifyPeOptions): VerifiedPe {
+export function verifyPe(image: Bytes, options: VerifyPeOptions): VerifiedPe {
   const { db, dbx, ...asked } = parseOptions(optionsSchema, options);
   const decoded = decodePe(image);
   const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));

@@ -1,6 +1,7 @@
 import { type CommandIo, UsageError } from "@leveret/command";
 import type { Command } from "commander";
-import { readInput } from "../internal/files.ts";
+import type { ByteSource } from "../bytes/byte-source.ts";
+import { type OpenInputs, readInput } from "../internal/files.ts";
 import type { BuildUkiAddonOptions, BuildUkiProfileOptions } from "../uki/addon.ts";
 import type { BuildUkiOptions } from "../uki/build.ts";
 import { collect, parseInteger, readText } from "./arguments.ts";
@@ -62,36 +63,46 @@ export function addPartOptions(command: Command): Command {
 }
 
 /** Reads the parts of an image with a kernel. */
-export async function readImageParts(io: CommandIo, flags: PartFlags, linux: string): Promise<BuildUkiOptions> {
-  const { file, text, files, texts } = readers(io);
+export async function readImageParts(
+  io: CommandIo,
+  inputs: OpenInputs,
+  flags: PartFlags,
+  linux: string,
+): Promise<BuildUkiOptions> {
+  const { file, small, text, files, smalls, texts } = readers(io, inputs);
   return {
-    ...(await readCommonParts(io, flags)),
+    ...(await readCommonParts(io, inputs, flags)),
     linux: await file(linux),
     osRelease: await optional(flags.osRelease, text),
     sbat: await texts(flags.sbat),
     profile: await optional(flags.profile, text),
     joinProfiles: await files(flags.joinProfile),
-    pcrpkey: await optional(flags.pcrpkey, file),
-    pcrsig: await files(flags.pcrsig),
+    pcrpkey: await optional(flags.pcrpkey, small),
+    pcrsig: await smalls(flags.pcrsig),
     splash: await optional(flags.splash, file),
   };
 }
 
 /** Reads the parts of an addon. */
-export async function readAddonParts(io: CommandIo, flags: PartFlags): Promise<BuildUkiAddonOptions> {
+export async function readAddonParts(
+  io: CommandIo,
+  inputs: OpenInputs,
+  flags: PartFlags,
+): Promise<BuildUkiAddonOptions> {
   refuse("an addon", flags, ["osRelease", "joinProfile", "pcrpkey", "pcrsig", "splash"]);
-  return { ...(await readCommonParts(io, flags)), sbat: await readers(io).texts(flags.sbat) };
+  return { ...(await readCommonParts(io, inputs, flags)), sbat: await readers(io, inputs).texts(flags.sbat) };
 }
 
 /** Reads the parts of a profile. */
 export async function readProfileParts(
   io: CommandIo,
+  inputs: OpenInputs,
   flags: PartFlags,
   profile: string,
 ): Promise<BuildUkiProfileOptions> {
   refuse("a profile", flags, ["joinProfile", "pcrpkey", "pcrsig", "dtbauto", "hwids", "efifw", "section", "sbat"]);
-  const { file, text } = readers(io);
-  const { stub, initrd, cmdline, uname, dtb, ucode, timeDateStamp } = await readCommonParts(io, flags);
+  const { file, text } = readers(io, inputs);
+  const { stub, initrd, cmdline, uname, dtb, ucode, timeDateStamp } = await readCommonParts(io, inputs, flags);
   return {
     ...{ stub, initrd, cmdline, uname, dtb, ucode, timeDateStamp },
     profile: await text(profile),
@@ -100,8 +111,8 @@ export async function readProfileParts(
   };
 }
 
-async function readCommonParts(io: CommandIo, flags: PartFlags): Promise<BuildUkiAddonOptions> {
-  const { file, text, files } = readers(io);
+async function readCommonParts(io: CommandIo, inputs: OpenInputs, flags: PartFlags): Promise<BuildUkiAddonOptions> {
+  const { file, text, files } = readers(io, inputs);
   const { uname, timeDateStamp, section, efifw } = flags;
   return {
     stub: await file(flags.stub),
@@ -114,7 +125,7 @@ async function readCommonParts(io: CommandIo, flags: PartFlags): Promise<BuildUk
     hwids: await optional(flags.hwids, (paths) => readHardwareIds(io, paths)),
     efifw: efifw && (await Promise.all(efifw.map((value) => readFirmware(io, value)))),
     ucode: await optional(flags.ucode, file),
-    sections: section && (await Promise.all(section.map((value) => readSection(io, value)))),
+    sections: section && (await Promise.all(section.map((value) => readSection(inputs, value)))),
   };
 }
 
@@ -126,27 +137,32 @@ function refuse(what: string, flags: PartFlags, names: readonly (keyof PartFlags
 }
 
 interface Readers {
-  readonly file: (path: string) => Promise<Uint8Array>;
+  readonly file: (path: string) => Promise<ByteSource>;
+  readonly small: (path: string) => Promise<Uint8Array>;
   readonly text: (value: string) => Promise<string>;
-  readonly files: (paths: readonly string[] | undefined) => Promise<Uint8Array[] | undefined>;
+  readonly files: (paths: readonly string[] | undefined) => Promise<ByteSource[] | undefined>;
+  readonly smalls: (paths: readonly string[] | undefined) => Promise<Uint8Array[] | undefined>;
   readonly texts: (values: readonly string[] | undefined) => Promise<string[] | undefined>;
 }
 
-function readers(io: CommandIo): Readers {
-  const file = (path: string): Promise<Uint8Array> => readInput(io.cwd, path);
+function readers(io: CommandIo, inputs: OpenInputs): Readers {
+  const file = (path: string): Promise<ByteSource> => inputs.open(path);
+  const small = (path: string): Promise<Uint8Array> => readInput(io.cwd, path);
   const text = (value: string): Promise<string> => readText(io, value);
   return {
     file,
+    small,
     text,
     files: (paths) => optional(paths, (all) => Promise.all(all.map(file))),
+    smalls: (paths) => optional(paths, (all) => Promise.all(all.map(small))),
     texts: (values) => optional(values, (all) => Promise.all(all.map(text))),
   };
 }
 
-async function readSection(io: CommandIo, value: string): Promise<{ name: string; data: Uint8Array }> {
+async function readSection(inputs: OpenInputs, value: string): Promise<{ name: string; data: ByteSource }> {
   const separator = value.indexOf("=");
   if (separator < 1) throw new UsageError(`expected --section NAME=FILE, got ${JSON.stringify(value)}`);
-  return { name: value.slice(0, separator), data: await readInput(io.cwd, value.slice(separator + 1)) };
+  return { name: value.slice(0, separator), data: await inputs.open(value.slice(separator + 1)) };
 }
 
 async function optional<T, R>(value: T | undefined, read: (value: T) => Promise<R>): Promise<R | undefined> {

@@ -2,14 +2,15 @@ import { createHash } from "node:crypto";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import { signPe } from "../authenticode/sign.ts";
-import { readInput, writeOutput } from "../internal/files.ts";
+import { writePe } from "../authenticode/write.ts";
+import { type Bytes, eachChunk } from "../bytes/byte-source.ts";
+import { OpenInputs, openInput, readInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
 import { pemSigner } from "../keys/signer.ts";
 import { buildUkiAddon, buildUkiProfile } from "../uki/addon.ts";
-import { buildUki } from "../uki/build.ts";
+import { assembleUki } from "../uki/build.ts";
 import { inspectUki } from "../uki/inspect.ts";
-import { buildUkiWithPolicies, type UkiPolicySigner } from "../uki/policies.ts";
+import { assembleUkiWithPolicies, type UkiPolicySigner } from "../uki/policies.ts";
 import { collect, parseBank } from "./arguments.ts";
 import { addPartOptions, type PartFlags, readAddonParts, readImageParts, readProfileParts } from "./build-parts.ts";
 import { parsePolicyBank } from "./measure.ts";
@@ -57,12 +58,15 @@ Examples:
     .action(async (flags: BuildFlags) => {
       const passphrase = await passphraseOf(io, flags.passphraseFile);
       const signing = await loadSigning(io, flags, passphrase);
-      const unsigned = await build(io, flags, passphrase);
-      const image = signing === undefined ? unsigned : await signPe(unsigned, signing);
-      await writeOutput(io.cwd, flags.output, image);
+      await using inputs = new OpenInputs(io.cwd);
+      const unsigned = await build(io, inputs, flags, passphrase);
+      await writePe(resolve(io.cwd, flags.output), unsigned, { sign: signing, signal: io.signal });
+      await using image = await openInput(io.cwd, flags.output);
       const { kind, sizeBytes, sections, profiles, signatures } = inspectUki(image);
       if (flags.json) {
-        const sha256 = createHash("sha256").update(image).digest("hex");
+        const hash = createHash("sha256");
+        eachChunk(image, 0, image.sizeBytes, (chunk) => hash.update(chunk));
+        const sha256 = hash.digest("hex");
         const document = { path: flags.output, built: kind, sizeBytes, sha256, signatures, profiles, sections };
         writeJson(io, { kind: "uki-build", version: 1, ...document });
         return;
@@ -76,17 +80,22 @@ Examples:
     });
 }
 
-async function build(io: CommandIo, flags: BuildFlags, passphrase: string | undefined): Promise<Uint8Array> {
+async function build(
+  io: CommandIo,
+  inputs: OpenInputs,
+  flags: BuildFlags,
+  passphrase: string | undefined,
+): Promise<Bytes> {
   const signers = await loadPolicySigners(io, flags, passphrase);
   if (flags.linux === undefined) {
     if (signers.length > 0) throw new UsageError("expected --linux to sign policies about, got none");
-    if (flags.profile === undefined) return buildUkiAddon(await readAddonParts(io, flags));
-    return buildUkiProfile(await readProfileParts(io, flags, flags.profile));
+    if (flags.profile === undefined) return buildUkiAddon(await readAddonParts(io, inputs, flags));
+    return buildUkiProfile(await readProfileParts(io, inputs, flags, flags.profile));
   }
-  const { pcrsig, ...parts } = await readImageParts(io, flags, flags.linux);
-  if (signers.length === 0) return buildUki({ ...parts, pcrsig });
+  const { pcrsig, ...parts } = await readImageParts(io, inputs, flags, flags.linux);
+  if (signers.length === 0) return assembleUki({ ...parts, pcrsig });
   if (pcrsig !== undefined) throw new UsageError("expected either --pcrsig or policies to sign, got both");
-  return await buildUkiWithPolicies(parts, signers);
+  return await assembleUkiWithPolicies(parts, signers);
 }
 
 async function loadPolicySigners(

@@ -4,7 +4,7 @@ import { findAuthority } from "../authenticode/authority.ts";
 import { secureBootVariableGuid } from "../efi/authenticated-variable.ts";
 import { decodeVariableStore } from "../efi/variable-store.ts";
 import { toHex } from "../internal/bytes.ts";
-import { readInput } from "../internal/files.ts";
+import { OpenInputs, readInput } from "../internal/files.ts";
 import { predictPcr4 } from "../pcr/predict-pcr4.ts";
 import { predictPcr7 } from "../pcr/predict-pcr7.ts";
 import { predictPcr11Measurements } from "../pcr/predict-pcr11.ts";
@@ -39,12 +39,13 @@ export async function explainLog(
     );
   }
   if (program.length === 0 && uki === undefined) return undefined;
+  await using inputs = new OpenInputs(io.cwd);
   const programs = await Promise.all(
-    program.map(async (path) => ({ name: basename(path), image: await readInput(io.cwd, path) })),
+    program.map(async (path) => ({ name: basename(path), image: await inputs.open(path) })),
   );
   const store = vars === undefined ? undefined : readVariables(await readInput(io.cwd, vars));
   const authorities = store === undefined ? [] : programs.map(({ image }) => findAuthority(image, store));
-  const sections = uki === undefined ? undefined : measuredSections(await readInput(io.cwd, uki), { profile });
+  const sections = uki === undefined ? undefined : measuredSections(await inputs.open(uki), { profile });
   const known = PCR_BANKS.filter((bank) => log.algorithms.some(({ name }) => name === bank));
   return (banks ?? known).flatMap((bank) => {
     const predictions: PcrPrediction[] = [];

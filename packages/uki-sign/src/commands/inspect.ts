@@ -1,7 +1,7 @@
 import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { examineSignatures } from "../authenticode/verify.ts";
-import { readInput } from "../internal/files.ts";
+import { openInput } from "../internal/files.ts";
 import { inspectUki } from "../uki/inspect.ts";
 import { printable } from "./arguments.ts";
 
@@ -16,7 +16,7 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign inspect linux.efi")
     .action(async (path: string, flags: { readonly json?: boolean }) => {
-      const image = await readInput(io.cwd, path);
+      await using image = await openInput(io.cwd, path);
       const { sections, kind: contains, ...rest } = inspectUki(image);
       const signatures = examineSignatures(image).map(({ signer, problem }) => ({
         signer: signer?.certificate.subject,

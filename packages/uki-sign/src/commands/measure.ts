@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { toHex } from "../internal/bytes.ts";
-import { readInput, writeOutput } from "../internal/files.ts";
+import { openInput, readInput, writeOutput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
 import { type PemSigner, pemSigner } from "../keys/signer.ts";
 import {
@@ -63,7 +63,8 @@ Examples:
     .action(async (path: string, flags: MeasureFlags) => {
       const banks = flags.bank?.map(parseBank);
       const { profile, dtbauto, efifw } = flags;
-      const sections = measuredSections(await readInput(io.cwd, path), { profile, dtbauto, efifw });
+      await using image = await openInput(io.cwd, path);
+      const sections = measuredSections(image, { profile, dtbauto, efifw });
       const phases = flags.phases?.split(":");
       if (flags.policy || flags.keys !== undefined || flags.key !== undefined || flags.output !== undefined) {
         await measurePolicies(

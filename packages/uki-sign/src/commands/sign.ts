@@ -1,9 +1,10 @@
+import { resolve } from "node:path";
 import { type CommandIo, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { listSignatures } from "../authenticode/certificate-table.ts";
 import { authenticodeDigest } from "../authenticode/digest.ts";
-import { signPe } from "../authenticode/sign.ts";
-import { readInput, writeOutput } from "../internal/files.ts";
+import { writePe } from "../authenticode/write.ts";
+import { openInput } from "../internal/files.ts";
 import { addSigningOptions, loadSigning, passphraseOf, type SigningFlags } from "./signing.ts";
 
 interface SignFlags extends SigningFlags {
@@ -24,8 +25,9 @@ export function addSignCommand(program: Command, io: CommandIo): void {
     .action(async (path: string, flags: SignFlags) => {
       const signing = await loadSigning(io, flags, await passphraseOf(io, flags.passphraseFile));
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
-      const signed = await signPe(await readInput(io.cwd, path), signing);
-      await writeOutput(io.cwd, flags.output, signed);
+      await using image = await openInput(io.cwd, path);
+      await writePe(resolve(io.cwd, flags.output), image, { sign: signing, signal: io.signal });
+      await using signed = await openInput(io.cwd, flags.output);
       const signatures = listSignatures(signed).length;
       const { subject } = signing.certificate;
       if (flags.json) {

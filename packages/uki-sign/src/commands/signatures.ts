@@ -1,9 +1,12 @@
+import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { attachSignature, listSignatures, removeSignatures } from "../authenticode/certificate-table.ts";
 import { examineSignatures } from "../authenticode/verify.ts";
+import { writePe } from "../authenticode/write.ts";
+import type { Bytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
-import { readInput, writeOutput } from "../internal/files.ts";
+import { openInput, readInput, writeOutput } from "../internal/files.ts";
 import { decodePem } from "../keys/pem.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { parseInteger, printable } from "./arguments.ts";
@@ -36,7 +39,8 @@ Examples:
     .argument("<image>", "PE image")
     .option("--json", "print one JSON document")
     .action(async (path: string, flags: { readonly json?: boolean }) => {
-      const signatures = describeSignatures(await readInput(io.cwd, path));
+      await using image = await openInput(io.cwd, path);
+      const signatures = describeSignatures(image);
       if (flags.json) writeJson(io, { kind: "uki-signatures", version: 1, signatures });
       else io.stdout.write(signatures.length === 0 ? "unsigned\n" : `${table(signatures.map(renderRow))}\n`);
     });
@@ -47,7 +51,8 @@ Examples:
     .requiredOption("--index <number>", "which signature, counted from 0", parseInteger)
     .requiredOption("-o, --output <file>", "file to write")
     .action(async (path: string, flags: { readonly index: number; readonly output: string }) => {
-      const signatures = listSignatures(await readInput(io.cwd, path));
+      await using image = await openInput(io.cwd, path);
+      const signatures = listSignatures(image);
       const signature = signatures[flags.index];
       if (signature === undefined) {
         const message = `expected a signature with index ${flags.index}, got ${signatures.length} signatures`;
@@ -66,7 +71,8 @@ Examples:
     .requiredOption("-o, --output <file>", "image to write; may be the same file")
     .option("--json", "print one JSON document")
     .action(async (path: string, flags: { signature: string; output: string; json?: boolean }) => {
-      const [image, file] = await Promise.all([readInput(io.cwd, path), readInput(io.cwd, flags.signature)]);
+      await using image = await openInput(io.cwd, path);
+      const file = await readInput(io.cwd, flags.signature);
       const signed = attachSignature(image, decodePem(file)[0]?.bytes ?? file);
       const problem = examineSignatures(signed).at(-1)?.problem;
       if (problem !== undefined) throw problem;
@@ -87,7 +93,8 @@ Examples:
         throw new UsageError("expected one of --index, --certificate and --all to say which signature");
       }
       const which = certificate === undefined ? index : decodeCertificate(await readInput(io.cwd, certificate));
-      await writeImage(io, flags, removeSignatures(await readInput(io.cwd, path), which));
+      await using image = await openInput(io.cwd, path);
+      await writeImage(io, flags, removeSignatures(image, which));
     });
 }
 
@@ -101,7 +108,7 @@ interface SignatureDescription {
   readonly problem?: { readonly code: string; readonly message: string } | undefined;
 }
 
-function describeSignatures(image: Uint8Array): SignatureDescription[] {
+function describeSignatures(image: Bytes): SignatureDescription[] {
   const entries = listSignatures(image);
   return examineSignatures(image).map(({ signer, problem }, index) => ({
     index,
@@ -133,9 +140,9 @@ function renderRow({
   ];
 }
 
-async function writeImage(io: CommandIo, flags: { output: string; json?: boolean }, image: Uint8Array): Promise<void> {
-  await writeOutput(io.cwd, flags.output, image);
+async function writeImage(io: CommandIo, flags: { output: string; json?: boolean }, image: Bytes): Promise<void> {
   const signatures = describeSignatures(image);
+  await writePe(resolve(io.cwd, flags.output), image, { signal: io.signal });
   if (flags.json) writeJson(io, { kind: "uki-signatures", version: 1, path: flags.output, signatures });
   else
     io.stdout.write(`${flags.output}: ${signatures.length} ${signatures.length === 1 ? "signature" : "signatures"}\n`);

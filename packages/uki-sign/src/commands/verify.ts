@@ -5,7 +5,7 @@ import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
 import { decodeSignatureLists } from "../efi/signature-list.ts";
 import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";
-import { readInput } from "../internal/files.ts";
+import { openInput, readInput } from "../internal/files.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
 import { parseTime } from "./signing.ts";
@@ -55,7 +55,8 @@ Examples:
       }
       const db = await readDatabase(io, { certificate, digest, lists: flags.db });
       const dbx = await readDatabase(io, { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx });
-      const verified = verifyPe(await readInput(io.cwd, path), {
+      await using image = await openInput(io.cwd, path);
+      const verified = verifyPe(image, {
         db,
         dbx,
         extendedKeyUsage: flags.purpose,

@@ -3,6 +3,7 @@ import { readFile as readFileOrDescriptor } from "node:fs";
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
+import { type FileSource, fileSource } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 
 /** Reads a whole file named on a command line. */
@@ -11,6 +12,31 @@ export async function readInput(cwd: string, path: string): Promise<Uint8Array> 
     return await readFile(resolve(cwd, path));
   } catch (cause) {
     throw fileError("a readable file", path, cause);
+  }
+}
+
+/** Opens a file named on a command line, to be read where it is needed. */
+export async function openInput(cwd: string, path: string): Promise<FileSource> {
+  return await fileSource(resolve(cwd, path));
+}
+
+/** Files that are open together, until a command has done its work. */
+export class OpenInputs implements AsyncDisposable {
+  readonly #cwd: string;
+  readonly #files: FileSource[] = [];
+
+  constructor(cwd: string) {
+    this.#cwd = cwd;
+  }
+
+  async open(path: string): Promise<FileSource> {
+    const file = await openInput(this.#cwd, path);
+    this.#files.push(file);
+    return file;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#files.map((file) => file.close()));
   }
 }
 

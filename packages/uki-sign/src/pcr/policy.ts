@@ -10,7 +10,7 @@ import { type HashName, schemeOf } from "../rsa/scheme.ts";
 import { verifyDigest } from "../rsa/verify.ts";
 import type { MeasuredSection } from "../uki/inspect.ts";
 import type { PcrSignature } from "./policy-signature.ts";
-import { BOOT_PHASES, predictPcr11 } from "./predict-pcr11.ts";
+import { BOOT_PHASES, predictPcr11Paths } from "./predict-pcr11.ts";
 import { PCR_BANKS, PCR_BYTES, type PcrBank } from "./register.ts";
 
 /** Phase paths that systemd 257 signs by default: every prefix of a boot, joined by colons. */
@@ -69,14 +69,15 @@ export interface PcrPolicy {
 export function predictPcrPolicies(options: PredictPcrPoliciesOptions): PcrPolicy[] {
   const { sections, phasePaths, banks } = parseOptions(policyOptions, options);
   const paths = [...new Set(phasePaths.map((path) => path.split(":").filter(Boolean).join(":")))].sort();
-  return banks.flatMap((bank) =>
-    paths.map((phasePath) => {
-      const phases = phasePath === "" ? [] : phasePath.split(":");
-      const value = predictPcr11({ sections, phases, bank });
+  const phases = paths.map((path) => path.split(":").filter(Boolean));
+  return banks.flatMap((bank) => {
+    const values = predictPcr11Paths(sections, phases, bank);
+    return paths.map((phasePath, index) => {
+      const value = values[index] ?? new Uint8Array();
       const policy = pcrPolicyDigest(bank, [{ pcr: 11, value }]);
       return { bank, phasePath, pcrs: [11], policy, digest: hashOf(bank, policy) };
-    }),
-  );
+    });
+  });
 }
 
 const registersSchema = z

@@ -1,7 +1,8 @@
 import { z } from "zod";
+import { bytesOrSourceSchema, sizeOf } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { MEASURED_SECTION_NAMES } from "../format/uki.ts";
-import { bytesSchema, parseOptions } from "../internal/options.ts";
+import { parseOptions } from "../internal/options.ts";
 import type { MeasuredSection } from "../uki/inspect.ts";
 import { measurementOf, type PcrMeasurement, type PcrPrediction, predict } from "./prediction.ts";
 import { extendPcr, PCR_BANKS, type PcrBank } from "./register.ts";
@@ -10,7 +11,7 @@ import { extendPcr, PCR_BANKS, type PcrBank } from "./register.ts";
 export const BOOT_PHASES: readonly string[] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
 
 const optionsSchema = z.strictObject({
-  sections: z.array(z.strictObject({ name: z.enum(MEASURED_SECTION_NAMES), data: bytesSchema })).readonly(),
+  sections: z.array(z.strictObject({ name: z.enum(MEASURED_SECTION_NAMES), data: bytesOrSourceSchema })).readonly(),
   phases: z
     .array(z.string().regex(/^[^:\0]+$/, "a phase name without colon"))
     .readonly()
@@ -59,6 +60,20 @@ export function predictPcr11Measurements(options: PredictPcr11Options): PcrPredi
   return predict(11, bank, [...measureSections(sections, bank), ...phases.map((phase) => measurePhase(phase, bank))]);
 }
 
+/** PCR 11 after each of several phase paths, hashing each section once. */
+export function predictPcr11Paths(
+  sections: readonly MeasuredSection[],
+  paths: readonly (readonly string[])[],
+  bank: PcrBank,
+): Uint8Array[] {
+  const parsed = parseOptions(optionsSchema.pick({ sections: true }), { sections });
+  const { value: start } = predict(11, bank, measureSections(parsed.sections, bank));
+  return paths.map((path) => {
+    const { phases } = parseOptions(optionsSchema.pick({ phases: true }), { phases: path });
+    return phases.reduce((value, phase) => extendPcr(bank, value, measurePhase(phase, bank).digest), start);
+  });
+}
+
 /** One line of {@link predictPcr11Table}. */
 export interface Pcr11Prediction {
   readonly bank: PcrBank;
@@ -94,7 +109,7 @@ function measureSections(sections: readonly MeasuredSection[], bank: PcrBank): P
   return inOrder(sections).flatMap(({ name, data }) => [
     // The name is measured with its terminating NUL, so that content cannot pass for the next name.
     measurementOf("EV_IPL", bank, new TextEncoder().encode(`${name}\0`), `name of section ${name}`),
-    measurementOf("EV_IPL", bank, data, `section ${name}, ${data.length} bytes`),
+    measurementOf("EV_IPL", bank, data, `section ${name}, ${sizeOf(data)} bytes`),
   ]);
 }
 

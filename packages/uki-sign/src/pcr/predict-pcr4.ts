@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { digestDecoded } from "../authenticode/digest.ts";
+import { type Bytes, bytesOrSourceSchema } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import * as tcg from "../format/tcg.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
@@ -9,7 +10,7 @@ import { PCR_BANKS, PCR_BYTES, type PcrBank } from "./register.ts";
 
 const programSchema = z.strictObject({
   name: z.string().min(1),
-  image: bytesSchema.optional(),
+  image: bytesOrSourceSchema.optional(),
   digest: bytesSchema.optional(),
 });
 const optionsSchema = z.strictObject({
@@ -23,7 +24,7 @@ export interface BootProgram {
   /** what it is called in explanations: the file's name */
   readonly name: string;
   /** the whole file; required without `digest` */
-  readonly image?: Uint8Array | undefined;
+  readonly image?: Bytes | undefined;
   /** Authenticode digest in the bank's algorithm; required without `image` */
   readonly digest?: Uint8Array | undefined;
 }

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { type Bytes, eachChunk, sizeOf } from "../bytes/byte-source.ts";
 import { extendPcr, PCR_BYTES, type PcrBank } from "./register.ts";
 
 /** One thing that is expected to be measured. */
@@ -22,8 +23,10 @@ export interface PcrPrediction {
 }
 
 /** A measurement whose digest is that of some data. */
-export function measurementOf(typeName: string, bank: PcrBank, data: Uint8Array, source: string): PcrMeasurement {
-  return { typeName, digest: new Uint8Array(createHash(bank).update(data).digest()), source };
+export function measurementOf(typeName: string, bank: PcrBank, data: Bytes, source: string): PcrMeasurement {
+  const hash = createHash(bank);
+  eachChunk(data, 0, sizeOf(data), (chunk) => hash.update(chunk));
+  return { typeName, digest: new Uint8Array(hash.digest()), source };
 }
 
 /** Extends a register that starts with zeros. */

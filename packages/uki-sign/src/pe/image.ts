@@ -1,3 +1,4 @@
+import { type Bytes, partOf, readBytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import * as pe from "../format/pe.ts";
 import { ByteView } from "./byte-view.ts";
@@ -89,7 +90,7 @@ export interface PeImage {
  * const { sections } = decodePe(await readFile("linux.efi"));
  * console.log(sections.map((section) => section.name));
  */
-export function decodePe(image: Uint8Array): PeImage {
+export function decodePe(image: Bytes): PeImage {
   const view = new ByteView(image);
   if (view.u16(0, "the MS-DOS magic") !== pe.DOS_MAGIC) {
     throw new UkiSignError("UKI_SIGN_PE_BAD_MAGIC", "expected a PE image beginning with MZ, got other bytes", {
@@ -144,7 +145,7 @@ export function decodePe(image: Uint8Array): PeImage {
   );
 
   const decoded: PeImage = {
-    fileSize: image.length,
+    fileSize: view.length,
     peOffset,
     optionalHeaderOffset: optional,
     sectionTableOffset,
@@ -176,11 +177,20 @@ export function decodePe(image: Uint8Array): PeImage {
  * The content of one section: its bytes in memory, as far as the file holds them.
  *
  * @param image - The file that `section` was decoded from.
- * @returns A view of `image` (not a copy), `min(virtualSize, rawSize)` bytes long.
+ * @returns `min(virtualSize, rawSize)` bytes: a view of `image` where that is in memory.
  */
-export function readPeSection(image: Uint8Array, section: PeSection): Uint8Array {
-  const size = Math.min(section.virtualSize, section.rawSize);
-  return image.subarray(section.rawOffset, section.rawOffset + size);
+export function readPeSection(image: Bytes, section: PeSection): Uint8Array {
+  return readBytes(image, section.rawOffset, Math.min(section.virtualSize, section.rawSize));
+}
+
+/**
+ * The content of one section like {@link readPeSection}, without reading it.
+ *
+ * @param image - The file that `section` was decoded from.
+ * @returns A view of `image` where that is in memory, else a source that reads from `image`.
+ */
+export function peSectionSource(image: Bytes, section: PeSection): Bytes {
+  return partOf(image, section.rawOffset, Math.min(section.virtualSize, section.rawSize));
 }
 
 /**

@@ -1,7 +1,11 @@
 import { z } from "zod";
+import { type Bytes, bytesOrSourceSchema, partOf, readBytes, sizeOf } from "../bytes/byte-source.ts";
+import { JoinedBytes, type PlacedBytes } from "../bytes/joined.ts";
 import { UkiSignError } from "../errors.ts";
 import * as pe from "../format/pe.ts";
-import { bytesSchema, parseOptions } from "../internal/options.ts";
+import { viewOf } from "../internal/bytes.ts";
+import { parseOptions } from "../internal/options.ts";
+import { ByteView } from "./byte-view.ts";
 import { decodePe, type PeImage, type PeSection } from "./image.ts";
 import { alignUp, byRawOffset, contiguousEnd } from "./layout.ts";
 
@@ -10,7 +14,7 @@ export interface NewPeSection {
   /** name, 1 to 8 printable ASCII characters */
   readonly name: string;
   /** content, as one array or as parts that follow each other; not retained, not modified */
-  readonly data: Uint8Array | readonly Uint8Array[];
+  readonly data: Bytes | readonly Bytes[];
   /** `IMAGE_SCN_*` flags; readable initialised data when absent */
   readonly characteristics?: number | undefined;
 }
@@ -34,7 +38,7 @@ const U32 = z.int().min(0).max(0xffff_ffff);
 const sectionsSchema = z.array(
   z.strictObject({
     name: sectionNameSchema,
-    data: z.union([bytesSchema, z.array(bytesSchema).readonly()]),
+    data: z.union([bytesOrSourceSchema, z.array(bytesOrSourceSchema).readonly()]),
     characteristics: U32.default(pe.SCN_CNT_INITIALIZED_DATA + pe.SCN_MEM_READ),
   }),
 );
@@ -50,7 +54,7 @@ type Section = z.output<typeof sectionsSchema>[number];
 interface Placed {
   /** header to start from; the four positions and sizes below overwrite its own */
   readonly header: Uint8Array;
-  readonly parts: readonly Uint8Array[];
+  readonly parts: readonly Bytes[];
   readonly virtualSize: number;
   readonly virtualAddress: number;
   readonly rawSize: number;
@@ -80,6 +84,15 @@ export function addPeSections(
   sections: readonly NewPeSection[],
   options: AddPeSectionsOptions = {},
 ): Uint8Array {
+  return readBytes(joinPeSections(image, sections, options));
+}
+
+/** {@link addPeSections} without putting the file together: that happens when it is read. */
+export function joinPeSections(
+  image: Bytes,
+  sections: readonly NewPeSection[],
+  options: AddPeSectionsOptions = {},
+): JoinedBytes {
   const added = parseOptions(sectionsSchema, sections);
   const { timeDateStamp, clearDllCharacteristics, replace } = parseOptions(optionsSchema, options);
   const decoded = decodePe(image);
@@ -99,12 +112,12 @@ export function addPeSections(
   const kept = placeExisting(image, decoded, replacements, sizeOfHeaders);
   const placed = [...kept, ...placeAppended(decoded, appended, kept, sizeOfHeaders)];
 
-  const result = new Uint8Array(rawEndOf(placed, sizeOfHeaders));
-  result.set(image.subarray(0, decoded.sizeOfHeaders));
-  const view = new DataView(result.buffer);
+  const header = new Uint8Array(sizeOfHeaders);
+  header.set(readBytes(image, 0, decoded.sizeOfHeaders));
+  const view = viewOf(header);
   const coff = decoded.peOffset + pe.PE_MAGIC_SIZE;
   const optional = decoded.optionalHeaderOffset;
-  const addedSize = appended.reduce((sum, { data }) => sum + sizeOf(partsOf(data)), 0);
+  const addedSize = appended.reduce((sum, { data }) => sum + totalSize(partsOf(data)), 0);
   const initialized = view.getUint32(optional + pe.OPTIONAL_SIZE_OF_INITIALIZED_DATA, true);
   view.setUint16(coff + pe.COFF_NUMBER_OF_SECTIONS, placed.length, true);
   view.setUint32(coff + pe.COFF_TIME_DATE_STAMP, timeDateStamp ?? decoded.timeDateStamp, true);
@@ -114,20 +127,22 @@ export function addPeSections(
   view.setUint32(optional + pe.OPTIONAL_CHECKSUM, 0, true);
   const characteristics = decoded.dllCharacteristics & ~clearDllCharacteristics;
   view.setUint16(optional + pe.OPTIONAL_DLL_CHARACTERISTICS, characteristics, true);
+  const parts: PlacedBytes[] = [];
   for (const [index, section] of placed.entries()) {
-    const header = decoded.sectionTableOffset + index * pe.SECTION_HEADER_SIZE;
-    result.set(section.header, header);
-    view.setUint32(header + pe.SECTION_VIRTUAL_SIZE, section.virtualSize, true);
-    view.setUint32(header + pe.SECTION_VIRTUAL_ADDRESS, section.virtualAddress, true);
-    view.setUint32(header + pe.SECTION_SIZE_OF_RAW_DATA, section.rawSize, true);
-    view.setUint32(header + pe.SECTION_POINTER_TO_RAW_DATA, section.rawOffset, true);
+    const at = decoded.sectionTableOffset + index * pe.SECTION_HEADER_SIZE;
+    header.set(section.header, at);
+    view.setUint32(at + pe.SECTION_VIRTUAL_SIZE, section.virtualSize, true);
+    view.setUint32(at + pe.SECTION_VIRTUAL_ADDRESS, section.virtualAddress, true);
+    view.setUint32(at + pe.SECTION_SIZE_OF_RAW_DATA, section.rawSize, true);
+    view.setUint32(at + pe.SECTION_POINTER_TO_RAW_DATA, section.rawOffset, true);
     let offset = section.rawOffset;
-    for (const part of section.parts) {
-      result.set(part, offset);
-      offset += part.length;
+    for (const bytes of section.parts) {
+      parts.push({ offset, bytes });
+      offset += sizeOf(bytes);
     }
   }
-  return result;
+  parts.sort((a, b) => a.offset - b.offset);
+  return new JoinedBytes([{ offset: 0, bytes: header }, ...parts], rawEndOf(placed, sizeOfHeaders));
 }
 
 function assertExtensible(decoded: PeImage): void {
@@ -151,10 +166,11 @@ function assertExtensible(decoded: PeImage): void {
 }
 
 /** Size of the headers once `count` section headers are added: as before when they fit, else grown. */
-function headersSize(image: Uint8Array, decoded: PeImage, count: number): number {
+function headersSize(image: Bytes, decoded: PeImage, count: number): number {
   const tableEnd = decoded.sectionTableOffset + decoded.sections.length * pe.SECTION_HEADER_SIZE;
   const needed = tableEnd + count * pe.SECTION_HEADER_SIZE;
-  const used = image.subarray(tableEnd, Math.min(needed, decoded.sizeOfHeaders)).findIndex((octet) => octet !== 0);
+  const free = Math.min(needed, decoded.sizeOfHeaders) - tableEnd;
+  const used = readBytes(image, tableEnd, free).findIndex((octet) => octet !== 0);
   const size = Math.max(decoded.sizeOfHeaders, alignUp(needed, decoded.fileAlignment));
   const limit = Math.min(...decoded.sections.map(({ virtualAddress }) => virtualAddress));
   if (used === -1 && size <= limit) return size;
@@ -168,7 +184,7 @@ function headersSize(image: Uint8Array, decoded: PeImage, count: number): number
 
 /** The image's own sections in the order of its table, with new content where it is replaced. */
 function placeExisting(
-  image: Uint8Array,
+  image: Bytes,
   decoded: PeImage,
   replacements: ReadonlyMap<PeSection, Section>,
   sizeOfHeaders: number,
@@ -180,17 +196,17 @@ function placeExisting(
   let moved = false;
   for (const section of [...withData, ...withoutData]) {
     const { virtualAddress, headerOffset } = section;
-    const header = image.subarray(headerOffset, headerOffset + pe.SECTION_HEADER_SIZE);
+    const header = readBytes(image, headerOffset, pe.SECTION_HEADER_SIZE);
     const replacement = replacements.get(section);
     if (replacement === undefined) {
-      const parts = [image.subarray(section.rawOffset, section.rawOffset + section.rawSize)];
+      const parts = section.rawSize === 0 ? [] : [partOf(image, section.rawOffset, section.rawSize)];
       const rawOffset = section.rawSize === 0 ? section.rawOffset : end;
       placed.set(section, { ...section, header, parts, rawOffset });
       moved ||= rawOffset !== section.rawOffset;
       end += section.rawSize;
     } else {
       const parts = partsOf(replacement.data);
-      const virtualSize = sizeOf(parts);
+      const virtualSize = totalSize(parts);
       assertFits(decoded, section, virtualSize);
       const rawSize = Math.max(section.rawSize, alignUp(virtualSize, decoded.fileAlignment));
       placed.set(section, { header, parts, virtualSize, virtualAddress, rawSize, rawOffset: end });
@@ -211,7 +227,7 @@ function placeAppended(
   let virtualAddress = virtualEndOf(kept, decoded);
   return appended.map((section) => {
     const parts = partsOf(section.data);
-    const virtualSize = sizeOf(parts);
+    const virtualSize = totalSize(parts);
     const rawSize = alignUp(virtualSize, decoded.fileAlignment);
     const header = new Uint8Array(pe.SECTION_HEADER_SIZE);
     new TextEncoder().encodeInto(section.name, header);
@@ -241,14 +257,15 @@ function assertFits(decoded: PeImage, section: PeSection, size: number): void {
 }
 
 /** Moving data in the file is safe only when nothing but section headers holds file offsets. */
-function assertMovable(image: Uint8Array, decoded: PeImage): void {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-  const symbols = view.getUint32(decoded.peOffset + pe.PE_MAGIC_SIZE + pe.COFF_POINTER_TO_SYMBOL_TABLE, true);
+function assertMovable(image: Bytes, decoded: PeImage): void {
+  const view = new ByteView(image);
+  const u32 = (offset: number): number => view.u32(offset, "a header");
+  const symbols = u32(decoded.peOffset + pe.PE_MAGIC_SIZE + pe.COFF_POINTER_TO_SYMBOL_TABLE);
   const debug = decoded.directories[pe.DIRECTORY_DEBUG]?.size ?? 0;
   const perSection = decoded.sections.find(
     ({ headerOffset }) =>
-      view.getUint32(headerOffset + pe.SECTION_POINTER_TO_RELOCATIONS, true) !== 0 ||
-      view.getUint32(headerOffset + pe.SECTION_POINTER_TO_LINENUMBERS, true) !== 0,
+      u32(headerOffset + pe.SECTION_POINTER_TO_RELOCATIONS) !== 0 ||
+      u32(headerOffset + pe.SECTION_POINTER_TO_LINENUMBERS) !== 0,
   );
   if (symbols === 0 && debug === 0 && perSection === undefined) return;
   throw new UkiSignError(
@@ -258,12 +275,12 @@ function assertMovable(image: Uint8Array, decoded: PeImage): void {
   );
 }
 
-function partsOf(data: Uint8Array | readonly Uint8Array[]): readonly Uint8Array[] {
-  return data instanceof Uint8Array ? [data] : data;
+function partsOf(data: Bytes | readonly Bytes[]): readonly Bytes[] {
+  return data instanceof Uint8Array || !Array.isArray(data) ? [data as Bytes] : data;
 }
 
-function sizeOf(parts: readonly Uint8Array[]): number {
-  return parts.reduce((sum, part) => sum + part.length, 0);
+function totalSize(parts: readonly Bytes[]): number {
+  return parts.reduce((sum, part) => sum + sizeOf(part), 0);
 }
 
 function rawEndOf(placed: readonly Placed[], sizeOfHeaders: number): number {

@@ -1,8 +1,9 @@
 import { z } from "zod";
+import { readBytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { SBAT_ADDON, SBAT_HEADER } from "../format/uki.ts";
 import { parseOptions } from "../internal/options.ts";
-import { addPeSections, type NewPeSection } from "../pe/sections.ts";
+import { joinPeSections, type NewPeSection } from "../pe/sections.ts";
 import { contentSchema, partsSchema, textOrContentSchema, textSchema } from "./options.ts";
 import { mergeSbat } from "./sbat.ts";
 import { decodeInput, initrdSection, sbatOf, section } from "./section-content.ts";
@@ -34,10 +35,12 @@ export function buildUkiAddon(options: BuildUkiAddonOptions): Uint8Array {
     throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", "expected something to add, got none", { field: "cmdline" });
   }
   const sbat = mergeSbat([...sbatOf(parts.stub, stub), ...(parts.sbat ?? [`${SBAT_HEADER}\n${SBAT_ADDON}\n`])]);
-  return addPeSections(parts.stub, [...sections, ...section(".sbat", sbat)], {
-    timeDateStamp: parts.timeDateStamp,
-    replace: [".sbat"],
-  });
+  return readBytes(
+    joinPeSections(parts.stub, [...sections, ...section(".sbat", sbat)], {
+      timeDateStamp: parts.timeDateStamp,
+      replace: [".sbat"],
+    }),
+  );
 }
 
 const buildProfileSchema = partsSchema
@@ -81,7 +84,7 @@ export function buildUkiProfile(options: BuildUkiProfileOptions): Uint8Array {
     ...initrdSection(initrd),
     ...section(".ucode", ucode),
   ];
-  return addPeSections(parts.stub, sections, { timeDateStamp });
+  return readBytes(joinPeSections(parts.stub, sections, { timeDateStamp }));
 }
 
 function commonSections(parts: z.output<typeof partsSchema>): NewPeSection[] {

@@ -1,9 +1,10 @@
 import { z } from "zod";
+import { type ByteSource, bytesOrSourceSchema, readBytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { DLL_NX_COMPAT, SCN_CNT_CODE, SCN_MEM_READ } from "../format/pe.ts";
 import { SBAT_HEADER, SBAT_UKI } from "../format/uki.ts";
-import { bytesSchema, parseOptions } from "../internal/options.ts";
-import { addPeSections, type NewPeSection } from "../pe/sections.ts";
+import { parseOptions } from "../internal/options.ts";
+import { joinPeSections, type NewPeSection } from "../pe/sections.ts";
 import { readKernelRelease, unpackKernel } from "./kernel.ts";
 import { contentSchema, partsSchema, textOrContentSchema, textSchema } from "./options.ts";
 import { sectionsOfProfile } from "./profiles.ts";
@@ -12,7 +13,7 @@ import { decodeInput, initrdSection, sbatOf, section } from "./section-content.t
 
 const buildUkiSchema = partsSchema.extend({
   /** kernel, a PE image (on x86 the bzImage), or one packed with gzip */
-  linux: bytesSchema,
+  linux: bytesOrSourceSchema,
   /** content of `os-release` */
   osRelease: textOrContentSchema.optional(),
   /** `.sbat` texts to merge after those of stub and kernel; a generic entry for unified kernel images when absent */
@@ -26,7 +27,7 @@ const buildUkiSchema = partsSchema.extend({
   /** description of the base profile: `ID=main\nTITLE=…`; required with `joinProfiles` */
   profile: textOrContentSchema.optional(),
   /** further profiles, each an image that `buildUkiProfile` or `ukify build --profile=` made */
-  joinProfiles: z.array(bytesSchema).readonly().default([]),
+  joinProfiles: z.array(bytesOrSourceSchema).readonly().default([]),
 });
 
 /** Parts of a unified kernel image; none is modified or retained. */
@@ -39,13 +40,29 @@ export type BuildUkiOptions = z.input<typeof buildUkiSchema>;
  * @param options - Parts of the image; only `stub` and `linux` are required.
  * @returns The unsigned image, a new array; every input byte is copied once.
  * @throws {UkiSignError} `UKI_SIGN_BAD_OPTIONS` for options that are unknown, empty or of the wrong type; any code of
- *   {@link addPeSections}, `UKI_SIGN_SBAT_INVALID`, `UKI_SIGN_PROFILE_INVALID` and `UKI_SIGN_KERNEL_COMPRESSED`, with the
+ *   `addPeSections`, `UKI_SIGN_SBAT_INVALID`, `UKI_SIGN_PROFILE_INVALID` and `UKI_SIGN_KERNEL_COMPRESSED`, with the
  *   option at fault as `field`.
  * @see UAPI Group "Unified Kernel Image (UKI)" 1.0; systemd 257 systemd-stub(7), ukify(1)
  * @example
  * const image = buildUki({ stub, linux, initrd, cmdline: "quiet root=dissect", osRelease });
  */
 export function buildUki(options: BuildUkiOptions): Uint8Array {
+  return readBytes(assembleUki(options));
+}
+
+/**
+ * Builds a unified kernel image like {@link buildUki}, without putting it together in memory: that happens piece by piece
+ * when the result is read, as `signPe`, `writePe` and everything else that takes a source does.
+ *
+ * @param options - As for {@link buildUki}; what is large comes from `fileSource`.
+ * @returns The unsigned image. The sources in `options` must stay open and unchanged while it is in use.
+ * @throws {UkiSignError} As {@link buildUki}.
+ * @example
+ * await using linux = await fileSource("vmlinuz");
+ * await using initrd = await fileSource("initrd.img");
+ * await writePe("linux.efi", assembleUki({ stub, linux, initrd, cmdline: "quiet" }), { sign: { signer, certificate } });
+ */
+export function assembleUki(options: BuildUkiOptions): ByteSource {
   const parts = parseOptions(buildUkiSchema, options);
   const { profile, joinProfiles } = parts;
   const pcrsigs = Array.isArray(parts.pcrsig) ? parts.pcrsig : [parts.pcrsig];
@@ -93,7 +110,7 @@ export function buildUki(options: BuildUkiOptions): Uint8Array {
     ...section(".pcrsig", pcrsigs[1 + index]),
   ]);
   const compatible = (linux.dllCharacteristics & DLL_NX_COMPAT) !== 0;
-  return addPeSections(parts.stub, [...base, ...joined], {
+  return joinPeSections(parts.stub, [...base, ...joined], {
     timeDateStamp: parts.timeDateStamp,
     // The kernel runs under the protection that the outer image asks for, so it has to cope with it.
     clearDllCharacteristics: compatible ? 0 : DLL_NX_COMPAT,

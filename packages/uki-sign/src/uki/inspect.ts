@@ -1,14 +1,13 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { signaturesOf } from "../authenticode/certificate-table.ts";
+import { type Bytes, eachChunk, readBytes, sizeOf } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { ADDON_SECTION_NAMES, MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
 import { parseOptions } from "../internal/options.ts";
-import { decodePe, type PeImage, type PeSection, readPeSection } from "../pe/image.ts";
+import { decodePe, type PeImage, type PeSection, peSectionSource } from "../pe/image.ts";
 import { type ProfileDescription, parseProfile, splitProfiles } from "./profiles.ts";
-
-/** Most bytes of a section that {@link inspectUki} decodes as text. */
-export const DEFAULT_MAX_TEXT_BYTES = 1 << 20;
+import { DEFAULT_MAX_TEXT_BYTES } from "./section-content.ts";
 
 /** One section of a unified kernel image. */
 export interface UkiSection {
@@ -65,7 +64,7 @@ export interface UkiInspection {
  * const { sections } = inspectUki(await readFile("linux.efi"));
  * console.log(sections.find(({ name }) => name === ".cmdline")?.text);
  */
-export function inspectUki(image: Uint8Array): UkiInspection {
+export function inspectUki(image: Bytes): UkiInspection {
   const decoded = decodePe(image);
   const { base, profiles } = splitProfiles(decoded);
   const sections = [base, ...profiles].flatMap((own, index) =>
@@ -95,23 +94,26 @@ function kindOf({ sections }: PeImage): UkiInspection["kind"] {
   );
 }
 
-function describe(image: Uint8Array, section: PeSection, profile: number): UkiSection {
-  const data = readPeSection(image, section);
-  const text = TEXT_SECTION_NAMES.includes(section.name) ? decodeText(data) : undefined;
+function describe(image: Bytes, section: PeSection, profile: number): UkiSection {
+  const content = peSectionSource(image, section);
+  const sizeBytes = sizeOf(content);
+  const isText = TEXT_SECTION_NAMES.includes(section.name) && sizeBytes <= DEFAULT_MAX_TEXT_BYTES;
+  const text = isText ? decodeText(readBytes(content)) : undefined;
+  const hash = createHash("sha256");
+  eachChunk(content, 0, sizeBytes, (chunk) => hash.update(chunk));
   return {
     name: section.name,
     kind: STUB_SECTION_NAMES.includes(section.name) ? "stub" : text === undefined ? "binary" : "text",
-    sizeBytes: data.length,
+    sizeBytes,
     offset: section.rawOffset,
     virtualAddress: section.virtualAddress,
-    sha256: createHash("sha256").update(data).digest("hex"),
+    sha256: hash.digest("hex"),
     ...(text === undefined ? {} : { text }),
     ...(profile < 0 ? {} : { profile }),
   };
 }
 
 function decodeText(data: Uint8Array): string | undefined {
-  if (data.length > DEFAULT_MAX_TEXT_BYTES) return undefined;
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data).replace(/\0+$/, "");
   } catch {
@@ -120,11 +122,11 @@ function decodeText(data: Uint8Array): string | undefined {
 }
 
 /** A section whose content the stub measures. */
-export interface MeasuredSection {
+export interface MeasuredSection<B extends Bytes = Bytes> {
   /** name with its dot: `.cmdline` */
   readonly name: string;
   /** exact content */
-  readonly data: Uint8Array;
+  readonly data: B;
 }
 
 const pickSchema = z.strictObject({
@@ -148,13 +150,15 @@ export interface MeasuredSectionsOptions {
  *
  * @param image - The whole file; not modified.
  * @param options - Which profile boots, and what the machine picks among sections that depend on it.
- * @returns Input for `predictPcr11`; `data` aliases `image`.
+ * @returns Input for `predictPcr11`; `data` aliases `image`, or reads from it.
  * @throws {UkiSignError} Any code of {@link decodePe}; `UKI_SIGN_PE_INVALID` when a measured section is longer in memory
  *   than in the file; `UKI_SIGN_SECTION_MISSING` when the profile or a picked section does not exist;
  *   `UKI_SIGN_BAD_OPTIONS` when a pick is no index.
  * @see UAPI Group "Unified Kernel Image (UKI)" 1.0, "Multi-Profile UKIs"
  */
-export function measuredSections(image: Uint8Array, options: MeasuredSectionsOptions = {}): MeasuredSection[] {
+export function measuredSections(image: Uint8Array, options?: MeasuredSectionsOptions): MeasuredSection<Uint8Array>[];
+export function measuredSections(image: Bytes, options?: MeasuredSectionsOptions): MeasuredSection[];
+export function measuredSections(image: Bytes, options: MeasuredSectionsOptions = {}): MeasuredSection[] {
   const { profile: index, dtbauto, efifw } = parseOptions(pickSchema, options);
   const picked: Readonly<Record<string, number | undefined>> = { ".dtbauto": dtbauto, ".efifw": efifw };
   const { base, profiles } = splitProfiles(decodePe(image));
@@ -178,8 +182,8 @@ export function measuredSections(image: Uint8Array, options: MeasuredSectionsOpt
   });
 }
 
-function wholeSection(image: Uint8Array, section: PeSection): Uint8Array {
-  if (section.virtualSize <= section.rawSize) return readPeSection(image, section);
+function wholeSection(image: Bytes, section: PeSection): Bytes {
+  if (section.virtualSize <= section.rawSize) return peSectionSource(image, section);
   throw new UkiSignError(
     "UKI_SIGN_PE_INVALID",
     `expected section ${section.name} to hold its ${section.virtualSize} bytes in the file, got ${section.rawSize}`,

@@ -1,4 +1,5 @@
 import * as zlib from "node:zlib";
+import { type Bytes, partOf, readBytes, sizeOf } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import * as uki from "../format/uki.ts";
 import { viewOf } from "../internal/bytes.ts";
@@ -17,6 +18,11 @@ const COMPRESSIONS = [
   { name: "bzip2", magic: [0x42, 0x5a, 0x68] },
   { name: "lzma", magic: [0x5d, 0x00, 0x00] },
 ] as const;
+const MAX_MAGIC_BYTES = 5;
+
+/** How much of a kernel is searched at a time, and how much of it again with what follows, in bytes. */
+const SEARCH_BYTES = 1024 * 1024;
+const OVERLAP_BYTES = 256;
 
 /**
  * Unpacks a kernel that is compressed as a whole, which firmware could not load; Arm distributions ship such files.
@@ -28,9 +34,15 @@ const COMPRESSIONS = [
  * @example
  * const linux = unpackKernel(await readFile("vmlinuz"));
  */
-export function unpackKernel(kernel: Uint8Array): Uint8Array {
-  const compression = COMPRESSIONS.find(({ magic }) => magic.every((octet, index) => kernel[index] === octet));
-  return compression === undefined ? kernel : unpack(compression.name, kernel);
+export function unpackKernel(kernel: Uint8Array): Uint8Array;
+export function unpackKernel(kernel: Bytes): Bytes;
+export function unpackKernel(kernel: Bytes): Bytes {
+  const start = readBytes(kernel, 0, Math.min(sizeOf(kernel), MAX_MAGIC_BYTES));
+  const compression = COMPRESSIONS.find(({ magic }) => magic.every((octet, index) => start[index] === octet));
+  if (compression === undefined) return kernel;
+  if (sizeOf(kernel) <= DEFAULT_MAX_KERNEL_BYTES) return unpack(compression.name, readBytes(kernel));
+  const message = `expected a packed kernel of at most ${DEFAULT_MAX_KERNEL_BYTES} bytes, got ${sizeOf(kernel)}`;
+  throw new UkiSignError("UKI_SIGN_TOO_LARGE", message);
 }
 
 function unpack(name: string, data: Uint8Array): Uint8Array {
@@ -70,25 +82,37 @@ function zstd(): typeof zlib.gunzipSync | undefined {
  * @returns `6.12.41+deb13-cloud-amd64`, or `undefined` for a file that does not say.
  * @see Linux v6.12 `Documentation/arch/x86/boot.rst`, field `kernel_version`; `drivers/firmware/efi/libstub/zboot-header.S`
  */
-export function readKernelRelease(kernel: Uint8Array): string | undefined {
+export function readKernelRelease(kernel: Bytes): string | undefined {
   return bzImageRelease(kernel) ?? bannerRelease(zbootPayload(kernel) ?? kernel);
 }
 
-function bzImageRelease(kernel: Uint8Array): string | undefined {
-  if (kernel.length < uki.BZIMAGE_KERNEL_VERSION + 2) return undefined;
-  const view = viewOf(kernel);
+function bzImageRelease(kernel: Bytes): string | undefined {
+  if (sizeOf(kernel) < uki.BZIMAGE_KERNEL_VERSION + 2) return undefined;
+  const view = viewOf(readBytes(kernel, 0, uki.BZIMAGE_KERNEL_VERSION + 2));
   if (view.getUint32(uki.BZIMAGE_MAGIC_OFFSET, true) !== uki.BZIMAGE_MAGIC) return undefined;
   const pointer = view.getUint16(uki.BZIMAGE_KERNEL_VERSION, true);
   if (pointer === 0) return undefined;
   const start = pointer + uki.BZIMAGE_KERNEL_VERSION_BASE;
-  const text = String.fromCharCode(...kernel.subarray(start, start + uki.BZIMAGE_MAX_VERSION_SIZE));
+  if (start >= sizeOf(kernel)) return undefined;
+  const size = Math.min(uki.BZIMAGE_MAX_VERSION_SIZE, sizeOf(kernel) - start);
+  const text = String.fromCharCode(...readBytes(kernel, start, size));
   // The text goes on with the builder and the date.
   return /^[\x21-\x7e]+(?=[ \0])/.exec(text)?.[0];
 }
 
 /** The first `Linux version 6.12… (` of the file. */
-function bannerRelease(kernel: Uint8Array): string | undefined {
-  const file = Buffer.from(kernel.buffer, kernel.byteOffset, kernel.length);
+function bannerRelease(kernel: Bytes): string | undefined {
+  for (let offset = 0; offset < sizeOf(kernel); offset += SEARCH_BYTES) {
+    const found = findBanner(
+      readBytes(kernel, offset, Math.min(SEARCH_BYTES + OVERLAP_BYTES, sizeOf(kernel) - offset)),
+    );
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function findBanner(bytes: Uint8Array): string | undefined {
+  const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = file.indexOf(uki.LINUX_BANNER); at >= 0; at = file.indexOf(uki.LINUX_BANNER, at + 1)) {
     const text = file.toString("latin1", at + uki.LINUX_BANNER.length, at + uki.BZIMAGE_MAX_VERSION_SIZE);
     const [, release] = /^(\d\.[\x21-\x7e]+) \(/.exec(text) ?? [];
@@ -98,14 +122,15 @@ function bannerRelease(kernel: Uint8Array): string | undefined {
 }
 
 /** What an EFI zboot image unpacks; undefined when it is none, or in a format that is not known here. */
-function zbootPayload(kernel: Uint8Array): Uint8Array | undefined {
-  if (kernel.length < uki.ZBOOT_HEADER_BYTES) return undefined;
-  const view = viewOf(kernel);
+function zbootPayload(kernel: Bytes): Bytes | undefined {
+  if (sizeOf(kernel) < uki.ZBOOT_HEADER_BYTES) return undefined;
+  const view = viewOf(readBytes(kernel, 0, uki.ZBOOT_HEADER_BYTES));
   if (view.getUint32(uki.ZBOOT_MAGIC_OFFSET, true) !== uki.ZBOOT_MAGIC) return undefined;
   const start = view.getUint32(uki.ZBOOT_PAYLOAD_OFFSET, true);
-  const end = start + view.getUint32(uki.ZBOOT_PAYLOAD_SIZE, true);
+  const size = view.getUint32(uki.ZBOOT_PAYLOAD_SIZE, true);
+  if (start + size > sizeOf(kernel)) return undefined;
   try {
-    return unpackKernel(kernel.subarray(start, end));
+    return unpackKernel(partOf(kernel, start, size));
   } catch (error) {
     // The release is a convenience: an image that boots is not refused for want of it.
     if (error instanceof UkiSignError) return undefined;

@@ -1,11 +1,12 @@
 import { z } from "zod";
+import { type Bytes, bytesOrSourceSchema, sizeOf } from "../bytes/byte-source.ts";
 import { MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
 import { bytesSchema } from "../internal/options.ts";
 import { sectionNameSchema } from "../pe/sections.ts";
 
-/** Content that is not empty. */
-export const contentSchema: z.ZodType<Uint8Array, Uint8Array> = bytesSchema.refine(
-  (bytes) => bytes.length > 0,
+/** Content that is not empty, in memory or not. */
+export const contentSchema: z.ZodType<Bytes, Bytes> = bytesOrSourceSchema.refine(
+  (bytes) => sizeOf(bytes) > 0,
   "expected at least one byte; leave the option out",
 );
 
@@ -18,7 +19,7 @@ export const textSchema: z.ZodType<string, string> = z
 /** Either of both. */
 export const textOrContentSchema: z.ZodType<string | Uint8Array, string | Uint8Array> = z.union([
   textSchema,
-  contentSchema,
+  bytesSchema.refine((bytes) => bytes.length > 0, "expected at least one byte; leave the option out"),
 ]);
 
 const RESERVED: readonly string[] = [...STUB_SECTION_NAMES, ...TEXT_SECTION_NAMES, ...MEASURED_SECTION_NAMES];
@@ -30,7 +31,7 @@ const ownSectionName = sectionNameSchema.refine(
 /** What images, addons and profiles have in common. */
 export const partsSchema = z.strictObject({
   /** systemd's stub program: `linuxx64.efi.stub` */
-  stub: bytesSchema,
+  stub: bytesOrSourceSchema,
   /** initrd, or several that are joined in order, each at a multiple of 4 bytes */
   initrd: z.union([contentSchema, z.array(contentSchema).min(1).readonly()]).optional(),
   /** kernel command line; runs of blanks and newlines become one blank, as the stub treats them */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { ByteSource } from "../bytes/byte-source.ts";
 import { parseOptions } from "../internal/options.ts";
 import { encodePem } from "../keys/pem.ts";
 import type { Signer } from "../keys/signer.ts";
@@ -10,7 +11,7 @@ import {
 } from "../pcr/policy.ts";
 import { type PcrSignature, renderPcrSignatures } from "../pcr/policy-signature.ts";
 import { decodePe } from "../pe/image.ts";
-import { type BuildUkiOptions, buildUki } from "./build.ts";
+import { assembleUki, type BuildUkiOptions } from "./build.ts";
 import { measuredSections } from "./inspect.ts";
 import { splitProfiles } from "./profiles.ts";
 
@@ -27,36 +28,36 @@ const signersSchema = z
   .readonly();
 
 /**
- * Builds a unified kernel image with signed PCR 11 policies: a `.pcrsig` section for each profile, about each device tree
+ * Assembles a unified kernel image with signed PCR 11 policies: a `.pcrsig` section for each profile, about each device tree
  * that the machine may pick, and the `.pcrpkey` section when one key signs and no other is given.
  *
- * @param options - Parts of the image as for `buildUki`, without `pcrsig`.
+ * @param options - Parts of the image as for `assembleUki`, without `pcrsig`.
  * @param signers - Keys, each with its banks and phase paths.
- * @returns The unsigned image, a new array.
- * @throws {UkiSignError} What `buildUki`, `predictPcrPolicies` and `signPcrPolicies` throw.
+ * @returns The unsigned image, as `assembleUki` returns it.
+ * @throws {UkiSignError} What `assembleUki`, `predictPcrPolicies` and `signPcrPolicies` throw.
  * @see systemd 257 ukify(1), `--pcr-private-key=`
  * @example
  * const { signers } = await loadKeys("keys", { roles: ["pcr"] });
- * const image = await buildUkiWithPolicies({ stub, linux, initrd }, [{ signer: signers.pcr, publicKey: signers.pcr.publicKey }]);
+ * const image = await assembleUkiWithPolicies({ stub, linux, initrd }, [{ signer: signers.pcr, publicKey: signers.pcr.publicKey }]);
  */
-export async function buildUkiWithPolicies(
+export async function assembleUkiWithPolicies(
   options: Omit<BuildUkiOptions, "pcrsig">,
   signers: readonly UkiPolicySigner[],
-): Promise<Uint8Array> {
+): Promise<ByteSource> {
   const [first, ...others] = parseOptions(signersSchema, signers);
   const own = first === undefined || others.length > 0 ? undefined : encodePem("PUBLIC KEY", first.publicKey);
   const parts = { ...options, pcrpkey: options.pcrpkey ?? own };
-  const image = buildUki(parts);
+  const image = assembleUki(parts);
   const profiles = Math.max(1, splitProfiles(decodePe(image)).profiles.length);
   const pcrsig: string[] = [];
   for (let profile = 0; profile < profiles; profile++) {
     pcrsig.push(renderPcrSignatures(await signProfile(image, profile, signers)));
   }
-  return buildUki({ ...parts, pcrsig });
+  return assembleUki({ ...parts, pcrsig });
 }
 
 async function signProfile(
-  image: Uint8Array,
+  image: ByteSource,
   profile: number,
   signers: readonly UkiPolicySigner[],
 ): Promise<PcrSignature[]> {

@@ -1,6 +1,7 @@
+import type { Bytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { PROFILE_SECTION_NAMES } from "../format/uki.ts";
-import { type PeImage, type PeSection, readPeSection } from "../pe/image.ts";
+import { type PeImage, type PeSection, peSectionSource } from "../pe/image.ts";
 import type { NewPeSection } from "../pe/sections.ts";
 import { decodeInput } from "./section-content.ts";
 
@@ -26,7 +27,7 @@ export function splitProfiles({ sections }: PeImage): ProfileSections {
  *
  * @param field - the option it came from
  */
-export function sectionsOfProfile(image: Uint8Array, field: string, options: { osRelease: boolean }): NewPeSection[] {
+export function sectionsOfProfile(image: Bytes, field: string, options: { osRelease: boolean }): NewPeSection[] {
   const names = PROFILE_SECTION_NAMES.filter((name) => options.osRelease || name !== ".osrel");
   const found = decodeInput(field, image).sections.filter(({ name }) => names.includes(name));
   // An entry before the profile is the stub's own, if it was made with a stub that has one.
@@ -43,7 +44,7 @@ export function sectionsOfProfile(image: Uint8Array, field: string, options: { o
   }
   return imported.map((section) => ({
     name: section.name,
-    data: readPeSection(image, section),
+    data: peSectionSource(image, section),
     characteristics: section.characteristics,
   }));
 }

@@ -72,7 +72,7 @@ describe("uki-sign build", () => {
   });
 
   test.each<[string, string[], number, RegExp]>([
-    ["a missing file", ["--initrd", "nothing"], 1, /expected a readable file, got ENOENT.*\[UKI_SIGN_FILE\]/],
+    ["a missing file", ["--initrd", "nothing"], 1, /expected a file at .*, got none.*\[UKI_SIGN_FILE\]/],
     ["a kernel that is none", ["--linux", "os-release"], 1, /linux: expected a PE image.*\[UKI_SIGN_PE_BAD_MAGIC\]/],
     ["a foreign certificate", ["--key", "db.key", "--certificate", "other.pem"], 1, /\[UKI_SIGN_KEY_MISMATCH\]/],
     ["a key without certificate", ["--key", "db.key"], 2, /expected --key and --certificate together/],

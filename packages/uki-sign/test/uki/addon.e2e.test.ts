@@ -32,7 +32,8 @@ describeWith("ukify 257 on addons", [], TREE_FILES, () => {
     const folder = scratch();
     const [first, second] = [parts.initrd ?? []].flat();
     const files = { stub: systemdAddonStub(), dtb: parts.dtb, ucode: parts.ucode, initrd0: first, initrd1: second };
-    for (const [name, data] of Object.entries(files)) writeFileSync(join(folder, name), data ?? "");
+    for (const [name, data] of Object.entries(files))
+      writeFileSync(join(folder, name), (data ?? "") as string | Uint8Array);
     writeFileSync(join(folder, "sbat"), parts.sbat?.[0] ?? "");
     const output = join(folder, "theirs.addon.efi");
     const inFolder = argv.map((flag) =>

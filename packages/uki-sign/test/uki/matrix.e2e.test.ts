@@ -3,11 +3,12 @@ import { join } from "node:path";
 import * as zlib from "node:zlib";
 import { describe, expect, test } from "vitest";
 import {
+  assembleUkiWithPolicies,
   type BuildUkiOptions,
   type BuildUkiProfileOptions,
+  type Bytes,
   buildUki,
   buildUkiProfile,
-  buildUkiWithPolicies,
   decodePe,
   encodeHardwareIds,
   encodePem,
@@ -67,9 +68,9 @@ const MATRIX = CELLS.filter(({ wanted }) => wanted);
 
 /** Writes parts to files and returns ukify's flags for them. */
 function flagsOf(folder: string, parts: Flagged, prefix: string): string[] {
-  const file = (name: string, content: string | Uint8Array): string => {
+  const file = (name: string, content: string | Bytes): string => {
     const path = join(folder, `${prefix}${name}`);
-    writeFileSync(path, content);
+    writeFileSync(path, content as string | Uint8Array);
     return path;
   };
   const flags: string[] = [];
@@ -168,7 +169,7 @@ describe("PCR policies", () => {
           ]),
         ),
       );
-      const ours = await buildUkiWithPolicies(oursOf(parts, profiles), [
+      const ours = await assembleUkiWithPolicies(oursOf(parts, profiles), [
         {
           signer,
           publicKey: signer.publicKey,
@@ -176,13 +177,13 @@ describe("PCR policies", () => {
           phasePaths: ["enter-initrd", "enter-initrd:leave-initrd"],
         },
       ]);
-      const policies = (image: Uint8Array) =>
+      const policies = (image: Bytes) =>
         decodePe(image)
           .sections.filter(({ name }) => name === ".pcrsig")
           .map((section) => parsePcrSignatures(readPeSection(image, section)));
       expect(policies(ours)).toEqual(policies(theirs));
-      const others = (image: Uint8Array) => inspectUki(image).sections.filter(({ name }) => name !== ".pcrsig");
-      const plain = (image: Uint8Array) => others(image).map(({ name, sha256 }) => [name, sha256]);
+      const others = (image: Bytes) => inspectUki(image).sections.filter(({ name }) => name !== ".pcrsig");
+      const plain = (image: Bytes) => others(image).map(({ name, sha256 }) => [name, sha256]);
       expect(plain(ours)).toEqual(plain(theirs));
     });
   });

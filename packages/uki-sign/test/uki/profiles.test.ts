@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import {
+  assembleUkiWithPolicies,
   type BuildUkiProfileOptions,
   buildUki,
   buildUkiProfile,
-  buildUkiWithPolicies,
   decodePe,
   inspectUki,
   measuredSections,
@@ -97,12 +97,12 @@ describe("profiles", () => {
   });
 });
 
-describe("buildUkiWithPolicies", () => {
+describe("assembleUkiWithPolicies", () => {
   const signer = testSigner("pcr");
   const signers = [{ signer, publicKey: signer.publicKey, banks: ["sha256"] as const, phasePaths: ["enter-initrd"] }];
 
   test("signs what each profile measures, with the key in the image", async () => {
-    const built = await buildUkiWithPolicies({ ...base, profile: "ID=main", joinProfiles: [debug] }, signers);
+    const built = await assembleUkiWithPolicies({ ...base, profile: "ID=main", joinProfiles: [debug] }, signers);
     const signatures = decodePe(built).sections.filter(({ name }) => name === ".pcrsig");
     expect(signatures).toHaveLength(2);
     for (const [index, section] of signatures.entries()) {
@@ -117,7 +117,7 @@ describe("buildUkiWithPolicies", () => {
 
   test("signs for each device tree that the machine may pick, and each policy once", async () => {
     const dtbauto = [fill(10, 1), fill(10, 2), fill(10, 1)];
-    const built = await buildUkiWithPolicies({ ...base, dtbauto }, signers);
+    const built = await assembleUkiWithPolicies({ ...base, dtbauto }, signers);
     const section = decodePe(built).sections.find(({ name }) => name === ".pcrsig");
     expect(section && parsePcrSignatures(readPeSection(built, section))).toHaveLength(2);
   });

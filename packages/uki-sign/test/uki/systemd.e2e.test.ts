@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import {
   type BuildUkiOptions,
+  type Bytes,
   buildUki,
   encodePem,
   inspectUki,
@@ -65,9 +66,9 @@ const CASES: [string, Parts][] = [
 
 /** The argument vector that makes ukify build the same image; every part goes through a file. */
 function ukifyArguments(folder: string, parts: Parts, output: string): string[] {
-  const file = (name: string, content: string | Uint8Array): string => {
+  const file = (name: string, content: string | Bytes): string => {
     const path = join(folder, name);
-    writeFileSync(path, content);
+    writeFileSync(path, content as string | Uint8Array);
     return path;
   };
   const argv = ["build", "--stub", file("stub", systemdStub()), "--linux", file("linux", parts.linux)];

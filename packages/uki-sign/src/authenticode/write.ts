@@ -1,0 +1,161 @@
+import { createHash, type Hash, randomBytes } from "node:crypto";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { z } from "zod";
+import { type Bytes, sizeOf } from "../bytes/byte-source.ts";
+import { UkiSignError } from "../errors.ts";
+import { parseOptions } from "../internal/options.ts";
+import { decodePe, type PeImage } from "../pe/image.ts";
+import { patchesOf, planTable, withSignature } from "./certificate-table.ts";
+import { certificatePadding, contentSize, coveredRanges } from "./digest.ts";
+import { makeSignature, type SignPeOptions, signPe, signPeSchema } from "./sign.ts";
+
+/** Bytes that are read, hashed and written at a time. */
+const CHUNK_BYTES = 256 * 1024;
+
+/** After how many bytes the disk is told to begin with them, so that little is left to wait for at the end. */
+const FLUSH_BYTES = 16 * 1024 * 1024;
+
+const optionsSchema = z.strictObject({
+  sign: signPeSchema.optional(),
+  mode: z.int().min(0).max(0o777).default(0o644),
+  signal: z.instanceof(AbortSignal).optional(),
+});
+
+/** Options of {@link writePe}. */
+export interface WritePeOptions {
+  /** signs the image on its way to the file, as `signPe` does */
+  readonly sign?: SignPeOptions | undefined;
+  /** permission bits of a new file, before the umask; 0644 by default */
+  readonly mode?: number | undefined;
+  /** ends the work early, leaving nothing behind */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Writes an image to a file, signed if asked to, and never the whole image in memory: each piece is read once, hashed and
+ * written. The file appears under its name when it is complete and on disk; until then what was there stays.
+ *
+ * @param path - File to write; may be the one that `image` reads from.
+ * @param image - The image: bytes, an open file, or what `assembleUki` returned.
+ * @param options - Whether to sign, and the file's mode.
+ * @throws {UkiSignError} `UKI_SIGN_FILE` when the file cannot be written; what `signPe` throws.
+ * @example
+ * await using image = await fileSource("linux.efi");
+ * await writePe("linux.signed.efi", image, { sign: { signer, certificate } });
+ */
+export async function writePe(path: string, image: Bytes, options: WritePeOptions = {}): Promise<void> {
+  const { sign, mode, signal } = parseOptions(optionsSchema, options);
+  const target = resolve(path);
+  const beside = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString("hex")}`);
+  try {
+    const file = await open(beside, "wx", mode);
+    try {
+      if (sign === undefined) await copyContent(file, image, sizeOf(image), signal);
+      else await writeSigned(file, image, sign, signal);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(beside, target);
+  } catch (cause) {
+    await rm(beside, { force: true });
+    if (!(cause instanceof Error) || !("syscall" in cause)) throw cause;
+    throw new UkiSignError("UKI_SIGN_FILE", `expected a writable file, got ${cause.message}`, { path, cause });
+  }
+}
+
+async function writeSigned(
+  file: FileHandle,
+  image: Bytes,
+  sign: SignPeOptions,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const decoded = decodePe(image);
+  if (decoded.checksum !== 0) {
+    // The checksum is over the signature too, so it takes a pass of its own; EFI images hardly ever have one.
+    const signed = await signPe(image, sign);
+    await copyContent(file, signed, sizeOf(signed), signal);
+    return;
+  }
+  const { hash = "sha256" } = sign;
+  const end = contentSize(decoded);
+  const hasher = createHash(hash);
+  const covered = new CoveredHash(hasher, decoded);
+  await copyContent(file, image, end, signal, (chunk, offset) => covered.update(chunk, offset));
+  hasher.update(new Uint8Array(certificatePadding(end)));
+  const cms = await makeSignature(new Uint8Array(hasher.digest()), sign);
+  const plan = planTable(decoded, withSignature(image, decoded, cms));
+  for (const { offset, bytes } of patchesOf(decoded, plan, new Uint8Array(4))) {
+    if (bytes instanceof Uint8Array) await file.write(bytes, 0, bytes.length, offset);
+  }
+  await file.write(plan.table, 0, plan.table.length, plan.tableOffset);
+}
+
+/** Hashes what a signature covers, out of all bytes in order. */
+class CoveredHash {
+  readonly #hasher: Hash;
+  readonly #ranges: readonly [number, number][];
+
+  constructor(hasher: Hash, decoded: PeImage) {
+    this.#hasher = hasher;
+    this.#ranges = coveredRanges(decoded);
+  }
+
+  update(chunk: Uint8Array, offset: number): void {
+    for (const [start, end] of this.#ranges) {
+      const from = Math.max(start, offset);
+      const to = Math.min(end, offset + chunk.length);
+      if (from < to) this.#hasher.update(chunk.subarray(from - offset, to - offset));
+    }
+  }
+}
+
+/** Copies bytes to the file; while one piece is written, it is visited and the next one read. */
+async function copyContent(
+  file: FileHandle,
+  image: Bytes,
+  end: number,
+  signal: AbortSignal | undefined,
+  visit: (chunk: Uint8Array, offset: number) => void = () => {},
+): Promise<void> {
+  const buffers = image instanceof Uint8Array ? [] : [new Uint8Array(CHUNK_BYTES), new Uint8Array(CHUNK_BYTES)];
+  let writing = Promise.resolve();
+  let flushing: Promise<void> | undefined;
+  let flushed = 0;
+  for (let offset = 0, index = 0; offset < end; offset += CHUNK_BYTES, index++) {
+    signal?.throwIfAborted();
+    const size = Math.min(CHUNK_BYTES, end - offset);
+    const chunk = readChunk(image, offset, size, buffers[index % 2]);
+    const started = writeAll(file, chunk, offset);
+    // A failure is reported when it is waited for, below.
+    started.catch(() => {});
+    visit(chunk, offset);
+    await writing;
+    writing = started;
+    if (flushing === undefined && offset - flushed >= FLUSH_BYTES) {
+      flushed = offset;
+      // Beside what goes on; the flush at the end is the one that counts, and fails if this one does.
+      flushing = file
+        .datasync()
+        .catch(() => {})
+        .finally(() => {
+          flushing = undefined;
+        });
+    }
+  }
+  await Promise.all([writing, flushing]);
+}
+
+function readChunk(image: Bytes, offset: number, size: number, buffer: Uint8Array | undefined): Uint8Array {
+  if (image instanceof Uint8Array || buffer === undefined) return (image as Uint8Array).subarray(offset, offset + size);
+  const chunk = buffer.subarray(0, size);
+  image.readIntoSync(chunk, offset);
+  return chunk;
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+  }
+}
