@@ -6,6 +6,8 @@ import { fail, ROOT } from "./setup.mjs";
 
 const SUITE = "trixie";
 const PACKAGES = [
+  // erofs-meta: every codec
+  "erofs-utils",
   // uki-sign: images, measurements and verity signatures
   "libcryptsetup12",
   "python3-pefile",

@@ -43,8 +43,8 @@ describe("decodeExtent", () => {
   });
 
   test.each<[Encoding, string]>([
-    ["lzma", "EROFS_UNSUPPORTED"],
-    ["zstd", "EROFS_UNSUPPORTED"],
+    ["lzma", "EROFS_CORRUPT"],
+    ["zstd", "EROFS_CORRUPT"],
     ["none", "EROFS_CORRUPT"],
     ["interlaced", "EROFS_CORRUPT"],
     ["lz4", "EROFS_CORRUPT"],

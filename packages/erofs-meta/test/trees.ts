@@ -83,6 +83,13 @@ export function mixedContent(size: number, seed: number): Uint8Array {
   return content;
 }
 
+/** What is in the images in `fixtures`. */
+export const FIXTURE_FILES: Readonly<Record<string, Uint8Array>> = {
+  mixed: Buffer.concat(Array.from({ length: 60 }, (_, seed) => mixedContent(700, seed * 3))),
+  numbers: text(Array.from({ length: 2500 }, (_, index) => `${index * 7919}, `).join("")),
+  repeats: text("the same words again and again, a hundred times and more\n".repeat(300)),
+};
+
 /** Files of sizes at which extents, clusters, segments and tails end in different ways. */
 export function compressibleTree(): TreeEntry[] {
   const sizes = [0, 1, 30, 500, 4000, 4095, 4096, 4097, 5000, 8191, 8192, 8193, 12_288, 20_000, 65_536, 70_001];

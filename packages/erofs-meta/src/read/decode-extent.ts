@@ -1,6 +1,8 @@
 import { constants, inflateRawSync } from "node:zlib";
 import { decodeLz4 } from "../codecs/lz4-decode.ts";
 import { decodeLz4Fast } from "../codecs/lz4-wasm.ts";
+import { decodeMicroLzma } from "../codecs/micro-lzma-decode.ts";
+import { decodeZstd } from "../codecs/zstd/decode.ts";
 import { ErofsError } from "../errors.ts";
 import type { StoredExtent } from "./compressed-map.ts";
 
@@ -48,9 +50,9 @@ export function decodeExtent(
     inflate(stored.subarray(leadingZeros(stored, context.blockSize)), output, position);
     return;
   }
-  throw new ErofsError("EROFS_UNSUPPORTED", `cannot read content compressed with ${encoding} yet`, {
-    offset: position,
-  });
+  const padding = leadingZeros(stored, context.blockSize);
+  const decode = encoding === "lzma" ? decodeMicroLzma : decodeZstd;
+  decode(stored.subarray(padding), output, position + padding);
 }
 
 function tooShort({ position, length }: StoredExtent, stored: number): ErofsError {
