@@ -68,6 +68,8 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_VARIABLE_STORE_FULL"
   /** a variable store that has Secure Boot keys already */
   | "UKI_SIGN_VARIABLE_STORE_ENROLLED"
+  /** a revocation that would keep a machine from booting what it boots */
+  | "UKI_SIGN_DBX_IN_USE"
   /** bytes that are no TCG event log, or one that ends early or contradicts itself */
   | "UKI_SIGN_EVENT_LOG_INVALID"
   /** `.pcrsig` text that is not what systemd reads from it */

@@ -154,9 +154,11 @@ export {
 
 // Key hierarchies
 
+export { type ExportKeysOptions, exportKeys } from "./keys/export.ts";
 export { DEFAULT_KEY_BITS, DEFAULT_VALIDITY_YEARS, type GenerateKeysOptions, generateKeys } from "./keys/generate.ts";
 export { type LoadKeysOptions, loadKeys } from "./keys/load.ts";
 export { KEY_ROLES, type KeyRole, type KeySet } from "./keys/roles.ts";
+export { type KeyRotation, type RotateKeysOptions, rotateKeys } from "./keys/rotate.ts";
 
 // Certificates
 
@@ -212,6 +214,7 @@ export {
   type VariableIdentity,
   verifyVariable,
 } from "./efi/authenticated-variable.ts";
+export { assertDbxSpares, type InUse } from "./efi/dbx-guard.ts";
 export { type EnrollVariableStoreOptions, enrollVariableStore } from "./efi/enroll.ts";
 export { decodeGuid, encodeGuid, isGuid } from "./efi/guid.ts";
 export {
@@ -225,6 +228,7 @@ export {
   type SignatureList,
   type SignatureType,
 } from "./efi/signature-list.ts";
+export type { SignedUpdate } from "./efi/signed-update.ts";
 export {
   DEFAULT_MAX_STORED_VARIABLES,
   DEFAULT_MAX_VARIABLE_STORE_BYTES,

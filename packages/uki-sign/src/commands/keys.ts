@@ -5,6 +5,7 @@ import { type GenerateKeysOptions, generateKeys } from "../keys/generate.ts";
 import { loadKeys } from "../keys/load.ts";
 import { KEY_ROLES, type KeyRole, type KeySet } from "../keys/roles.ts";
 import { parseInteger, printable } from "./arguments.ts";
+import { addExport, addRotate } from "./keys-updates.ts";
 import { parseTime, readPassphrase } from "./signing.ts";
 
 interface GenerateFlags {
@@ -34,9 +35,11 @@ const PURPOSES: Readonly<Record<KeyRole, string>> = {
 
 /** `uki-sign keys` */
 export function addKeysCommand(program: Command, io: CommandIo): void {
-  const keys = program.command("keys").description("Make and check the keys of a signed system.");
+  const keys = program.command("keys").description("Make, check, export and rotate the keys of a signed system.");
   addGenerate(keys, io);
   addShow(keys, io);
+  addExport(keys, io);
+  addRotate(keys, io);
 }
 
 function addGenerate(keys: Command, io: CommandIo): void {

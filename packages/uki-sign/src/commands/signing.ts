@@ -88,6 +88,11 @@ function parseHash(name: string): HashName {
   throw new UsageError(`expected a hash of ${HASH_NAMES.join(", ")}, got ${JSON.stringify(name)}`);
 }
 
+/** A time without its fraction of a second, which EFI and X.509 do not have. */
+export function wholeSecond(time: Date): Date {
+  return new Date(Math.floor(time.getTime() / 1000) * 1000);
+}
+
 /** A time from a flag. */
 export function parseTime(text: string): Date {
   const time = new Date(text);

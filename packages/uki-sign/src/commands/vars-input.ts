@@ -7,6 +7,7 @@ import { loadKeys } from "../keys/load.ts";
 import type { KeyRole } from "../keys/roles.ts";
 import type { Signer } from "../keys/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
+import type { InUseFlags } from "./in-use.ts";
 import { loadSigning, parseTime, passphraseOf, readPassphrase, type SigningFlags } from "./signing.ts";
 
 /** Flags of `uki-sign vars enroll`. */
@@ -23,7 +24,7 @@ export interface EnrollFlags {
 }
 
 /** Flags of `uki-sign vars sign`. */
-export interface SignFlags extends Omit<SigningFlags, "signingTime"> {
+export interface SignFlags extends Omit<SigningFlags, "signingTime">, InUseFlags {
   readonly keys?: string;
   readonly add?: readonly string[];
   readonly append?: boolean;

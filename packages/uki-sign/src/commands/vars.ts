@@ -1,12 +1,14 @@
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { decodeAuthenticatedVariable, secureBootVariableGuid, signVariable } from "../efi/authenticated-variable.ts";
+import { assertDbxSpares } from "../efi/dbx-guard.ts";
 import { enrollVariableStore } from "../efi/enroll.ts";
 import { encodeSignatureDatabase } from "../efi/signature-list.ts";
 import { decodeVariableStore } from "../efi/variable-store.ts";
-import { readInput, writeOutput } from "../internal/files.ts";
+import { OpenInputs, readInput, writeOutput } from "../internal/files.ts";
 import { collect } from "./arguments.ts";
-import { parseTime } from "./signing.ts";
+import { addInUseOptions, readInUse } from "./in-use.ts";
+import { parseTime, wholeSecond } from "./signing.ts";
 import { chooseSigner, type EnrollFlags, readDatabase, readEnrolment, type SignFlags } from "./vars-input.ts";
 import { describeDatabase, describeVariable, detectVariables, printVariables } from "./vars-output.ts";
 
@@ -84,7 +86,7 @@ function addShow(vars: Command, io: CommandIo): void {
 }
 
 function addSign(vars: Command, io: CommandIo): void {
-  vars
+  const command = vars
     .command("sign")
     .description("Sign a new value of PK, KEK, db or dbx: what SetVariable takes, and systemd-boot enrols.")
     .argument("<name>", "variable")
@@ -99,13 +101,15 @@ function addSign(vars: Command, io: CommandIo): void {
     .option("--guid <guid>", "vendor of a variable with another name")
     .option("--timestamp <time>", "time of the value, ISO 8601, later than that of the old one; now by default")
     .requiredOption("-o, --output <file>", "file to write: db.auth")
-    .option("--json", "print one JSON document")
+    .option("--json", "print one JSON document");
+  addInUseOptions(command)
     .addHelpText(
       "after",
       `
 Examples:
   uki-sign vars sign db --keys keys -o db.auth
-  uki-sign vars sign db --keys keys --append --add next-db.crt -o db-update.auth`,
+  uki-sign vars sign db --keys keys --append --add next-db.crt -o db-update.auth
+  uki-sign vars sign dbx --keys keys --append --add old-db.crt --in-use linux.efi -o dbx-update.auth`,
     )
     .action(async (name: string, flags: SignFlags) => {
       const { signer, certificate, owner, own } = await chooseSigner(io, name, flags);
@@ -114,6 +118,10 @@ Examples:
       if (value.length === 0 && !flags.delete) throw new UsageError("expected --add with the new value, or --delete");
       if (added.length > 0 && flags.delete) throw new UsageError("expected --add or --delete, got both");
       const data = encodeSignatureDatabase(value, owner);
+      await using inputs = new OpenInputs(io.cwd);
+      const inUse = await readInUse(io, inputs, flags);
+      if (inUse !== undefined && name !== "dbx") throw new UsageError(`expected dbx with --in-use, got ${name}`);
+      if (inUse !== undefined) assertDbxSpares(data, inUse);
       const timestamp = flags.timestamp === undefined ? wholeSecond(new Date()) : parseTime(flags.timestamp);
       const { append, guid } = flags;
       const signed = await signVariable({ name, guid, append, data, timestamp, signer, certificate });
@@ -132,8 +140,4 @@ Examples:
         io.stdout.write(`${flags.output}: ${name}, ${count}, ${summary.timestamp}, signed by ${summary.signer}\n`);
       }
     });
-}
-
-function wholeSecond(time: Date): Date {
-  return new Date(Math.floor(time.getTime() / 1000) * 1000);
 }

@@ -5,7 +5,7 @@ import { UkiSignError } from "../errors.ts";
 /** A file of a directory that is made. */
 export interface NewFile {
   readonly name: string;
-  readonly text: string;
+  readonly content: string | Uint8Array;
   /** permission bits */
   readonly mode: number;
 }
@@ -27,7 +27,7 @@ export async function writeNewDirectory(
     await requireNothingAt(target);
     beside = await mkdtemp(join(dirname(target), `.${basename(target)}.`));
     await chmod(beside, 0o700);
-    for (const { name, text, mode } of await make()) await writeNew(join(beside, name), text, mode);
+    for (const { name, content, mode } of await make()) await writeNew(join(beside, name), content, mode);
     await flushDirectory(beside);
     signal?.throwIfAborted();
     await rename(beside, target);
@@ -47,10 +47,10 @@ async function requireNothingAt(target: string): Promise<void> {
   if (entries.length > 0) throw keysExist(target);
 }
 
-async function writeNew(path: string, text: string, mode: number): Promise<void> {
+async function writeNew(path: string, content: string | Uint8Array, mode: number): Promise<void> {
   const file = await open(path, "wx", mode);
   try {
-    await file.writeFile(text);
+    await file.writeFile(content);
     await file.sync();
   } finally {
     await file.close();

@@ -83,7 +83,7 @@ export async function generateKeys(directory: string, options: GenerateKeysOptio
   const keys: GeneratedKey[] = [];
   await writeNewDirectory(target, parsed.signal, async () => {
     keys.push(...(await Promise.all(KEY_ROLES.map((role) => generateKey(role, parsed)))));
-    return [...keys.flatMap(filesOf), { name: OWNER_FILE, text: `${owner}\n`, mode: 0o644 }];
+    return [...keys.flatMap(filesOf), { name: OWNER_FILE, content: `${owner}\n`, mode: 0o644 }];
   });
   const byRole = <T>(pick: (key: GeneratedKey) => T): Record<KeyRole, T> =>
     Object.fromEntries(keys.map((key) => [key.role, pick(key)])) as Record<KeyRole, T>;
@@ -105,11 +105,11 @@ interface GeneratedKey {
 
 function filesOf({ role, pem, signer, certificate }: GeneratedKey): NewFile[] {
   const files = [
-    { name: keyFile(role), text: pem, mode: 0o600 },
-    { name: certificateFile(role), text: encodePem("CERTIFICATE", certificate.der), mode: 0o644 },
+    { name: keyFile(role), content: pem, mode: 0o600 },
+    { name: certificateFile(role), content: encodePem("CERTIFICATE", certificate.der), mode: 0o644 },
   ];
   if (role !== "pcr") return files;
-  return [...files, { name: PCR_PUBLIC_KEY_FILE, text: encodePem("PUBLIC KEY", signer.publicKey), mode: 0o644 }];
+  return [...files, { name: PCR_PUBLIC_KEY_FILE, content: encodePem("PUBLIC KEY", signer.publicKey), mode: 0o644 }];
 }
 
 async function generateKey(role: KeyRole, options: z.output<typeof optionsSchema>): Promise<GeneratedKey> {

@@ -60,12 +60,26 @@ export function efiProgram(call?: SetVariableCall): Uint8Array {
 }
 
 /** A FAT image that firmware boots `program` from. */
-export function bootDisk(folder: string, program: Uint8Array): string {
+export function bootDisk(
+  folder: string,
+  program: Uint8Array,
+  files: Readonly<Record<string, string | Uint8Array>> = {},
+): string {
   const [disk, file] = [join(folder, "esp.img"), join(folder, "bootx64.efi")];
   writeFileSync(file, program);
   run("mkfs.vfat", ["-C", "-F", "32", disk, "34816"]);
   run("mmd", ["-i", disk, "::EFI", "::EFI/BOOT"]);
   run("mcopy", ["-i", disk, file, "::EFI/BOOT/BOOTX64.EFI"]);
+  const made = new Set<string>();
+  for (const [path, content] of Object.entries(files)) {
+    const names = path.split("/").slice(0, -1);
+    for (const parent of names.map((_, index) => names.slice(0, index + 1).join("/"))) {
+      if (!made.has(parent)) run("mmd", ["-i", disk, `::${parent}`]);
+      made.add(parent);
+    }
+    writeFileSync(join(folder, "file"), content);
+    run("mcopy", ["-i", disk, join(folder, "file"), `::${path}`]);
+  }
   return disk;
 }
 

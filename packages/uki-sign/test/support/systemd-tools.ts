@@ -25,6 +25,9 @@ export function systemdStub(): Uint8Array {
   return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")));
 }
 
+/** The boot loader. */
+export const SYSTEMD_BOOT = join(TREE, "usr/lib/systemd/boot/efi/systemd-bootx64.efi");
+
 /** systemd's stub for addons, which does nothing. */
 export function systemdAddonStub(): Uint8Array {
   return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/addonx64.efi.stub")));
