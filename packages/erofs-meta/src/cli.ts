@@ -1,6 +1,7 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { addBuildCommand } from "./commands/build.ts";
+import { addComposefsCommands } from "./commands/composefs.ts";
 import { addDiffCommand } from "./commands/diff.ts";
 import { addExtractCommand } from "./commands/extract.ts";
 import { addImageCommands } from "./commands/image.ts";
@@ -30,12 +31,14 @@ Examples:
   erofs-meta build usr.erofs usr.tar --compress lz4 --cluster-size 65536
   erofs-meta diff old.erofs new.erofs
   erofs-meta verity build usr.erofs usr.verity
-  erofs-meta verity verify usr.erofs usr.verity ROOTHASH`,
+  erofs-meta verity verify usr.erofs usr.verity ROOTHASH
+  erofs-meta composefs build os.dump os.composefs`,
     );
   addImageCommands(program, io);
   addExtractCommand(program, io);
   addBuildCommand(program, io);
   addDiffCommand(program, io);
   addVerityCommands(program, io);
+  addComposefsCommands(program, io);
   return runCommand(program, argv, io);
 }

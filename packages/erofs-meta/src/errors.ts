@@ -3,6 +3,7 @@ import type { VerityReport } from "./verity/verify.ts";
 /** Why an operation of this package failed; a closed set, so a `switch` over it can be exhaustive. */
 export type ErofsErrorCode =
   | "EROFS_BAD_CHECKSUM"
+  | "EROFS_BAD_DUMP"
   | "EROFS_BAD_MAGIC"
   | "EROFS_BAD_OPTIONS"
   | "EROFS_BAD_TAR"

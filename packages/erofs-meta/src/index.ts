@@ -9,6 +9,12 @@ export {
   memorySource,
   windowSource,
 } from "./block-source.ts";
+// Metadata-only images
+export { formatComposefsDump, parseComposefsDump } from "./composefs/dump.ts";
+export type { ComposefsEntry, ComposefsLink, ComposefsNode } from "./composefs/entry.ts";
+export { fsVerityDigest } from "./composefs/fs-verity.ts";
+export { readComposefs } from "./composefs/read.ts";
+export { encodeComposefs } from "./composefs/write.ts";
 export { type DiffAspect, type DiffOptions, diffErofs, type ErofsDiff } from "./diff.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
 export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";

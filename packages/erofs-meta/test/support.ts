@@ -12,6 +12,7 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   "dump.erofs": "erofs-utils",
   "fsck.erofs": "erofs-utils",
   veritysetup: "cryptsetup-bin",
+  fsverity: "fsverity",
   getfattr: "attr",
   setfattr: "attr",
   tar: "tar",

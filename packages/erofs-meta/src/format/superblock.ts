@@ -44,10 +44,12 @@ export const MAX_BLOCK_SIZE_BITS = 16;
 export const COMPAT_SB_CHKSUM = 0x1;
 /** the time of an extended inode is its modification time */
 export const COMPAT_MTIME = 0x2;
+/** inodes say which names of extended attributes they certainly have not */
+export const COMPAT_XATTR_FILTER = 0x4;
 export const COMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
   [COMPAT_SB_CHKSUM, "sb_chksum"],
   [COMPAT_MTIME, "mtime"],
-  [0x4, "xattr_filter"],
+  [COMPAT_XATTR_FILTER, "xattr_filter"],
   [0x8, "shared_ea_in_metabox"],
   [0x10, "plain_xattr_pfx"],
 ]);
