@@ -1,0 +1,184 @@
+// Decoders of @leveret/erofs-meta, and small inputs to begin with.
+import { readFile } from "node:fs/promises";
+import {
+  decodeVeritySuperblock,
+  ErofsError,
+  encodeVeritySuperblock,
+  memorySource,
+  openErofs,
+  readTar,
+  writeErofs,
+} from "../../packages/erofs-meta/dist/index.js";
+
+const code = "/packages/erofs-meta/dist/";
+const isExpected = (error) => error instanceof ErofsError;
+const UUID = "00112233-4455-4677-8899-aabbccddeeff";
+const SUPERBLOCK = 1024;
+const MAX_FILE_BYTES = 1024 * 1024;
+
+export const targets = [
+  image("plain", async () => [await built({}), await built({ blockSize: 512 })], [[512, 512 + 2048]]),
+  image("lz4", async () => [await built(lz4(4096)), await built(lz4(65_536))]),
+  image("deflate", async () => [await built({ compression: { algorithm: "deflate", clusterSize: 8192 } })]),
+  image("lzma", async () => [await fixture("lzma")]),
+  image("zstd", async () => [await fixture("zstd"), await fixture("zstd-fast")]),
+  {
+    name: "erofs-meta verity superblock",
+    code,
+    isExpected,
+    seeds: async () => [encodeVeritySuperblock({ ...verity(), salt: new Uint8Array(32).fill(7) })],
+    run: async (bytes) => void decodeVeritySuperblock(bytes),
+    hot: [[0, 128]],
+  },
+  {
+    name: "erofs-meta tar",
+    code,
+    isExpected,
+    seeds: async () => [tar()],
+    run: async (bytes) => {
+      for await (const { content } of readTar([bytes])) {
+        if (content === undefined || content instanceof Uint8Array) continue;
+        for await (const _ of content.read()) {
+          // Read, and let go.
+        }
+      }
+    },
+    repair: repairTar,
+    hot: [
+      [100, 160],
+      [512 + 1024, 512 + 1024 + 160],
+    ],
+  },
+];
+
+function image(name, seeds, hot = []) {
+  return {
+    name: `erofs-meta ${name} image`,
+    code,
+    isExpected,
+    seeds,
+    run: readImage,
+    repair: withoutChecksum,
+    hot: [[SUPERBLOCK, SUPERBLOCK + 128], ...hot],
+  };
+}
+
+async function readImage(bytes) {
+  const opened = await openErofs(memorySource(bytes));
+  for await (const { inode } of opened.walk({ maxEntries: 300, maxDepth: 20 })) {
+    await tolerate(() => opened.xattrs(inode));
+    if (inode.type === "symlink") await tolerate(() => opened.readLink(inode));
+    if (inode.type !== "file" || inode.sizeBytes > MAX_FILE_BYTES) continue;
+    await tolerate(() => opened.readFile(inode));
+    // The second half by itself: another way through the indexes.
+    await tolerate(async () => {
+      for await (const _ of opened.content(inode, { start: Number(inode.sizeBytes) >> 1 })) {
+        // Read, and let go.
+      }
+    });
+  }
+  await opened.lookup("/links/relative");
+}
+
+/** One damaged file is no reason not to look at the next. */
+async function tolerate(action) {
+  try {
+    await action();
+  } catch (error) {
+    if (!isExpected(error)) throw error;
+  }
+}
+
+/** Nothing behind a superblock with a wrong checksum would be reached. */
+function withoutChecksum(bytes) {
+  if (bytes.byteLength > SUPERBLOCK + 8) bytes[SUPERBLOCK + 8] &= ~1;
+  return bytes;
+}
+
+const lz4 = (clusterSize) => ({ compression: { algorithm: "lz4", clusterSize } });
+
+async function built(options) {
+  let bytes = new Uint8Array(0);
+  const write = async (offset, piece) => {
+    const longer = new Uint8Array(Math.max(bytes.byteLength, offset + piece.byteLength));
+    longer.set(bytes);
+    longer.set(piece, offset);
+    bytes = longer;
+  };
+  const text = new TextEncoder().encode("some words that come again and again\n".repeat(300));
+  const sparse = new Uint8Array(40_000).fill(1, 17_000, 18_000);
+  const noise = Uint8Array.from({ length: 9000 }, (_, index) => Math.imul(index * index + 7, 2654435761) >>> 24);
+  const entries = [
+    { type: "file", path: "/text", content: text, xattrs: { "user.one": text.subarray(0, 30) } },
+    { type: "file", path: "/small", content: text.subarray(0, 90), xattrs: { "user.one": text.subarray(0, 30) } },
+    { type: "file", path: "/noise", content: noise },
+    { type: "file", path: "/mixed", content: Buffer.concat([noise, text, noise, sparse]), mtime: 5n },
+    { type: "file", path: "/sparse", content: sparse },
+    { type: "symlink", path: "/links/relative", target: "../text" },
+    { type: "symlink", path: "/links/round", target: "round" },
+    { type: "char", path: "/dev/null", device: { major: 1, minor: 3 } },
+    ...Array.from({ length: 60 }, (_, index) => ({ type: "fifo", path: `/many/a name of some length ${index}` })),
+  ];
+  await writeErofs(entries, { output: { write }, uuid: UUID, buildTime: 0n, workers: 0, ...options });
+  return bytes;
+}
+
+async function fixture(name) {
+  const url = new URL(`../../packages/erofs-meta/test/fixtures/${name}.erofs`, import.meta.url);
+  return new Uint8Array(await readFile(url));
+}
+
+function verity() {
+  const blocks = { dataBlockSize: 4096, hashBlockSize: 4096, dataBlocks: 100n };
+  return { version: 1, hashType: 1, uuid: UUID, algorithm: "sha256", ...blocks };
+}
+
+/** A pax header with an xattr, its file, a long name of GNU's with its link, and the end. */
+function tar() {
+  const record = (key, value) => {
+    let length = key.length + value.length + 3;
+    while (`${length + `${length}`.length}`.length !== `${length}`.length) length += 1;
+    return `${length + `${length}`.length} ${key}=${value}\n`;
+  };
+  const pax = record("SCHILY.xattr.user.note", "seen") + record("mtime", "1700000000.5");
+  const blocks = [
+    header("pax", "x", pax.length),
+    padded(pax),
+    header("file", "0", 600),
+    padded("x".repeat(600)),
+    header("././@LongLink", "L", 150),
+    padded("n".repeat(150)),
+    header("link", "2", 0, "file"),
+    header("null", "3", 0),
+    new Uint8Array(1024),
+  ];
+  return new Uint8Array(Buffer.concat(blocks));
+}
+
+function padded(text) {
+  const bytes = new Uint8Array(Math.ceil(text.length / 512) * 512);
+  bytes.set(Buffer.from(text));
+  return bytes;
+}
+
+function header(name, type, size, target = "") {
+  const bytes = Buffer.alloc(512);
+  bytes.write(name, 0);
+  bytes.write("0000644\x000000000\x000000000\0", 100);
+  bytes.write(`${size.toString(8).padStart(11, "0")}\0${"0".repeat(11)}\0`, 124);
+  bytes.write(type, 156);
+  bytes.write(target, 157);
+  bytes.write("ustar\x0000", 257);
+  return repairTar(bytes);
+}
+
+/** Makes the checksums of whatever could be a header right. */
+function repairTar(bytes) {
+  for (let at = 0; at + 512 <= bytes.byteLength; at += 512) {
+    if (String.fromCharCode(...bytes.subarray(at + 257, at + 262)) !== "ustar") continue;
+    bytes.fill(0x20, at + 148, at + 156);
+    const sum = bytes.subarray(at, at + 512).reduce((total, byte) => total + byte, 0);
+    bytes.set(Buffer.from(`${sum.toString(8).padStart(6, "0")}\0 `), at + 148);
+  }
+  return bytes;
+}
