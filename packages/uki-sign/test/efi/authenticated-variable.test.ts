@@ -88,6 +88,7 @@ describe("verifyVariable", () => {
   });
 
   test("throws only UkiSignError on cut or damaged input", () => {
+    torture(bytes, decodeAuthenticatedVariable);
     torture(bytes, (input) => verifyVariable(input, { name: "db", trusted: [certificate] }), 5);
   });
 });

@@ -32,6 +32,7 @@ describe("readKernelRelease", () => {
 
   test("throws nothing on damaged images", () => {
     torture(zboot(new Uint8Array(zlib.gzipSync(bytes(BANNER)))), readKernelRelease, 3);
+    torture(new Uint8Array(zlib.gzipSync(bytes(BANNER))), unpackKernel);
   });
 });
 
