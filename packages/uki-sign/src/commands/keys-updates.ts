@@ -137,9 +137,19 @@ function nameUpdates(step: string, updates: readonly SignedUpdate[]): [string, S
 }
 
 function row(file: string, { name, append, signedBy }: SignedUpdate): string[] {
-  return [`  ${file}`, `${append ? "adds to" : "sets"} ${name}`, `signed by ${printable(signedBy.subject)}`];
+  return [
+    `  ${file}`,
+    `${append ? "adds to" : "sets"} ${name}`,
+    `signed by ${printable(signedBy.subject)} (${signedBy.fingerprint.slice(0, 16)}…)`,
+  ];
 }
 
 function describe({ name, append, signedBy, auth }: SignedUpdate): object {
-  return { name, append, signedBy: signedBy.subject, sizeBytes: auth.length };
+  return {
+    name,
+    append,
+    signedBy: signedBy.subject,
+    signedByFingerprint: signedBy.fingerprint,
+    sizeBytes: auth.length,
+  };
 }

@@ -44,10 +44,13 @@ export function verifyChain(certificate: Certificate, options: VerifyChainOption
   }
   const seen = new Set<string>();
   const open: Certificate[][] = [[certificate]];
+  let objection: string | undefined;
   // Breadth first, each certificate once: the work is bounded by the number of candidates, whatever they say.
   for (let chain = open.shift(); chain !== undefined; chain = open.shift()) {
     const last = chain.at(-1) ?? certificate;
-    if (!isAcceptable(last, options)) continue;
+    const found = objectionTo(last, options);
+    objection ??= found;
+    if (found !== undefined) continue;
     if (trusted.has(last.fingerprint)) return chain;
     if (chain.length >= DEFAULT_MAX_CHAIN_LENGTH) continue;
     for (const issuer of candidates) {
@@ -57,6 +60,7 @@ export function verifyChain(certificate: Certificate, options: VerifyChainOption
       open.push([...chain, issuer]);
     }
   }
+  if (objection !== undefined) throw new UkiSignError("UKI_SIGN_UNTRUSTED", objection);
   const message = `expected a certificate that a trusted one issued, got ${certificate.subject}`;
   throw new UkiSignError("UKI_SIGN_UNTRUSTED", message, {
     hint: `its issuer is ${certificate.issuer}; trusted: ${options.trusted.map(({ subject }) => subject).join("; ") || "none"}`,
@@ -81,12 +85,19 @@ export function isSignedBy(certificate: Certificate, issuer: Certificate): boole
   }
 }
 
-function isAcceptable(certificate: Certificate, { at, extendedKeyUsage }: VerifyChainOptions): boolean {
-  if (certificate.unknownCriticalExtensions.length > 0) return false;
-  if (at !== undefined && (at < certificate.notBefore || at > certificate.notAfter)) return false;
+/** Why a certificate cannot be part of the chain, whoever issued it; undefined when it can. */
+function objectionTo(certificate: Certificate, { at, extendedKeyUsage }: VerifyChainOptions): string | undefined {
+  const { subject, notBefore, notAfter, unknownCriticalExtensions } = certificate;
+  const [unknown] = unknownCriticalExtensions;
+  if (unknown !== undefined) return `expected extensions that are known here, got ${unknown} in ${subject}`;
+  if (at !== undefined && (at < notBefore || at > notAfter)) {
+    const validity = `${notBefore.toISOString()} to ${notAfter.toISOString()}`;
+    return `expected a certificate that is valid at ${at.toISOString()}, got ${subject}, valid ${validity}`;
+  }
   const purposes = certificate.extendedKeyUsage;
-  if (extendedKeyUsage === undefined || purposes === undefined) return true;
-  return purposes.includes(extendedKeyUsage) || purposes.includes(ANY_EXTENDED_KEY_USAGE);
+  if (extendedKeyUsage === undefined || purposes === undefined) return undefined;
+  if (purposes.includes(extendedKeyUsage) || purposes.includes(ANY_EXTENDED_KEY_USAGE)) return undefined;
+  return `expected a certificate for the purpose ${extendedKeyUsage}, got ${subject}, which is for ${purposes.join(", ")}`;
 }
 
 /** @param below - certificates between the issuer and the end of the chain, which pathLenConstraint counts */

@@ -147,12 +147,19 @@ describe("verifyChain", () => {
     expect(verifyChain(leaf, { ...options, at: new Date("2030-01-01"), extendedKeyUsage: CODE_SIGNING })).toHaveLength(
       3,
     );
-    for (const wrong of [
-      { at: new Date("2025-12-31") },
-      { at: new Date("2037-01-01") },
-      { extendedKeyUsage: "1.2.3" },
-    ]) {
-      expect(errorOf(() => verifyChain(leaf, { ...options, ...wrong })).code).toBe("UKI_SIGN_UNTRUSTED");
+    for (const [wrong, message] of [
+      [
+        { at: new Date("2025-12-31") },
+        /^expected a certificate that is valid at 2025-12-31T.*, got CN=leveret leaf, valid/,
+      ],
+      [{ at: new Date("2037-01-01") }, /^expected a certificate that is valid at 2037-01-01T/],
+      [
+        { extendedKeyUsage: "1.2.3" },
+        /^expected a certificate for the purpose 1\.2\.3, got CN=leveret leaf, which is for 1\.3/,
+      ],
+    ] as const) {
+      const error = errorOf(() => verifyChain(leaf, { ...options, ...wrong }));
+      expect([error.code, error.message]).toEqual(["UKI_SIGN_UNTRUSTED", expect.stringMatching(message)]);
     }
   });
 });
