@@ -49,6 +49,13 @@ export type { Xattr } from "./read/xattr.ts";
 // dm-verity
 export { type BuildVerityOptions, buildVerityTree, type VerityTree } from "./verity/build.ts";
 export { type VerityGeometry, verityGeometry } from "./verity/geometry.ts";
+export {
+  type ByteRange,
+  type DamagedFile,
+  type LocatedDamage,
+  type LocateOptions,
+  locateDamage,
+} from "./verity/locate.ts";
 export { decodeVeritySuperblock, encodeVeritySuperblock, type VeritySuperblock } from "./verity/superblock.ts";
 export {
   type BlockRange,

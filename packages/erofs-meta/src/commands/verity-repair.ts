@@ -57,7 +57,7 @@ async function repair(
   await data.sync();
   await tree.sync();
   if (json !== true) io.stdout.write(repairText(repaired));
-  if (!repaired.report.ok) throw damaged(repaired.report, paths.data);
+  if (!repaired.report.ok) throw await damaged(repaired.report, paths.data, data.source);
   if (json === true) writeJson(io, { kind: "verity-repair", version: 1, ...repaired });
 }
 

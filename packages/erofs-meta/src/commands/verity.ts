@@ -148,7 +148,7 @@ async function verify(
       }),
     { terminalOnly: true },
   );
-  if (!report.ok) throw damaged(report, data);
+  if (!report.ok) throw await damaged(report, data, dataSource);
   if (options.json === true) writeJson(io, { kind: "verity-report", version: 1, ...report });
   else io.stdout.write(`all ${report.superblock.dataBlocks} blocks match the root hash\n`);
 }
