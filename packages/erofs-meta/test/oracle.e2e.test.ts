@@ -14,6 +14,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { main } from "../src/cli.ts";
 import {
   buildVerityTree,
   type ErofsImage,
@@ -24,7 +25,7 @@ import {
   type VerityAlgorithm,
   verifyVerityTree,
 } from "../src/index.ts";
-import { needs, noise, run, scratch, tryRun } from "./support.ts";
+import { capture, needs, noise, run, scratch, tryRun } from "./support.ts";
 
 /** A tree with what decides layouts: empty, small, block-sized, large, sparse; many names; links; xattrs. */
 async function sourceTree(): Promise<{ folder: string; tree: string }> {
@@ -86,6 +87,50 @@ async function compareNode(image: ErofsImage, inode: Inode, real: string, time: 
   expect(inode.sizeBytes, real).toBe(BigInt(stat.size));
   expect(sha256(await image.readFile(inode)), real).toBe(sha256(await readFile(real)));
 }
+
+describe("images made by mkfs.erofs with an extra device", () => {
+  test("are read with that device, and without it as far as they go", async (context) => {
+    needs(context, "mkfs.erofs", "setfattr");
+    const { folder, tree } = await sourceTree();
+    const path = join(folder, "image");
+    const blob = join(folder, "blob");
+    run("mkfs.erofs", "-T0", "--chunksize=8192", `--blobdev=${blob}`, path, tree);
+    await using source = await fileSource(path);
+    await using device = await fileSource(blob);
+    const image = await openErofs(source, { devices: [device] });
+    expect(image.superblock.extraDevices).toBe(1);
+    for await (const { path: inside, inode } of image.walk()) await compareNode(image, inode, join(tree, inside), 0n);
+
+    const extents = [];
+    for await (const extent of image.extents(await image.lookup("/size-3000001"))) extents.push(extent.device);
+    expect(new Set(extents)).toEqual(new Set([1]));
+    const alone = await openErofs(source);
+    await expect(alone.readFile(await alone.lookup("/size-3000001"))).rejects.toMatchObject({
+      code: "EROFS_NOT_FOUND",
+      hint: expect.stringContaining("the files the image was made with"),
+    });
+    await expect(openErofs(source, { devices: [device, device] })).rejects.toMatchObject({ code: "EROFS_BAD_OPTIONS" });
+
+    // The same device at an address behind the image: in its table, and both in one file.
+    const whole = new Uint8Array(await readFile(path));
+    const start = Math.ceil(whole.byteLength / 4096) * 4096;
+    const table = image.superblock.deviceTableSlot * 128;
+    const blocks = Buffer.from(whole.buffer, whole.byteOffset);
+    blocks.writeUInt32LE(start / 4096, table + 68);
+    // Without the feature bit of the checksum, which covers the table.
+    blocks.writeUInt32LE(blocks.readUInt32LE(1032) & ~1, 1032);
+    const both = Buffer.alloc(start + device.sizeBytes);
+    both.set(whole);
+    both.set(await readFile(blob), start);
+    const joined = await openErofs(memorySource(both));
+    const content = await joined.readFile(await joined.lookup("/size-3000001"));
+    expect(sha256(content)).toBe(sha256(await readFile(join(tree, "size-3000001"))));
+
+    const { io, out } = capture(folder);
+    expect(await main(["cat", "image", "/etc/os-release", "--device", "blob"], io)).toBe(0);
+    expect(out()).toBe("NAME=test\n");
+  });
+});
 
 describe("images made by mkfs.erofs", () => {
   test.for<[string, string[]]>([

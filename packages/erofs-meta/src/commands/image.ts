@@ -5,7 +5,7 @@ import { ErofsError } from "../errors.ts";
 import type { Extent } from "../read/content.ts";
 import type { ErofsImage } from "../read/image.ts";
 import type { Inode } from "../read/inode.ts";
-import { type ImageOptions, parseCount, withImage, withImageOptions } from "./open.ts";
+import { type ImageOptions, parseCount, withImage, withImageOptions, withPlaceOptions } from "./open.ts";
 import { modeText, sizeText, timeText } from "./text.ts";
 
 /** Most content that `cat --json` prints, in `MiB`: its digits, twice as many, have to fit into one string. */
@@ -34,12 +34,9 @@ export function addImageCommands(program: Command, io: CommandIo): void {
     .argument("<image>")
     .action((image: string, options: ImageOptions) => dump(io, image, options));
 
-  program
-    .command("cat")
-    .description("write a file's content to standard output")
+  withPlaceOptions(program.command("cat").description("write a file's content to standard output"))
     .argument("<image>")
     .argument("<path>")
-    .option("--offset <bytes>", "where the image starts in the file", parseCount, 0)
     .option("--json", `print one JSON document with the content, at most ${MAX_JSON_CONTENT_MIB} MiB, as hex digits`)
     .action((image: string, path: string, options: ImageOptions) => cat(io, image, path, options));
 }
@@ -97,9 +94,10 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
   });
 }
 
-function placeText({ position, stored, packedPosition }: Extent): string {
+function placeText({ position, stored, packedPosition, device }: Extent): string {
   if (packedPosition !== undefined) return `at byte ${packedPosition} of the packed inode`;
   if (position === undefined) return "is a hole";
+  if (device !== undefined) return `at byte ${position} of device ${device}`;
   if (stored === undefined) return `at byte ${position}`;
   const encoding = stored.encoding === "none" || stored.encoding === "interlaced" ? "uncompressed" : stored.encoding;
   return `${encoding} in ${stored.length} bytes at byte ${position}`;

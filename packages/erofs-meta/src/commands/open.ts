@@ -1,20 +1,30 @@
 import { resolve } from "node:path";
 import type { CommandIo } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
-import { fileSource, windowSource } from "../block-source.ts";
+import { type BlockSource, fileSource, windowSource } from "../block-source.ts";
 import { type ErofsImage, openErofs } from "../read/image.ts";
 
 /** Options of every command that opens an image. */
 export interface ImageOptions {
   readonly offset: number;
+  readonly device?: readonly string[];
   readonly json?: boolean;
 }
 
-/** Adds `--offset` and `--json`. */
+/** Adds `--offset`, `--device` and `--json`. */
 export function withImageOptions(command: Command): Command {
+  return withPlaceOptions(command).option("--json", "print one JSON document");
+}
+
+/** Adds `--offset` and `--device`. */
+export function withPlaceOptions(command: Command): Command {
   return command
     .option("--offset <bytes>", "where the image starts in the file, for a partition of a disk", parseCount, 0)
-    .option("--json", "print one JSON document");
+    .option(
+      "--device <file>",
+      "extra device with contents of the image; again for each",
+      (file, files: string[] = []) => [...files, file],
+    );
 }
 
 /** Opens the image a person named, and closes it whatever `use` does. */
@@ -25,8 +35,15 @@ export async function withImage<T>(
   use: (image: ErofsImage) => Promise<T>,
 ): Promise<T> {
   await using source = await fileSource(resolve(io.cwd, path));
-  // Awaited here, so that the file is closed after it was used.
-  return await use(await openErofs(windowSource(source, Math.min(options.offset, source.sizeBytes))));
+  const devices: BlockSource[] = [];
+  try {
+    for (const file of options.device ?? []) devices.push(await fileSource(resolve(io.cwd, file)));
+    const image = await openErofs(windowSource(source, Math.min(options.offset, source.sizeBytes)), { devices });
+    // Awaited here, so that the files are closed after they were used.
+    return await use(image);
+  } finally {
+    for (const device of devices) await device.close();
+  }
 }
 
 /** Parses a whole number of an option. */

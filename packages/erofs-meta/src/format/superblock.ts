@@ -35,6 +35,10 @@ export const SUPERBLOCK = {
 
 export const VOLUME_NAME_SIZE = 16;
 
+/** `struct erofs_deviceslot`, behind one another from a multiple of their size on */
+export const DEVICE_SLOT_SIZE = 128;
+export const DEVICE_SLOT = { blocks: 64, mappedBlock: 68 } as const;
+
 /** bytes per superblock extension slot */
 export const EXTENSION_SLOT_SIZE = 16;
 
@@ -59,13 +63,15 @@ export const COMPAT_PLAIN_XATTR_PREFIXES = 0x10;
 
 /** incompat bit: some inodes are chunk-based */
 export const INCOMPAT_CHUNKED_FILE = 0x4;
+/** incompat bit: there are extra devices, or extents compressed with a second algorithm */
+export const INCOMPAT_DEVICE_TABLE = 0x8;
 
 /** incompat bits this package understands well enough to read metadata; two pairs of features share a bit on disk */
 export const INCOMPAT_FEATURES: ReadonlyMap<number, string> = new Map([
   [0x1, "zero_padding"],
   [0x2, "compr_cfgs/big_pcluster"],
   [INCOMPAT_CHUNKED_FILE, "chunked_file"],
-  [0x8, "device_table/compr_head2"],
+  [INCOMPAT_DEVICE_TABLE, "device_table/compr_head2"],
   [0x10, "ztailpacking"],
   [0x20, "fragments/dedupe"],
   [0x40, "xattr_prefixes"],

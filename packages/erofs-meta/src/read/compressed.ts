@@ -137,8 +137,10 @@ function* storedPlainly(extents: Stream<Extent>): Stream<StoredExtent[]> {
       yield extent;
       continue;
     }
-    const { start, length, position } = extent;
-    if (position === undefined) throw new ErofsError("EROFS_UNSUPPORTED", "cannot read packed content with holes");
+    const { start, length, position, device } = extent;
+    if (position === undefined || device !== undefined) {
+      throw new ErofsError("EROFS_UNSUPPORTED", "cannot read packed content with holes, or on another device");
+    }
     for (let at = 0; at < length; at += PIECE_SIZE) {
       const size = Math.min(PIECE_SIZE, length - at);
       const place = { start: start + at, length: size, position: position + at, storedLength: size };

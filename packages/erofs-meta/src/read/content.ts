@@ -13,6 +13,7 @@ import { safeNumber, viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import { compressedContentOf, type PackedContent } from "./compressed.ts";
 import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
+import type { Devices } from "./devices.ts";
 import { type Inode, inodeTail } from "./inode.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import { INODE_COST, type Pace } from "./pace.ts";
@@ -24,7 +25,9 @@ export interface ImageParts {
   readonly source: BlockSource;
   readonly metadata: MetadataCache;
   readonly superblock: Superblock;
+  /** content on the image itself */
   readonly content: ContentReader;
+  readonly devices: Devices;
   readonly pace: Pace;
   /** content that fragments are parts of */
   packed(): Steps<PackedContent>;
@@ -38,6 +41,8 @@ export interface Extent {
   readonly length: number;
   /** position in the image in `bytes`; absent for a fragment and for a hole, which reads as zeros */
   readonly position?: number;
+  /** number of the extra device that `position` is on, the first one being 1; absent for the image itself */
+  readonly device?: number;
   /** how it is stored at `position`, and in how many `bytes`; absent where content is stored as it is */
   readonly stored?: { readonly encoding: Encoding; readonly length: number };
   /** position in the packed inode's content in `bytes`, for a fragment */
@@ -53,13 +58,13 @@ const MAP_BATCH = 4096;
 /**
  * Lists where an inode's content lies, in order, covering all of it.
  *
- * @throws {ErofsError} `EROFS_UNSUPPORTED` for data on another device.
+ * @throws {ErofsError} `EROFS_NOT_FOUND` for data on an extra device that was not given.
  */
 export function* extentsOf(image: ImageParts, inode: Inode): Stream<Extent> {
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
   switch (inode.layout) {
     case "plain":
-      if (size > 0) yield checked(image, inode, { start: 0, length: size, position: firstBlock(image, inode) });
+      if (size > 0) yield checked(image, inode, { start: 0, length: size, ...placeOf(image, inode, 0, inode.rawData) });
       return;
     case "inline":
       yield* inlineExtents(image, inode, size);
@@ -108,7 +113,7 @@ export function* contentOf(
       const pause = image.pace.pause(length);
       if (pause !== undefined) yield pause;
       if (extent.position === undefined) yield new Uint8Array(length);
-      else yield yield* image.content.read(extent.position + at - extent.start, length);
+      else yield yield* image.devices.reader(extent.device ?? 0).read(extent.position + at - extent.start, length);
       at += length;
     }
   }
@@ -138,7 +143,7 @@ function* inOnePiece(
     const isTail = extent === tail && extents.length > 1;
     const part = isTail
       ? yield* image.metadata.read(position, to - from)
-      : yield* image.content.read(position, to - from);
+      : yield* image.devices.reader(extent.device ?? 0).read(position, to - from);
     piece.set(part, from - start);
   }
   return piece;
@@ -171,17 +176,18 @@ export function* dataOf(image: ImageParts, inode: Inode): Stream<DataPiece> {
       yield extent;
       continue;
     }
-    const { start, length, position } = extent;
+    const { start, length, position, device = 0 } = extent;
     if (position === undefined) continue;
     for (let at = 0; at < length; at += READ_SIZE) {
-      const bytes = yield* image.content.read(position + at, Math.min(READ_SIZE, length - at));
+      const bytes = yield* image.devices.reader(device).read(position + at, Math.min(READ_SIZE, length - at));
       yield { start: start + at, bytes };
     }
   }
 }
 
-function firstBlock(image: ImageParts, inode: Inode): number {
-  return inode.rawData * image.superblock.blockSize;
+function placeOf(image: ImageParts, inode: Inode, id: number, block: number): Pick<Extent, "position" | "device"> {
+  const { device, position } = image.devices.place(id, block, inode.offset);
+  return device === 0 ? { position } : { position, device };
 }
 
 /** The extents of an inline inode, which are known without reading anything. */
@@ -189,7 +195,9 @@ function* inlineExtents(image: ImageParts, inode: Inode, size: number): Generato
   const { blockSize } = image.superblock;
   const tailStart = Math.floor(size / blockSize) * blockSize;
   const tailLength = size - tailStart;
-  if (tailStart > 0) yield checked(image, inode, { start: 0, length: tailStart, position: firstBlock(image, inode) });
+  if (tailStart > 0) {
+    yield checked(image, inode, { start: 0, length: tailStart, ...placeOf(image, inode, 0, inode.rawData) });
+  }
   if (tailLength === 0) return;
   yield checked(image, inode, {
     start: tailStart,
@@ -228,11 +236,11 @@ function* chunkExtents(image: ImageParts, inode: Inode, size: number): Stream<Ex
     const entries = viewOf(yield* image.metadata.read(map + first * entrySize, count * entrySize));
     for (let index = 0; index < count; index += 1) {
       const start = (first + index) * chunkSize;
-      const block = chunkBlock(entries, index, entrySize, inode);
+      const { device, block } = chunkAt(entries, index, entrySize);
       const extent = {
         start,
         length: Math.min(chunkSize, size - start),
-        ...(block !== NULL_BLOCK && { position: block * blockSize }),
+        ...(block !== NULL_BLOCK && placeOf(image, inode, device, block)),
       };
       if (pending !== undefined && !isFollowedBy(pending, extent)) {
         yield checked(image, inode, pending);
@@ -244,27 +252,22 @@ function* chunkExtents(image: ImageParts, inode: Inode, size: number): Stream<Ex
   if (pending !== undefined) yield checked(image, inode, pending);
 }
 
-function chunkBlock(entries: DataView, index: number, entrySize: number, inode: Inode): number {
-  if (entrySize === CHUNK_MAP_ENTRY_SIZE) return entries.getUint32(index * entrySize, true);
-  const device = entries.getUint16(index * entrySize + CHUNK_INDEX.deviceId, true);
-  const block = entries.getUint32(index * entrySize + CHUNK_INDEX.block, true);
-  if (device !== 0 && block !== NULL_BLOCK) {
-    throw new ErofsError("EROFS_UNSUPPORTED", `cannot read content on extra device ${device} yet`, {
-      offset: inode.offset,
-    });
-  }
-  return block;
+function chunkAt(entries: DataView, index: number, entrySize: number): { device: number; block: number } {
+  const at = index * entrySize;
+  if (entrySize === CHUNK_MAP_ENTRY_SIZE) return { device: 0, block: entries.getUint32(at, true) };
+  return {
+    device: entries.getUint16(at + CHUNK_INDEX.deviceId, true),
+    block: entries.getUint32(at + CHUNK_INDEX.block, true),
+  };
 }
 
 function isFollowedBy(extent: Extent, next: Extent): boolean {
   if (extent.position === undefined) return next.position === undefined;
-  return next.position === extent.position + extent.length;
+  return next.device === extent.device && next.position === extent.position + extent.length;
 }
 
 function checked(image: ImageParts, inode: Inode, extent: Extent): Extent {
-  if (extent.position !== undefined && extent.position + extent.length > image.source.sizeBytes) {
-    const message = `expected content up to byte ${extent.position + extent.length}, got an image of ${image.source.sizeBytes} bytes`;
-    throw new ErofsError("EROFS_TRUNCATED", message, { offset: inode.offset });
-  }
+  const { position, device = 0, length } = extent;
+  if (position !== undefined) image.devices.assertInside({ device, position }, length, inode.offset);
   return extent;
 }

@@ -6,12 +6,12 @@ import { finish, type Steps, streamed } from "../internal/steps.ts";
 import { DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_SYMLINKS, type WalkOptions } from "../options.ts";
 import { PackedContent } from "./compressed.ts";
 import { contentOf, type DataPiece, dataOf, type Extent, extentsOf, type ImageParts } from "./content.ts";
+import { type Devices, readDevices } from "./devices.ts";
 import type { DirectoryEntry } from "./directory.ts";
 import { childOf } from "./directory-reader.ts";
 import { type Inode, inodeSteps } from "./inode.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { Pace } from "./pace.ts";
-import { ContentReader } from "./read-ahead.ts";
 import { decodeSuperblock, type Superblock } from "./superblock.ts";
 import { assertDirectory, entriesOf, type WalkEntry, walkFrom } from "./walk.ts";
 import { readLongPrefixes, type Xattr, xattrsOf } from "./xattr.ts";
@@ -32,14 +32,15 @@ export class ErofsImage {
   #longPrefixes: readonly string[] | undefined;
 
   /** Use {@link openErofs}. */
-  constructor(source: BlockSource, superblock: Superblock) {
+  constructor(source: BlockSource, superblock: Superblock, devices: Devices) {
     this.superblock = superblock;
     let packed: PackedContent | undefined;
     this.#parts = {
       source,
       superblock,
       metadata: new MetadataCache(source),
-      content: new ContentReader(source),
+      content: devices.reader(0),
+      devices,
       pace: new Pace(),
       packed: function* (this: ImageParts) {
         packed ??= yield* openPacked(this);
@@ -230,14 +231,20 @@ function* openPacked(image: ImageParts): Steps<PackedContent> {
  * Opens an EROFS image.
  *
  * @param source - Where the image is; closed with the image.
+ * @param options - `devices`: where the extra devices of the image are, in their order, which stay open. An image that
+ *   has them behind itself in one file needs none.
  * @returns The image, its superblock decoded and its checksum verified.
  * @throws {ErofsError} As {@link decodeSuperblock}; the source is left open then.
  * @example
  * await using image = await openErofs(await fileSource("usr.erofs"));
  * const release = await image.readFile(await image.lookup("/lib/os-release"));
  */
-export async function openErofs(source: BlockSource): Promise<ErofsImage> {
+export async function openErofs(
+  source: BlockSource,
+  options: { readonly devices?: readonly BlockSource[] | undefined } = {},
+): Promise<ErofsImage> {
   const most = Math.max(2 ** MAX_BLOCK_SIZE_BITS, SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE);
   const head = await source.read(0, Math.min(most, source.sizeBytes));
-  return new ErofsImage(source, decodeSuperblock(head));
+  const superblock = decodeSuperblock(head);
+  return new ErofsImage(source, superblock, await readDevices(source, superblock, options.devices ?? []));
 }

@@ -4,6 +4,7 @@ import {
   COMPAT_SB_CHKSUM,
   COMPRESSION_ALGORITHMS,
   EXTENSION_SLOT_SIZE,
+  INCOMPAT_DEVICE_TABLE,
   INCOMPAT_FEATURES,
   INCOMPAT_UNREAD,
   MAX_BLOCK_SIZE_BITS,
@@ -52,6 +53,8 @@ export interface Superblock {
   readonly compressionAlgorithms: readonly string[];
   /** number of devices besides this one */
   readonly extraDevices: number;
+  /** position of their table, in units of `128 bytes` */
+  readonly deviceTableSlot: number;
   /** number of long xattr name prefixes */
   readonly xattrPrefixCount: number;
   /** position of the long xattr name prefixes, in units of `4 bytes` */
@@ -102,6 +105,7 @@ export function decodeSuperblock(image: Uint8Array): Superblock {
   }
   assertExtensionsFit(view.getUint8(SUPERBLOCK.extensionSlots), blockSize);
 
+  const hasDevices = (incompat & INCOMPAT_DEVICE_TABLE) !== 0;
   return {
     blockSize,
     checksum,
@@ -119,7 +123,8 @@ export function decodeSuperblock(image: Uint8Array): Superblock {
     incompatFeatures: namesOf(incompat, INCOMPAT_FEATURES),
     rawFeatures: { compat, incompat },
     compressionAlgorithms: algorithmsOf(view.getUint16(SUPERBLOCK.compressionAlgorithms, true), incompat),
-    extraDevices: view.getUint16(SUPERBLOCK.extraDevices, true),
+    extraDevices: hasDevices ? view.getUint16(SUPERBLOCK.extraDevices, true) : 0,
+    deviceTableSlot: view.getUint16(SUPERBLOCK.deviceTableSlot, true),
     xattrPrefixCount: view.getUint8(SUPERBLOCK.xattrPrefixCount),
     xattrPrefixStart: view.getUint32(SUPERBLOCK.xattrPrefixStart, true),
   };
