@@ -134,6 +134,7 @@ export {
   type PcrExplanation,
 } from "./tcg/explain.ts";
 export { type ReplayedPcr, replayEventLog } from "./tcg/replay.ts";
+export { decodeUserspaceLog, replayUserspaceLog, type UserspaceEvent } from "./tcg/userspace-log.ts";
 
 // RSA signatures
 

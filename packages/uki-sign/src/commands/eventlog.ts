@@ -6,6 +6,7 @@ import type { PcrBank } from "../pcr/register.ts";
 import { decodeEventContent, describeEvent, isContentMeasured } from "../tcg/event-content.ts";
 import { decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
 import { replayEventLog } from "../tcg/replay.ts";
+import { decodeUserspaceLog, replayUserspaceLog, type UserspaceEvent } from "../tcg/userspace-log.ts";
 import { collect, parseBank, parseInteger, shortLine } from "./arguments.ts";
 import { explainLog, printExplanations } from "./eventlog-explain.ts";
 
@@ -16,6 +17,7 @@ interface EventlogFlags {
   readonly vars?: string;
   readonly uki?: string;
   readonly profile?: number;
+  readonly userspace?: string;
   readonly json?: boolean;
 }
 
@@ -37,6 +39,7 @@ export function addEventlogCommand(program: Command, io: CommandIo): void {
       "profile of --uki that should boot, counted from 0; the first by default",
       parseInteger,
     )
+    .option("--userspace <file>", "what systemd measured since then: /run/log/systemd/tpm2-measure.log")
     .option("--json", "print one JSON document")
     .addHelpText(
       "after",
@@ -44,6 +47,7 @@ export function addEventlogCommand(program: Command, io: CommandIo): void {
 Examples:
   uki-sign eventlog binary_bios_measurements
   uki-sign eventlog --pcr 4 --pcr 7 --bank sha256 binary_bios_measurements
+  uki-sign eventlog --pcr 11 --userspace tpm2-measure.log binary_bios_measurements
   uki-sign eventlog --program systemd-bootx64.efi --program linux.efi --vars OVMF_VARS.fd --uki linux.efi \\
     binary_bios_measurements`,
     )
@@ -53,9 +57,11 @@ Examples:
       const log = decodeEventLog(await readInput(io.cwd, path));
       const explanations = await explainLog(io, log, flags, banks);
       const events = log.events.filter(({ pcr }) => pcrs?.includes(pcr) ?? true);
-      const registers = replayEventLog(log).filter(
+      const later = flags.userspace === undefined ? [] : decodeUserspaceLog(await readInput(io.cwd, flags.userspace));
+      const registers = replayUserspaceLog(later, replayEventLog(log)).filter(
         ({ pcr, bank }) => (pcrs?.includes(pcr) ?? true) && (banks?.includes(bank) ?? true),
       );
+      const userspaceEvents = later.filter(({ pcr }) => pcrs?.includes(pcr) ?? true);
       if (flags.json) {
         const { format, algorithms, startupLocality } = log;
         const described = events.map(describeForJson);
@@ -66,6 +72,7 @@ Examples:
           algorithms,
           startupLocality,
           events: described,
+          ...(flags.userspace !== undefined && { userspaceEvents }),
           registers,
           explanations,
         });
@@ -75,7 +82,7 @@ Examples:
         printExplanations(io, explanations);
         return;
       }
-      printLog(io, log, events);
+      printLog(io, log, events, userspaceEvents);
       const rows = registers.map(({ pcr, bank, value }) => [String(pcr), bank, toHex(value)]);
       io.stdout.write(`\n${table([["PCR", "bank", "value"], ...rows])}\n`);
     });
@@ -85,7 +92,12 @@ function describeForJson(event: TcgEvent): object {
   return { ...event, content: decodeEventContent(event), contentMeasured: isContentMeasured(event) ?? null };
 }
 
-function printLog(io: CommandIo, log: EventLog, events: readonly TcgEvent[]): void {
+function printLog(
+  io: CommandIo,
+  log: EventLog,
+  events: readonly TcgEvent[],
+  userspaceEvents: readonly UserspaceEvent[],
+): void {
   const algorithms = log.algorithms.map(({ name }) => name).join(", ");
   io.stdout.write(`${log.format} log of ${log.events.length} events, ${algorithms}\n\n`);
   const rows = events.map((event) => [
@@ -94,5 +106,9 @@ function printLog(io: CommandIo, log: EventLog, events: readonly TcgEvent[]): vo
     event.typeName,
     `${shortLine(describeEvent(event))}${isContentMeasured(event) === false ? " (not what was measured)" : ""}`,
   ]);
+  // What the running system measured goes on where the firmware ended.
+  for (const { index, pcr, eventType = "", text = "" } of userspaceEvents) {
+    rows.push([`+${index}`, String(pcr), shortLine(eventType), shortLine(text)]);
+  }
   io.stdout.write(`${table([["event", "PCR", "type", "what"], ...rows])}\n`);
 }
