@@ -29,6 +29,8 @@ echo "usr-status=$(dmsetup status usr)"
 echo "etc-mount=$(findmnt --noheadings --output FSTYPE /etc)"
 echo "root-mount=$(findmnt --noheadings --output SOURCE,FSTYPE /)"
 echo "tpm-version=$(cat /sys/class/tpm/tpm0/tpm_version_major)"
-for index in 4 7 11; do echo "pcr-$index=$(pcr $index)"; done
+for index in 0 1 2 3 4 5 7 9 11 12 13 15; do echo "pcr-$index=$(pcr $index)"; done
+echo "event-log=$(base64 --wrap=0 < /sys/kernel/security/tpm0/binary_bios_measurements)"
+echo "userspace-log=$(base64 --wrap=0 < /run/log/systemd/tpm2-measure.log)"
 echo "times=$(systemd-analyze time | head -n 1)"
 echo "report=end"

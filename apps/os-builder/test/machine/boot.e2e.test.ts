@@ -5,7 +5,18 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { openDiskImage } from "@leveret/disk-image";
 import { openErofs } from "@leveret/erofs-meta";
-import { decodePe, findPeSection, generateKeys, type KeySet, removeSignatures, signPe } from "@leveret/uki-sign";
+import {
+  decodeEventLog,
+  decodePe,
+  decodeUserspaceLog,
+  findPeSection,
+  generateKeys,
+  type KeySet,
+  removeSignatures,
+  replayEventLog,
+  replayUserspaceLog,
+  signPe,
+} from "@leveret/uki-sign";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadProject, type Project } from "../../src/config/load.ts";
 import type { BuiltImage } from "../../src/image/image.ts";
@@ -69,6 +80,15 @@ describe("the example system", () => {
       expect(checks.filter(({ ok }) => !ok)).toEqual([]);
       expect(report.get("secure-boot")).toBe("1");
       expect(report.get("setup-mode")).toBe("0");
+      // What firmware, boot loader, stub and systemd say they measured leads to what the TPM holds.
+      const firmware = decodeEventLog(Buffer.from(report.get("event-log") ?? "", "base64"));
+      const later = decodeUserspaceLog(Buffer.from(report.get("userspace-log") ?? "", "base64"));
+      const registers = replayUserspaceLog(later, replayEventLog(firmware)).filter(({ bank }) => bank === "sha256");
+      const replayed = (pcr: number): string =>
+        Buffer.from(registers.find((register) => register.pcr === pcr)?.value ?? new Uint8Array(32)).toString("hex");
+      const numbers = [0, 1, 2, 3, 4, 5, 7, 9, 11, 12, 13, 15];
+      expect(numbers.map(replayed)).toEqual(numbers.map((pcr) => report.get(`pcr-${pcr}`)));
+      expect(later.map(({ text }) => text)).toEqual(expect.arrayContaining(["enter-initrd", "leave-initrd", "ready"]));
       expect(report.get("state")).toBe("running");
       expect(report.get("failed-units")).toBe("");
       expect(report.get("tpm-version")).toBe("2");
