@@ -63,7 +63,7 @@ async function listing(): Promise<string[]> {
 
 async function json(...argv: string[]): Promise<Record<string, unknown>> {
   const { exitCode, stdout, stderr } = await leveretOs([...argv, "--json"]);
-  expect(exitCode, stderr).toBe(0);
+  expect(exitCode, `${stderr}${stdout}`).toBe(0);
   return JSON.parse(stdout) as Record<string, unknown>;
 }
 
