@@ -1,9 +1,9 @@
-import { createHash, type Hash, randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { createHash, type Hash } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { resolve } from "node:path";
 import { z } from "zod";
 import { type Bytes, sizeOf } from "../bytes/byte-source.ts";
-import { UkiSignError } from "../errors.ts";
+import { replaceFile } from "../internal/files.ts";
 import { parseOptions } from "../internal/options.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
 import { patchesOf, planTable, withSignature } from "./certificate-table.ts";
@@ -46,23 +46,10 @@ export interface WritePeOptions {
  */
 export async function writePe(path: string, image: Bytes, options: WritePeOptions = {}): Promise<void> {
   const { sign, mode, signal } = parseOptions(optionsSchema, options);
-  const target = resolve(path);
-  const beside = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString("hex")}`);
-  try {
-    const file = await open(beside, "wx", mode);
-    try {
-      if (sign === undefined) await copyContent(file, image, sizeOf(image), signal);
-      else await writeSigned(file, image, sign, signal);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(beside, target);
-  } catch (cause) {
-    await rm(beside, { force: true });
-    if (!(cause instanceof Error) || !("syscall" in cause)) throw cause;
-    throw new UkiSignError("UKI_SIGN_FILE", `expected a writable file, got ${cause.message}`, { path, cause });
-  }
+  await replaceFile(resolve(path), mode, async (file) => {
+    if (sign === undefined) await copyContent(file, image, sizeOf(image), signal);
+    else await writeSigned(file, image, sign, signal);
+  });
 }
 
 async function writeSigned(

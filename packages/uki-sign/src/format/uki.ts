@@ -2,8 +2,8 @@
 // UAPI Group "Unified Kernel Image (UKI)" specification 1.0 (https://uapi-group.org/specifications/specs/unified_kernel_image/);
 // systemd 257 systemd-stub(7) for `.hwids`, `.dtbauto` and the order of measurement, systemd 258 for `.efifw`.
 
-/** sections in the order in which systemd-stub measures them into PCR 11; `.efifw` is known to stubs from 258 on */
-export const MEASURED_SECTION_NAMES = [
+/** sections that each profile may bring one of its own of */
+const OWN_SECTION_NAMES = [
   ".linux",
   ".osrel",
   ".cmdline",
@@ -13,6 +13,11 @@ export const MEASURED_SECTION_NAMES = [
   ".dtb",
   ".uname",
   ".sbat",
+] as const;
+
+/** sections in the order in which systemd-stub measures them into PCR 11; `.efifw` is known to stubs from 258 on */
+export const MEASURED_SECTION_NAMES = [
+  ...OWN_SECTION_NAMES,
   ".pcrpkey",
   ".profile",
   ".dtbauto",
@@ -68,18 +73,7 @@ export const ZBOOT_PAYLOAD_SIZE = 12;
 export const ZBOOT_HEADER_BYTES = 64;
 
 /** sections that a profile's image brings into a unified kernel image (ukify(1) 257, `--join-profile=`) */
-export const PROFILE_SECTION_NAMES: readonly string[] = [
-  ".profile",
-  ".linux",
-  ".osrel",
-  ".cmdline",
-  ".initrd",
-  ".ucode",
-  ".splash",
-  ".dtb",
-  ".uname",
-  ".sbat",
-];
+export const PROFILE_SECTION_NAMES: readonly string[] = [".profile", ...OWN_SECTION_NAMES];
 
 /** sections by which an addon brings something (systemd-stub(7) 257, "Companion Files") */
 export const ADDON_SECTION_NAMES: readonly string[] = [

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { readFile as readFileOrDescriptor } from "node:fs";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { type FileSource, fileSource } from "../bytes/byte-source.ts";
@@ -49,26 +49,36 @@ export async function readDescriptor(descriptor: number): Promise<Uint8Array> {
   }
 }
 
+/** Replaces `path` with `bytes`, as {@link replaceFile} does. */
+export async function writeOutput(cwd: string, path: string, bytes: Uint8Array): Promise<void> {
+  await replaceFile(resolve(cwd, path), 0o644, (file) => file.writeFile(bytes));
+}
+
 /**
- * Replaces `path` with `bytes`: written beside, flushed, renamed, so that nothing half-written is ever seen under the
- * final name.
+ * Replaces a file: written beside, flushed, renamed, so that nothing half-written is ever seen under the final name.
  *
- * @param mode - Permission bits of the new file; private keys take `0o600`.
+ * @param path - absolute
+ * @param mode - Permission bits of the new file, before the umask.
+ * @param fill - Writes the content. Only what the system says about files is reported as a fault of the file.
  */
-export async function writeOutput(cwd: string, path: string, bytes: Uint8Array, mode = 0o644): Promise<void> {
-  const target = resolve(cwd, path);
-  const beside = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString("hex")}`);
+export async function replaceFile(
+  path: string,
+  mode: number,
+  fill: (file: FileHandle) => Promise<void>,
+): Promise<void> {
+  const beside = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}`);
   try {
     const file = await open(beside, "wx", mode);
     try {
-      await file.writeFile(bytes);
+      await fill(file);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(beside, target);
+    await rename(beside, path);
   } catch (cause) {
     await rm(beside, { force: true });
+    if (!(cause instanceof Error) || !("syscall" in cause)) throw cause;
     throw fileError("a writable file", path, cause);
   }
 }

@@ -94,15 +94,14 @@ export function predictPcr11Table(
   options: Omit<PredictPcr11Options, "bank"> & { readonly banks?: readonly PcrBank[] | undefined },
 ): Pcr11Prediction[] {
   const { banks = PCR_BANKS, ...rest } = options;
-  const byBank = parseOptions(z.array(z.enum(PCR_BANKS)).readonly(), banks).map((bank) => {
-    const { sections, phases } = parseOptions(optionsSchema, { ...rest, bank });
-    let { value } = predict(11, bank, measureSections(sections, bank));
-    return phases.map((phase, index): Pcr11Prediction => {
-      value = extendPcr(bank, value, measurePhase(phase, bank).digest);
-      return { bank, phasePath: phases.slice(0, index + 1).join(":"), value };
-    });
-  });
-  return (byBank[0] ?? []).flatMap((_, index) => byBank.flatMap((predictions) => predictions[index] ?? []));
+  const { sections, phases } = parseOptions(optionsSchema, rest);
+  const prefixes = phases.map((_, index) => phases.slice(0, index + 1));
+  const byBank = parseOptions(z.array(z.enum(PCR_BANKS)).readonly(), banks).map((bank) =>
+    predictPcr11Paths(sections, prefixes, bank).map(
+      (value, index): Pcr11Prediction => ({ bank, phasePath: prefixes[index]?.join(":") ?? "", value }),
+    ),
+  );
+  return prefixes.flatMap((_, index) => byBank.flatMap((predictions) => predictions[index] ?? []));
 }
 
 function measureSections(sections: readonly MeasuredSection[], bank: PcrBank): PcrMeasurement[] {
