@@ -1,11 +1,12 @@
 import { COMPOSEFS_BLOCK_SIZE } from "../format/composefs.ts";
-import { DIRENT_SIZE } from "../format/directory.ts";
-import { CHUNK_MAP_ENTRY_SIZE, COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
+import { CHUNK_MAP_ENTRY_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
 import { SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE } from "../format/superblock.ts";
-import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
+import { groupNames } from "../write/directory.ts";
+import { inodeSize } from "../write/encode.ts";
+import { type XattrArea, xattrAreaSize } from "../write/xattr-area.ts";
 import { chunksOf } from "./chunks.ts";
-import { type Child, type Node, typeOf } from "./tree.ts";
-import { entrySize, type SharedXattrs } from "./xattrs.ts";
+import { type Node, typeOf } from "./tree.ts";
+import type { SharedXattrs } from "./xattrs.ts";
 
 const HALF_BLOCK = COMPOSEFS_BLOCK_SIZE / 2;
 
@@ -19,6 +20,7 @@ export interface PlacedNode {
   readonly offset: number;
   /** length of inode and extended attributes in `bytes` */
   readonly headSize: number;
+  readonly xattrs: XattrArea | undefined;
   readonly xattrSize: number;
   /** what follows the inode in its block, in `bytes` */
   readonly tailSize: number;
@@ -46,22 +48,6 @@ export function breadthFirst(root: Node): Node[] {
   return nodes;
 }
 
-/** Cuts the names of a directory into blocks. */
-export function directoryBlocks(children: readonly Child[]): Child[][] {
-  const blocks: Child[][] = [];
-  let room = 0;
-  for (const child of children) {
-    const size = DIRENT_SIZE + child.name.byteLength;
-    if (size > room) {
-      blocks.push([]);
-      room = COMPOSEFS_BLOCK_SIZE;
-    }
-    blocks.at(-1)?.push(child);
-    room -= size;
-  }
-  return blocks;
-}
-
 /** Finds a place for every node. */
 export function layOut(nodes: readonly Node[], shared: SharedXattrs): ComposefsLayout {
   const time = nodes.reduce<ComposefsLayout["time"]>(
@@ -74,11 +60,12 @@ export function layOut(nodes: readonly Node[], shared: SharedXattrs): ComposefsL
   for (const [number, node] of nodes.entries()) {
     const size = dataSize(node);
     const isCompact = fitsCompact(node, size, time);
-    const xattrSize = xattrAreaSize(node, shared);
-    const headSize = (isCompact ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE) + xattrSize;
+    const xattrs = shared.of(node);
+    const xattrSize = xattrs === undefined ? 0 : xattrAreaSize(xattrs);
+    const headSize = inodeSize(isCompact) + xattrSize;
     position = roundUp(position, INODE_SLOT_SIZE);
     const place = isLink(node) ? placeLink(position, headSize, size) : placeTail(position, headSize, size);
-    placed.push({ node, number, isCompact, headSize, xattrSize, ...place });
+    placed.push({ node, number, isCompact, headSize, xattrs, xattrSize, ...place });
     position = place.offset + headSize + place.tailSize;
   }
   const placeOf = new Map(placed.map((place) => [place.node, place]));
@@ -96,11 +83,13 @@ interface Place extends DataSize {
 
 function dataSize(node: Node): DataSize {
   if (node.children.length > 0) {
-    const blocks = directoryBlocks(node.children);
-    const last = blocks.at(-1) ?? [];
-    const tailSize = last.reduce((sum, { name }) => sum + DIRENT_SIZE + name.byteLength, 0);
+    const groups = groupNames(
+      node.children.map(({ name }) => ({ bytes: name })),
+      COMPOSEFS_BLOCK_SIZE,
+    );
+    const tailSize = groups.at(-1)?.size ?? 0;
     // More than half a block is not worth the trouble.
-    return tailSize > HALF_BLOCK ? { blocks: blocks.length, tailSize: 0 } : { blocks: blocks.length - 1, tailSize };
+    return tailSize > HALF_BLOCK ? { blocks: groups.length, tailSize: 0 } : { blocks: groups.length - 1, tailSize };
   }
   if (isLink(node)) return { blocks: 0, tailSize: node.sizeBytes };
   if (node.data !== undefined) {
@@ -116,12 +105,6 @@ function fitsCompact(node: Node, { blocks, tailSize }: DataSize, time: Composefs
   const size = node.children.length > 0 ? blocks * COMPOSEFS_BLOCK_SIZE + tailSize : node.sizeBytes;
   const isSameTime = node.mtime === time.mtime && node.mtimeNsec === time.mtimeNsec;
   return isSameTime && Math.max(node.links, node.uid, node.gid) <= 0xffff && size <= 0xffff_ffff;
-}
-
-function xattrAreaSize(node: Node, shared: SharedXattrs): number {
-  if (node.xattrs.size === 0) return 0;
-  const { ids, own } = shared.of(node);
-  return XATTR_HEADER_SIZE + ids.length * XATTR_UNIT + own.reduce((sum, xattr) => sum + entrySize(xattr), 0);
 }
 
 /** A link's target is to lie in one block with its inode; one that is too long goes behind the metadata. */

@@ -1,7 +1,7 @@
 import { COMPOSEFS_MAX_INLINE, OVERLAY, OVERLAY_METACOPY_HEADER } from "../format/composefs.ts";
-import { MODE_TYPES } from "../format/inode.ts";
+import { MODE_BITS } from "../format/inode.ts";
 import type { ErofsImage } from "../read/image.ts";
-import type { FileType, Inode } from "../read/inode.ts";
+import type { Inode } from "../read/inode.ts";
 import type { WalkEntry } from "../read/walk.ts";
 import type { ComposefsEntry, ComposefsNode } from "./entry.ts";
 
@@ -48,7 +48,7 @@ async function nodeOf(image: ErofsImage, path: WalkEntry["path"], inode: Inode):
   const digest = metacopy?.subarray(OVERLAY_METACOPY_HEADER.length);
   return {
     path,
-    mode: typeBits(wasWhiteout ? "char" : inode.type) | inode.mode,
+    mode: (MODE_BITS.get(wasWhiteout ? "char" : inode.type) ?? 0) | inode.mode,
     sizeBytes: Number(inode.sizeBytes),
     links: inode.links,
     uid: inode.uid,
@@ -84,10 +84,6 @@ function ownXattrs(all: ReadonlyMap<string, Uint8Array>, inode: Inode, path: str
 
 function isWhiteout({ type, device }: Inode): boolean {
   return type === "char" && device?.major === 0 && device.minor === 0;
-}
-
-function typeBits(type: FileType): number {
-  return [...MODE_TYPES].find(([, name]) => name === type)?.[0] ?? 0;
 }
 
 /** As Linux stores device numbers in 32 bits. */

@@ -1,25 +1,16 @@
-import { XATTR_FILTER_BITS, XATTR_FILTER_SEED } from "../format/composefs.ts";
-import { MAX_SHARED_XATTRS, XATTR_ALIGNMENT, XATTR_ENTRY, XATTR_ENTRY_SIZE, XATTR_PREFIXES } from "../format/xattr.ts";
-import { xxh32 } from "../internal/xxh32.ts";
+import { MAX_SHARED_XATTRS, XATTR_PREFIXES, XATTR_UNIT } from "../format/xattr.ts";
+import { encodeXattrEntry, filterBit, type XattrArea, type XattrName } from "../write/xattr-area.ts";
 import type { Node } from "./tree.ts";
 
 /** One extended attribute. */
-export interface Xattr {
+interface Xattr {
   readonly name: string;
   readonly value: Uint8Array;
 }
 
-/** Where a node's attributes are. */
-interface NodeXattrs {
-  /** offsets into the shared area, in `bytes` */
-  readonly ids: readonly number[];
-  /** attributes that are beside the inode */
-  readonly own: readonly Xattr[];
-}
-
 /** Attributes that more than one node has, each stored once. */
 export class SharedXattrs {
-  readonly #offsets = new Map<string, number>();
+  readonly #ids = new Map<string, number>();
   /** the shared area */
   readonly bytes: Uint8Array;
 
@@ -36,51 +27,36 @@ export class SharedXattrs {
     const pieces: Uint8Array[] = [];
     let offset = 0;
     for (const xattr of shared.sort(descending)) {
-      this.#offsets.set(keyOf(xattr), offset);
-      pieces.push(encodeEntry(xattr));
-      offset += entrySize(xattr);
+      this.#ids.set(keyOf(xattr), offset / XATTR_UNIT);
+      const entry = encodeEntry(xattr);
+      pieces.push(entry);
+      offset += entry.byteLength;
     }
     this.bytes = Buffer.concat(pieces);
   }
 
-  /** Divides a node's attributes; an inode can only name so many shared ones. */
-  of(node: Node): NodeXattrs {
-    const ids: number[] = [];
-    const own: Xattr[] = [];
+  /** Divides a node's attributes, ids counted from the start of the shared area; an inode can only name so many. */
+  of(node: Node): XattrArea | undefined {
+    if (node.xattrs.size === 0) return undefined;
+    const shared: number[] = [];
+    const own: Uint8Array[] = [];
     for (const xattr of sorted(node)) {
-      const offset = this.#offsets.get(keyOf(xattr));
-      if (offset !== undefined && ids.length < MAX_SHARED_XATTRS) ids.push(offset);
-      else own.push(xattr);
+      const id = this.#ids.get(keyOf(xattr));
+      if (id !== undefined && shared.length < MAX_SHARED_XATTRS) shared.push(id);
+      else own.push(encodeEntry(xattr));
     }
-    return { ids, own };
+    return { filter: nameFilter(node), shared, own };
   }
 }
 
-/** Length of an attribute as it is stored, in `bytes`. */
-export function entrySize({ name, value }: Xattr): number {
-  const { suffix } = split(name);
-  return Math.ceil((XATTR_ENTRY_SIZE + suffix.byteLength + value.byteLength) / XATTR_ALIGNMENT) * XATTR_ALIGNMENT;
-}
-
-/** An attribute as it is stored. */
-export function encodeEntry(xattr: Xattr): Uint8Array {
-  const { index, suffix } = split(xattr.name);
-  const bytes = new Uint8Array(entrySize(xattr));
-  bytes[XATTR_ENTRY.nameLength] = suffix.byteLength;
-  bytes[XATTR_ENTRY.nameIndex] = index;
-  new DataView(bytes.buffer).setUint16(XATTR_ENTRY.valueSize, xattr.value.byteLength, true);
-  bytes.set(suffix, XATTR_ENTRY_SIZE);
-  bytes.set(xattr.value, XATTR_ENTRY_SIZE + suffix.byteLength);
-  return bytes;
+function encodeEntry({ name, value }: Xattr): Uint8Array {
+  return encodeXattrEntry(split(name), value);
 }
 
 /** The bits that are set stand for names that an inode certainly has not. */
-export function nameFilter(node: Node): number {
+function nameFilter(node: Node): number {
   let filter = 0xffff_ffff;
-  for (const name of node.xattrs.keys()) {
-    const { index, suffix } = split(name);
-    filter &= ~(1 << (xxh32(suffix, (XATTR_FILTER_SEED + index) >>> 0) % XATTR_FILTER_BITS));
-  }
+  for (const name of node.xattrs.keys()) filter &= ~filterBit(split(name));
   return filter >>> 0;
 }
 
@@ -90,7 +66,7 @@ export function hasKnownPrefix(name: string): boolean {
 }
 
 /** A name's prefix by its number, and the rest. */
-function split(name: string): { readonly index: number; readonly suffix: Uint8Array } {
+function split(name: string): XattrName {
   for (const [index, prefix] of XATTR_PREFIXES) {
     // composefs has no number for Lustre's.
     if (prefix !== "lustre." && name.startsWith(prefix))

@@ -34,10 +34,6 @@ export const OVERLAY = {
 /** `struct ovl_metacopy`: version, length, flags, `FS_VERITY_HASH_ALG_SHA256`, digest */
 export const OVERLAY_METACOPY_HEADER = [0, 36, 0, 1] as const;
 
-/** bits of an inode's name filter, and what its hash begins with */
-export const XATTR_FILTER_BITS = 32;
-export const XATTR_FILTER_SEED = 0x25bb_e08f;
-
 /**
  * `struct fsverity_descriptor`, 256 bytes, little endian.
  *

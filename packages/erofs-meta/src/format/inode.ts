@@ -54,3 +54,5 @@ export const MODE_TYPES: ReadonlyMap<number, "file" | "directory" | "symlink" | 
     [0o010000, "fifo"],
     [0o140000, "socket"],
   ]);
+/** the other way around */
+export const MODE_BITS: ReadonlyMap<string, number> = new Map([...MODE_TYPES].map(([bits, type]) => [type, bits]));

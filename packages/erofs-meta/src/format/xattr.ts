@@ -25,3 +25,7 @@ export const XATTR_PREFIXES: ReadonlyMap<number, string> = new Map([
 
 /** most shared xattr ids of an inode, `EROFS_MAX_SHARED_XATTRS` */
 export const MAX_SHARED_XATTRS = 128;
+
+/** bits of an inode's name filter, and what its hash begins with */
+export const XATTR_FILTER_BITS = 32;
+export const XATTR_FILTER_SEED = 0x25bb_e08f;

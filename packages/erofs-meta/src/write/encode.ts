@@ -9,7 +9,7 @@ import {
   INODE_FORMAT,
   INODE_MODE,
   INODE_XATTR_COUNT,
-  MODE_TYPES,
+  MODE_BITS,
 } from "../format/inode.ts";
 import {
   COMPAT_MTIME,
@@ -22,36 +22,79 @@ import {
 import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
 import { viewOf } from "../internal/bytes.ts";
 import { crc32c } from "../internal/crc32c.ts";
+import type { DataLayout } from "../read/inode.ts";
 import type { Node, Placement } from "./node.ts";
 
-const MODE_OF = new Map([...MODE_TYPES].map(([bits, type]) => [type, bits]));
+/** What an inode says, whatever its form. */
+export interface InodeFields {
+  /** the shorter form says everything */
+  readonly isCompact: boolean;
+  readonly layout: DataLayout;
+  /** size of the xattr area in `bytes` */
+  readonly xattrSize: number;
+  /** type and permission bits */
+  readonly mode: number;
+  readonly links: number;
+  /** size of the content in `bytes` */
+  readonly size: number;
+  /** the word that depends on the layout */
+  readonly data: number;
+  readonly ino: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtime: bigint;
+  readonly mtimeNsec: number;
+}
 
-/** Encodes an inode in the shorter form where that says everything. */
-export function encodeInode(node: Node, compact: boolean, xattrSize: number): Uint8Array {
-  const bytes = new Uint8Array(compact ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE);
-  const view = viewOf(bytes);
-  const layout = DATA_LAYOUTS.indexOf(node.placement.layout) << FORMAT_LAYOUT_SHIFT;
-  view.setUint16(INODE_FORMAT, layout | (compact ? 0 : FORMAT_EXTENDED), true);
+/** Length of an inode without what follows it, in `bytes`. */
+export function inodeSize(isCompact: boolean): number {
+  return isCompact ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE;
+}
+
+/** Encodes an inode into zeros. */
+export function encodeInodeFields(view: DataView, fields: InodeFields): void {
+  const { isCompact, xattrSize } = fields;
+  const layout = DATA_LAYOUTS.indexOf(fields.layout) << FORMAT_LAYOUT_SHIFT;
+  view.setUint16(INODE_FORMAT, layout | (isCompact ? 0 : FORMAT_EXTENDED), true);
   view.setUint16(INODE_XATTR_COUNT, xattrSize === 0 ? 0 : 1 + (xattrSize - XATTR_HEADER_SIZE) / XATTR_UNIT, true);
-  view.setUint16(INODE_MODE, (MODE_OF.get(node.type) ?? 0) | node.mode, true);
-  const data = node.device ?? dataWord(node.placement);
-  if (compact) {
-    view.setUint16(COMPACT.links, node.links, true);
-    view.setUint32(COMPACT.size, node.size, true);
-    view.setUint32(COMPACT.data, data, true);
-    view.setUint32(COMPACT.ino, node.ino, true);
-    view.setUint16(COMPACT.uid, node.uid, true);
-    view.setUint16(COMPACT.gid, node.gid, true);
-  } else {
-    view.setBigUint64(EXTENDED.size, BigInt(node.size), true);
-    view.setUint32(EXTENDED.data, data, true);
-    view.setUint32(EXTENDED.ino, node.ino, true);
-    view.setUint32(EXTENDED.uid, node.uid, true);
-    view.setUint32(EXTENDED.gid, node.gid, true);
-    view.setBigUint64(EXTENDED.mtime, node.mtime, true);
-    view.setUint32(EXTENDED.mtimeNsec, node.mtimeNsec, true);
-    view.setUint32(EXTENDED.links, node.links, true);
+  view.setUint16(INODE_MODE, fields.mode, true);
+  if (isCompact) {
+    view.setUint16(COMPACT.links, fields.links, true);
+    view.setUint32(COMPACT.size, fields.size, true);
+    view.setUint32(COMPACT.data, fields.data, true);
+    view.setUint32(COMPACT.ino, fields.ino, true);
+    view.setUint16(COMPACT.uid, fields.uid, true);
+    view.setUint16(COMPACT.gid, fields.gid, true);
+    return;
   }
+  view.setBigUint64(EXTENDED.size, BigInt(fields.size), true);
+  view.setUint32(EXTENDED.data, fields.data, true);
+  view.setUint32(EXTENDED.ino, fields.ino, true);
+  view.setUint32(EXTENDED.uid, fields.uid, true);
+  view.setUint32(EXTENDED.gid, fields.gid, true);
+  view.setBigUint64(EXTENDED.mtime, fields.mtime, true);
+  view.setUint32(EXTENDED.mtimeNsec, fields.mtimeNsec, true);
+  view.setUint32(EXTENDED.links, fields.links, true);
+}
+
+/** Encodes a node's inode. */
+export function encodeInode(node: Node, isCompact: boolean, xattrSize: number): Uint8Array {
+  const bytes = new Uint8Array(inodeSize(isCompact));
+  const { links, size, ino, uid, gid, mtime, mtimeNsec, placement } = node;
+  encodeInodeFields(viewOf(bytes), {
+    isCompact,
+    layout: placement.layout,
+    xattrSize,
+    mode: (MODE_BITS.get(node.type) ?? 0) | node.mode,
+    links,
+    size,
+    data: node.device ?? dataWord(placement),
+    ino,
+    uid,
+    gid,
+    mtime,
+    mtimeNsec,
+  });
   return bytes;
 }
 
@@ -75,16 +118,34 @@ export interface CompressionFields {
   readonly records: Uint8Array;
 }
 
-/** What a superblock says of an image that was just written. */
+/** What every superblock says. */
 export interface SuperblockFields {
   readonly blockSize: number;
+  readonly compat: number;
   readonly rootNid: number;
   readonly inodes: number;
   readonly buildTime: bigint;
   readonly buildTimeNsec: number;
   readonly blocks: number;
-  readonly metaBlock: number;
   readonly xattrBlock: number;
+}
+
+/** Encodes a superblock into zeros. */
+export function encodeSuperblockFields(view: DataView, fields: SuperblockFields): void {
+  view.setUint32(SUPERBLOCK.magic, SUPERBLOCK_MAGIC, true);
+  view.setUint32(SUPERBLOCK.featureCompat, fields.compat, true);
+  view.setUint8(SUPERBLOCK.blockSizeBits, Math.log2(fields.blockSize));
+  view.setUint16(SUPERBLOCK.rootNid, fields.rootNid, true);
+  view.setBigUint64(SUPERBLOCK.inodes, BigInt(fields.inodes), true);
+  view.setBigUint64(SUPERBLOCK.buildTime, fields.buildTime, true);
+  view.setUint32(SUPERBLOCK.buildTimeNsec, fields.buildTimeNsec, true);
+  view.setUint32(SUPERBLOCK.blocks, fields.blocks, true);
+  view.setUint32(SUPERBLOCK.xattrBlock, fields.xattrBlock, true);
+}
+
+/** What the head of an image says that was just written. */
+export interface HeadFields extends Omit<SuperblockFields, "compat"> {
+  readonly metaBlock: number;
   /** 16 bytes */
   readonly uuid: Uint8Array;
   /** at most 16 bytes */
@@ -94,22 +155,14 @@ export interface SuperblockFields {
 }
 
 /** Encodes everything before the first block of content, the superblock in it with its checksum. */
-export function encodeHead(fields: SuperblockFields): Uint8Array {
+export function encodeHead(fields: HeadFields): Uint8Array {
   const { blockSize } = fields;
   const head = new Uint8Array(headSize(blockSize));
   const view = viewOf(head.subarray(SUPERBLOCK_OFFSET));
-  view.setUint32(SUPERBLOCK.magic, SUPERBLOCK_MAGIC, true);
   // erofs-utils 1.8 crashes over checksums of smaller blocks, and writes none.
   const hasChecksum = blockSize > SUPERBLOCK_OFFSET;
-  view.setUint32(SUPERBLOCK.featureCompat, COMPAT_MTIME | (hasChecksum ? COMPAT_SB_CHKSUM : 0), true);
-  view.setUint8(SUPERBLOCK.blockSizeBits, Math.log2(blockSize));
-  view.setUint16(SUPERBLOCK.rootNid, fields.rootNid, true);
-  view.setBigUint64(SUPERBLOCK.inodes, BigInt(fields.inodes), true);
-  view.setBigUint64(SUPERBLOCK.buildTime, fields.buildTime, true);
-  view.setUint32(SUPERBLOCK.buildTimeNsec, fields.buildTimeNsec, true);
-  view.setUint32(SUPERBLOCK.blocks, fields.blocks, true);
+  encodeSuperblockFields(view, { ...fields, compat: COMPAT_MTIME | (hasChecksum ? COMPAT_SB_CHKSUM : 0) });
   view.setUint32(SUPERBLOCK.metaBlock, fields.metaBlock, true);
-  view.setUint32(SUPERBLOCK.xattrBlock, fields.xattrBlock, true);
   head.set(fields.uuid, SUPERBLOCK_OFFSET + SUPERBLOCK.uuid);
   head.set(fields.volumeName, SUPERBLOCK_OFFSET + SUPERBLOCK.volumeName);
   view.setUint32(SUPERBLOCK.featureIncompat, fields.incompat, true);

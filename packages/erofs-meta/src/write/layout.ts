@@ -3,7 +3,7 @@ import { indexSize } from "./compressed-index.ts";
 import { encodeDirectory, type NamedNode } from "./directory.ts";
 import type { Child, DirectoryNode, Node, Placement } from "./node.ts";
 import { badTree, componentsOf, isDirectory, maxTailOf } from "./tree.ts";
-import { encodeXattrArea } from "./xattrs.ts";
+import { encodeNodeXattrs } from "./xattrs.ts";
 
 /** The inode area starts with an unused slot or two, so that no node has the number 0, which means "none" elsewhere. */
 const FIRST_OFFSET = 2 * INODE_SLOT_SIZE;
@@ -49,7 +49,7 @@ export function layOut(root: DirectoryNode, blockSize: number, time: ImageTime):
   let at = FIRST_OFFSET;
   for (const [index, node] of nodes.entries()) {
     const inodeSize = isCompact(node, time) ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE;
-    const area = inodeSize + encodeXattrArea(node).byteLength;
+    const area = inodeSize + encodeNodeXattrs(node).byteLength;
     const { placement } = node;
     // An inode stays inside one block, and so does what is inline behind it.
     const behind = sizeBehind(placement, area, blockSize);

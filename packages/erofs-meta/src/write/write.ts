@@ -14,7 +14,7 @@ import { encodeHead, encodeInode, headSize } from "./encode.ts";
 import type { TreeEntries } from "./entry.ts";
 import { isCompact, type Layout, layOut } from "./layout.ts";
 import { TreeBuilder } from "./tree.ts";
-import { encodeXattrArea, XattrTable } from "./xattrs.ts";
+import { encodeNodeXattrs, XattrTable } from "./xattrs.ts";
 
 /** How to write an image. */
 export interface WriteErofsOptions {
@@ -166,7 +166,7 @@ function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings
   const start = writer.position;
   for (const node of nodes) {
     yield* writer.skip(start + node.offset - writer.position);
-    const area = encodeXattrArea(node);
+    const area = encodeNodeXattrs(node);
     const inode = encodeInode(node, isCompact(node, settings), area.byteLength);
     yield* writer.write(inode);
     yield* writer.write(area);

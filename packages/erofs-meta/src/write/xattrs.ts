@@ -1,16 +1,7 @@
 import { ErofsError } from "../errors.ts";
-import {
-  MAX_SHARED_XATTRS,
-  XATTR_ALIGNMENT,
-  XATTR_ENTRY,
-  XATTR_ENTRY_SIZE,
-  XATTR_HEADER,
-  XATTR_HEADER_SIZE,
-  XATTR_PREFIXES,
-  XATTR_UNIT,
-} from "../format/xattr.ts";
-import { viewOf } from "../internal/bytes.ts";
+import { MAX_SHARED_XATTRS, XATTR_HEADER_SIZE, XATTR_PREFIXES, XATTR_UNIT } from "../format/xattr.ts";
 import type { EncodedXattr, Node } from "./node.ts";
+import { encodeXattrArea, encodeXattrEntry, xattrAreaSize } from "./xattr-area.ts";
 
 const MAX_NAME_BYTES = 0xff;
 const MAX_VALUE_BYTES = 0xffff;
@@ -52,31 +43,23 @@ export class XattrTable {
   }
 }
 
-/** Encodes the area behind an inode: ids of shared entries, then the entries that are its own. */
-export function encodeXattrArea({ xattrs, path }: Node): Uint8Array {
+/** Encodes what lies behind a node's inode. */
+export function encodeNodeXattrs({ xattrs, path }: Node): Uint8Array {
   if (xattrs.length === 0) return new Uint8Array(0);
-  const shared = xattrs.filter(({ sharedId }) => sharedId !== undefined).slice(0, MAX_SHARED_XATTRS);
-  const own = xattrs.filter((entry) => !shared.includes(entry));
-  const ownSize = own.reduce((size, { bytes }) => size + bytes.byteLength, 0);
-  const size = XATTR_HEADER_SIZE + shared.length * XATTR_UNIT + ownSize;
+  const shared: number[] = [];
+  const own: Uint8Array[] = [];
+  for (const { sharedId, bytes } of xattrs) {
+    if (sharedId !== undefined && shared.length < MAX_SHARED_XATTRS) shared.push(sharedId);
+    else own.push(bytes);
+  }
+  const area = { filter: 0, shared, own };
+  const size = xattrAreaSize(area);
   if (size > MAX_AREA_BYTES) {
     throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected xattrs of at most ${MAX_AREA_BYTES} bytes, got ${size}`, {
       path,
     });
   }
-  const area = new Uint8Array(size);
-  const view = viewOf(area);
-  view.setUint8(XATTR_HEADER.sharedCount, shared.length);
-  let at = XATTR_HEADER_SIZE;
-  for (const { sharedId = 0 } of shared) {
-    view.setUint32(at, sharedId, true);
-    at += XATTR_UNIT;
-  }
-  for (const { bytes } of own) {
-    area.set(bytes, at);
-    at += bytes.byteLength;
-  }
-  return area;
+  return encodeXattrArea(area);
 }
 
 function encodeEntry(fullName: string, value: Uint8Array, path: string): Uint8Array {
@@ -99,13 +82,5 @@ function encodeEntry(fullName: string, value: Uint8Array, path: string): Uint8Ar
     const message = `expected at most ${MAX_VALUE_BYTES} bytes of ${fullName}, got ${value.byteLength}`;
     throw new ErofsError("EROFS_NOT_REPRESENTABLE", message, { path });
   }
-  const size = XATTR_ENTRY_SIZE + name.byteLength + value.byteLength;
-  const bytes = new Uint8Array(Math.ceil(size / XATTR_ALIGNMENT) * XATTR_ALIGNMENT);
-  const view = viewOf(bytes);
-  view.setUint8(XATTR_ENTRY.nameLength, name.byteLength);
-  view.setUint8(XATTR_ENTRY.nameIndex, found[0]);
-  view.setUint16(XATTR_ENTRY.valueSize, value.byteLength, true);
-  bytes.set(name, XATTR_ENTRY_SIZE);
-  bytes.set(value, XATTR_ENTRY_SIZE + name.byteLength);
-  return bytes;
+  return encodeXattrEntry({ index: found[0], suffix: name }, value);
 }
