@@ -143,13 +143,13 @@ async function fat(type) {
 async function readFat(bytes) {
   // What was cut off the end was zeros.
   const source = {
-    ...memorySource(bytes),
     sizeBytes: 64 * 1024 * 1024,
     async read(offset, length) {
       const piece = new Uint8Array(length);
       piece.set(bytes.subarray(offset, offset + length));
       return piece;
     },
+    async close() {},
   };
   const volume = await openFat(source);
   await volume.label();

@@ -1,5 +1,4 @@
 import type { BlockSource, ByteSink } from "../block-source.ts";
-import { memorySource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
 import { parseOptions, type VerityProgress } from "../options.ts";
 import { hashJob } from "../verity/build.ts";
@@ -264,7 +263,6 @@ function patched(
   patch: (block: number) => Uint8Array | undefined,
 ): BlockSource {
   return {
-    ...memorySource(new Uint8Array(0)),
     sizeBytes: source.sizeBytes,
     async read(offset, length) {
       const bytes = Uint8Array.from(await source.read(offset, length));
