@@ -47,6 +47,7 @@ export { decodeSuperblock, type Superblock } from "./read/superblock.ts";
 export type { WalkEntry } from "./read/walk.ts";
 export type { Xattr } from "./read/xattr.ts";
 // dm-verity
+export type { BlockRange } from "./verity/block-ranges.ts";
 export { type BuildVerityOptions, buildVerityTree, type VerityTree } from "./verity/build.ts";
 export { type VerityGeometry, verityGeometry } from "./verity/geometry.ts";
 export {
@@ -58,7 +59,6 @@ export {
 } from "./verity/locate.ts";
 export { decodeVeritySuperblock, encodeVeritySuperblock, type VeritySuperblock } from "./verity/superblock.ts";
 export {
-  type BlockRange,
   type DamagedHashBlock,
   type VerifyVerityOptions,
   type VerityReport,

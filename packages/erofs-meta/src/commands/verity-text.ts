@@ -2,8 +2,9 @@ import { escapeName } from "@leveret/command";
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
 import { openErofs } from "../read/image.ts";
+import type { BlockRange } from "../verity/block-ranges.ts";
 import { locateDamage } from "../verity/locate.ts";
-import type { BlockRange, VerityReport } from "../verity/verify.ts";
+import type { VerityReport } from "../verity/verify.ts";
 
 /** Files that are named at most. */
 const MAX_FILES = 20;

@@ -1,10 +1,10 @@
 import type { BlockSource, ByteSink } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
 import { parseOptions, type VerityProgress } from "../options.ts";
-import { hashJob } from "../verity/build.ts";
+import { addBlocks, type BlockRange } from "../verity/block-ranges.ts";
+import { hasDigest } from "../verity/digests.ts";
 import { type VerityGeometry, verityGeometry } from "../verity/geometry.ts";
-import { hashBlocks } from "../verity/hash-blocks.js";
-import { type BlockRange, type DamagedHashBlock, type VerityReport, verifyVerityTree } from "../verity/verify.ts";
+import { type DamagedHashBlock, type VerityReport, verifyVerityTree } from "../verity/verify.ts";
 import { type ProtectedBlocks, protectedBlocks } from "./layout.ts";
 import { repairVerityOptions } from "./options.ts";
 import { CODEWORD_SIZE, correct } from "./reed-solomon.ts";
@@ -168,11 +168,7 @@ class Repair {
   }
 
   #matches(bytes: Uint8Array, digest: Uint8Array): boolean {
-    const { superblock } = this.#blocks;
-    const salted = new Uint8Array(superblock.salt.byteLength + bytes.byteLength);
-    salted.set(bytes, superblock.salt.byteLength);
-    const got = hashBlocks(hashJob(superblock, this.#geometry, bytes.byteLength), salted);
-    return Buffer.compare(got.subarray(0, digest.byteLength), digest) === 0;
+    return hasDigest(bytes, digest, this.#blocks.superblock, this.#geometry);
   }
 
   async #read(block: number): Promise<Uint8Array> {
@@ -247,12 +243,7 @@ interface Wrong {
 
 function rangesOf(blocks: readonly number[]): BlockRange[] {
   const ranges: BlockRange[] = [];
-  for (const block of blocks.toSorted((a, b) => a - b)) {
-    const last = ranges.at(-1);
-    if (last !== undefined && last.first + last.count === block) {
-      ranges[ranges.length - 1] = { first: last.first, count: last.count + 1 };
-    } else ranges.push({ first: block, count: 1 });
-  }
+  for (const first of blocks.toSorted((a, b) => a - b)) addBlocks(ranges, { first, count: 1 }, blocks.length);
   return ranges;
 }
 

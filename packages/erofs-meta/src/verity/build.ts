@@ -4,6 +4,7 @@ import { ErofsError } from "../errors.ts";
 import { atomic } from "../internal/files.ts";
 import { buildVerityOptions, parseOptions, type VerityAlgorithm, type VerityProgress } from "../options.ts";
 import { type DigestBatch, digestsOf } from "./block-hasher.ts";
+import { hashJob } from "./digests.ts";
 import { type VerityGeometry, verityGeometry } from "./geometry.ts";
 import { type HashJob, hashBlocks } from "./hash-blocks.js";
 import { encodeVeritySuperblock, type VeritySuperblock } from "./superblock.ts";
@@ -97,12 +98,6 @@ async function writeTree(source: BlockSource, sink: ByteSink, options: TreeOptio
   head.set(encodeVeritySuperblock(superblock));
   await sink.write(0, head);
   return { rootHash, superblock, treeSizeBytes: geometry.treeSizeBytes, dataSizeBytes: source.sizeBytes };
-}
-
-/** The parameters `hashBlocks` needs for blocks of one size. */
-export function hashJob(superblock: VeritySuperblock, geometry: VerityGeometry, blockSize: number): HashJob {
-  const { digestSize, digestStride } = geometry;
-  return { algorithm: superblock.algorithm, salt: superblock.salt, blockSize, digestSize, digestStride };
 }
 
 /** Takes the digests of the data in order and writes every level as its blocks fill up. */

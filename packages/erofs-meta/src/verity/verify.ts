@@ -3,9 +3,9 @@ import { ErofsError } from "../errors.ts";
 import { VERITY_SUPERBLOCK_SIZE } from "../format/verity.ts";
 import { parseOptions, type VerityProgress, verifyVerityOptions } from "../options.ts";
 import { digestsOf } from "./block-hasher.ts";
-import { hashJob } from "./build.ts";
+import { addBlocks, type BlockRange } from "./block-ranges.ts";
+import { hasDigest, hashJob } from "./digests.ts";
 import { type VerityGeometry, verityGeometry } from "./geometry.ts";
-import { hashBlocks } from "./hash-blocks.js";
 import { decodeVeritySuperblock, type VeritySuperblock } from "./superblock.ts";
 
 /** How to verify. */
@@ -19,12 +19,6 @@ export interface VerifyVerityOptions {
   readonly signal?: AbortSignal | undefined;
   /** called after each couple of MiB */
   readonly onProgress?: ((event: VerityProgress) => void) | undefined;
-}
-
-/** Consecutive blocks. */
-export interface BlockRange {
-  readonly first: number;
-  readonly count: number;
 }
 
 /** A hash block whose content does not have the digest the level above gives for it. */
@@ -189,13 +183,10 @@ class TreeReader {
   }
 
   async #read(level: number, index: number, digest: Uint8Array): Promise<Uint8Array | undefined> {
-    const { hashBlockSize, salt } = this.#superblock;
+    const { hashBlockSize } = this.#superblock;
     const offset = (this.#geometry.levels[level]?.offset ?? 0) + index * hashBlockSize;
     const bytes = await this.#tree.read(offset, hashBlockSize);
-    const salted = new Uint8Array(salt.byteLength + hashBlockSize);
-    salted.set(bytes, salt.byteLength);
-    const got = hashBlocks(hashJob(this.#superblock, this.#geometry, hashBlockSize), salted);
-    if (Buffer.compare(got.subarray(0, digest.byteLength), digest) === 0) return bytes;
+    if (hasDigest(bytes, digest, this.#superblock, this.#geometry)) return bytes;
     this.#damage.hash({ level, index, offset }, level === this.#geometry.levels.length - 1);
     return undefined;
   }
@@ -221,11 +212,11 @@ class Damage {
   }
 
   data(block: number): void {
-    this.#add(this.#data, block, 1);
+    this.#add(this.#data, { first: block, count: 1 });
   }
 
   unverifiable(first: number, count: number): void {
-    this.#add(this.#unverifiable, first, count);
+    this.#add(this.#unverifiable, { first, count });
   }
 
   report(superblock: VeritySuperblock): VerityReport {
@@ -243,12 +234,8 @@ class Damage {
     };
   }
 
-  #add(ranges: BlockRange[], first: number, count: number): void {
-    const last = ranges.at(-1);
-    if (last !== undefined && last.first + last.count === first) {
-      ranges[ranges.length - 1] = { first: last.first, count: last.count + count };
-    } else if (ranges.length < this.#limit) ranges.push({ first, count });
-    else this.#isIncomplete = true;
+  #add(ranges: BlockRange[], range: BlockRange): void {
+    if (!addBlocks(ranges, range, this.#limit)) this.#isIncomplete = true;
   }
 }
 
