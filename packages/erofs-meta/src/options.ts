@@ -1,8 +1,8 @@
 import { z } from "zod";
 import type { ByteSink } from "./block-source.ts";
-
 import { ErofsError } from "./errors.ts";
 import { MAX_STORED_EXTENT_SIZE } from "./format/compression.ts";
+import { FEC_ROOTS } from "./format/fec.ts";
 import { MAX_BLOCK_SIZE_BITS, MIN_BLOCK_SIZE_BITS, VOLUME_NAME_SIZE } from "./format/superblock.ts";
 import {
   VERITY_DIGEST_SIZES,
@@ -79,10 +79,9 @@ export interface VerityProgress {
 const progress = z.custom<(event: VerityProgress) => void>((value) => typeof value === "function").optional();
 const workers = z.int().min(0).max(256).optional();
 
-const output = z.union([
-  z.string().min(1),
-  z.custom<ByteSink>((value) => typeof (value as ByteSink | null)?.write === "function", "expected a path or a sink"),
-]);
+const isSink = (value: unknown): boolean => typeof (value as ByteSink | null)?.write === "function";
+const sink = z.custom<ByteSink>(isSink, "expected a sink");
+const output = z.union([z.string().min(1), z.custom<ByteSink>(isSink, "expected a path or a sink")]);
 
 export const buildVerityOptions = z.strictObject({
   output,
@@ -102,6 +101,21 @@ export const verifyVerityOptions = z.strictObject({
   rootHash: z.instanceof(Uint8Array),
   workers,
   maxDamage: count.default(DEFAULT_MAX_DAMAGE),
+  signal: isSignal.optional(),
+  onProgress: progress,
+});
+
+const roots = z.int().min(FEC_ROOTS.min).max(FEC_ROOTS.max).default(FEC_ROOTS.default);
+
+export const buildFecOptions = z.strictObject({ output, roots, signal: isSignal.optional(), onProgress: progress });
+
+export const repairVerityOptions = z.strictObject({
+  rootHash: z.instanceof(Uint8Array),
+  roots,
+  dataOutput: sink,
+  treeOutput: sink,
+  maxDamage: count.default(DEFAULT_MAX_DAMAGE),
+  workers,
   signal: isSignal.optional(),
   onProgress: progress,
 });

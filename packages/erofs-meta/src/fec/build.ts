@@ -1,9 +1,8 @@
 import type { z } from "zod";
 import type { BlockSource, ByteSink } from "../block-source.ts";
 import { atomic } from "../internal/files.ts";
-import { parseOptions, type VerityProgress } from "../options.ts";
+import { buildFecOptions, parseOptions, type VerityProgress } from "../options.ts";
 import { type ProtectedBlocks, protectedBlocks } from "./layout.ts";
-import { buildFecOptions } from "./options.ts";
 import { ParityEncoder } from "./reed-solomon.ts";
 
 /** How to build parity. */

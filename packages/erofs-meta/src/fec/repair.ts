@@ -1,12 +1,11 @@
 import type { BlockSource, ByteSink } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { parseOptions, type VerityProgress } from "../options.ts";
+import { parseOptions, repairVerityOptions, type VerityProgress } from "../options.ts";
 import { addBlocks, type BlockRange } from "../verity/block-ranges.ts";
 import { hasDigest } from "../verity/digests.ts";
 import { type VerityGeometry, verityGeometry } from "../verity/geometry.ts";
 import { type DamagedHashBlock, type VerityReport, verifyVerityTree } from "../verity/verify.ts";
 import { type ProtectedBlocks, protectedBlocks } from "./layout.ts";
-import { repairVerityOptions } from "./options.ts";
 import { CODEWORD_SIZE, correct } from "./reed-solomon.ts";
 
 /** How to repair. */
