@@ -20,8 +20,16 @@ export function safeNumber(value: bigint, what: string, offset: number): number 
   return Number(value);
 }
 
-export function isZero(bytes: Uint8Array): boolean {
-  for (const byte of bytes) if (byte !== 0) return false;
+const ZEROS = Buffer.alloc(64 * 1024);
+
+/** Whether bytes, or a part of them, are all zero. */
+export function isZero(bytes: Uint8Array, start = 0, stop = bytes.byteLength): boolean {
+  // Most content says no at once.
+  if (start < stop && bytes[start] !== 0) return false;
+  for (let at = start; at < stop; at += ZEROS.byteLength) {
+    const end = Math.min(stop, at + ZEROS.byteLength);
+    if (ZEROS.compare(bytes, at, end, 0, end - at) !== 0) return false;
+  }
   return true;
 }
 

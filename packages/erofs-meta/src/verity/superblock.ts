@@ -144,7 +144,7 @@ function assertBlockSize(size: number, offset: number): void {
 }
 
 function assertZero(bytes: Uint8Array, start: number, end: number, base = 0): void {
-  if (!isZero(bytes.subarray(start, end))) {
+  if (!isZero(bytes, start, end)) {
     throw new ErofsError("EROFS_CORRUPT", "expected unused bytes to be zero, got others", { offset: base + start });
   }
 }

@@ -1,5 +1,6 @@
 import { ErofsError } from "../errors.ts";
 import { NULL_BLOCK } from "../format/inode.ts";
+import { isZero } from "../internal/bytes.ts";
 import { awaited, type Steps } from "../internal/steps.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import type { ContentStream } from "./entry.ts";
@@ -164,7 +165,7 @@ class ContentPlacer {
     const size = this.#chunkSize;
     let run = 0;
     for (let at = 0; at < bytes.byteLength; at += size) {
-      if (sparse && isAllZero(bytes, at, at + size)) {
+      if (sparse && isZero(bytes, at, at + size)) {
         yield* this.#writer.write(bytes.subarray(run, at));
         run = at + size;
         this.#hasHoles = true;
@@ -180,15 +181,4 @@ function wrongSize(path: string, expected: number, got: string): ErofsError {
     path,
     hint: "the content must not change while the image is written",
   });
-}
-
-const ZEROS = Buffer.alloc(64 * 1024);
-
-function isAllZero(bytes: Uint8Array, start: number, stop: number): boolean {
-  if (bytes[start] !== 0) return false;
-  for (let at = start; at < stop; at += ZEROS.byteLength) {
-    const end = Math.min(stop, at + ZEROS.byteLength);
-    if (ZEROS.compare(bytes, at, end, 0, end - at) !== 0) return false;
-  }
-  return true;
 }
