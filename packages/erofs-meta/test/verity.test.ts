@@ -282,6 +282,17 @@ describe("the verity superblock", () => {
     );
   });
 
+  test("keeps nothing of a Buffer it was decoded from, nor of a salt it is built with", async () => {
+    const salt = Buffer.from(SALT);
+    const { superblock } = await buildVerityTree(memorySource(noise(8192)), { output: memorySink(), salt, uuid: UUID });
+    const bytes = Buffer.from(encodeVeritySuperblock(superblock));
+    const decoded = decodeVeritySuperblock(bytes);
+    salt.fill(0);
+    bytes.fill(0);
+    expect(superblock.salt).toEqual(SALT);
+    expect(decoded.salt).toEqual(SALT);
+  });
+
   test("has a geometry or a typed error", () => {
     fc.assert(
       fc.property(superblock, (value) => {

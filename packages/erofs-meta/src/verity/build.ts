@@ -79,7 +79,7 @@ async function writeTree(source: BlockSource, sink: ByteSink, options: TreeOptio
     dataBlockSize,
     hashBlockSize,
     dataBlocks: BigInt(source.sizeBytes / dataBlockSize),
-    salt: salt.slice(),
+    salt: Uint8Array.from(salt),
   };
   const geometry = verityGeometry(superblock);
   const tree = new TreeWriter(superblock, geometry, sink);
@@ -115,7 +115,7 @@ class TreeWriter {
   async append(batch: DigestBatch): Promise<void> {
     const { digestStride, digestSize } = this.#geometry;
     const [lowest] = this.#levels;
-    if (lowest === undefined) this.#root = batch.digests.slice(0, digestSize);
+    if (lowest === undefined) this.#root = Uint8Array.from(batch.digests.subarray(0, digestSize));
     else await this.#push(0, lowest, batch.digests.subarray(0, batch.count * digestStride));
   }
 
@@ -136,7 +136,7 @@ class TreeWriter {
   async #up(index: number, digests: Uint8Array): Promise<void> {
     if (digests.byteLength === 0) return;
     const above = this.#levels[index + 1];
-    if (above === undefined) this.#root = digests.slice(0, this.#geometry.digestSize);
+    if (above === undefined) this.#root = Uint8Array.from(digests.subarray(0, this.#geometry.digestSize));
     else await this.#push(index + 1, above, digests);
   }
 }

@@ -111,7 +111,7 @@ export function decodeVeritySuperblock(bytes: Uint8Array): VeritySuperblock {
     dataBlockSize,
     hashBlockSize,
     dataBlocks: view.getBigUint64(VERITY.dataBlocks, true),
-    salt: bytes.slice(VERITY.salt, VERITY.salt + saltSize),
+    salt: Uint8Array.from(bytes.subarray(VERITY.salt, VERITY.salt + saltSize)),
   };
 }
 

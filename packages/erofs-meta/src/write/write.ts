@@ -148,7 +148,7 @@ function placeDirectories({ directories }: Layout, blockSize: number, firstBlock
     const content = encodeDirectory(names, blockSize);
     node.placement =
       layout === "inline"
-        ? { layout, block: count === 0 ? 0 : block, tail: content.slice(count * blockSize) }
+        ? { layout, block: count === 0 ? 0 : block, tail: Uint8Array.from(content.subarray(count * blockSize)) }
         : { layout: "plain", block };
     block += count;
   }
