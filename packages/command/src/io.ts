@@ -1,3 +1,6 @@
+import { openSync, writeSync } from "node:fs";
+import { ReadStream } from "node:tty";
+
 /** The part of a writable stream that a command line uses. */
 export interface OutputStream {
   write(text: string): unknown;
@@ -15,6 +18,11 @@ export interface CommandIo {
   readonly cwd: string;
   /** aborts when the person presses Ctrl-C or the process is asked to end */
   readonly signal: AbortSignal;
+  /**
+   * Asks the person at the terminal for something that is not shown while it is typed; undefined when there is no terminal,
+   * or when they end the input (Ctrl-D). Rejects when they press Ctrl-C.
+   */
+  readonly askSecret?: ((question: string) => Promise<string | undefined>) | undefined;
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -53,5 +61,58 @@ export function processIo(): CommandIo {
     env: process.env,
     cwd: process.cwd(),
     signal: controller.signal,
+    askSecret: (question) => askOnTerminal(question, controller.signal, () => onSignal("SIGINT")),
   };
+}
+
+/** What keys send when the terminal does not handle them. */
+const KEY = { interrupt: "\u0003", end: "\u0004", backspace: "\b", killLine: "\u0015", delete: "\u007f" } as const;
+
+/** Asks on the controlling terminal, wherever standard input and output go, and leaves it as it was. */
+async function askOnTerminal(
+  question: string,
+  signal: AbortSignal,
+  interrupt: () => void,
+): Promise<string | undefined> {
+  signal.throwIfAborted();
+  const fd = openTerminal();
+  if (fd === undefined) return undefined;
+  const terminal = new ReadStream(fd);
+  let abort = (): void => {};
+  try {
+    // What is typed from here on is neither shown nor turned into signals.
+    terminal.setRawMode(true);
+    writeSync(fd, question);
+    return await new Promise<string | undefined>((resolve, reject) => {
+      abort = () => reject(signal.reason);
+      signal.addEventListener("abort", abort, { once: true });
+      const typed: string[] = [];
+      terminal.setEncoding("utf8");
+      terminal.on("error", reject);
+      terminal.on("end", () => resolve(undefined));
+      terminal.on("data", (chunk: string) => {
+        for (const character of chunk) {
+          if (character === "\r" || character === "\n") return resolve(typed.join(""));
+          if (character === KEY.interrupt) return interrupt();
+          if (character === KEY.end && typed.length === 0) return resolve(undefined);
+          if (character === KEY.backspace || character === KEY.delete) typed.pop();
+          else if (character === KEY.killLine) typed.length = 0;
+          else if (character >= " ") typed.push(character);
+        }
+      });
+    });
+  } finally {
+    signal.removeEventListener("abort", abort);
+    terminal.setRawMode(false);
+    writeSync(fd, "\n");
+    terminal.destroy();
+  }
+}
+
+function openTerminal(): number | undefined {
+  try {
+    return openSync("/dev/tty", "r+");
+  } catch {
+    return undefined;
+  }
 }

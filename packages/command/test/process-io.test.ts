@@ -29,6 +29,16 @@ beforeAll(() => {
     ].join("\n"),
   );
   writeFileSync(
+    join(folder, "asks.mjs"),
+    [
+      'import { processIo } from "./io.mjs";',
+      "const { signal, stdout, askSecret } = processIo();",
+      'const answer = await askSecret("Secret: ").catch((error) => `rejected, ${error.message}`);',
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: that program's template
+      "stdout.write(`answer ${JSON.stringify(answer)}, aborted ${signal.aborted}\n`);",
+    ].join("\n"),
+  );
+  writeFileSync(
     join(folder, "floods.mjs"),
     [
       'import { processIo } from "./io.mjs";',
@@ -91,5 +101,51 @@ describe("processIo", () => {
     await once(child.stdout, "data");
     child.stdout.destroy();
     expect([await ended, complaints]).toEqual([[0, null], ""]);
+  });
+});
+
+/** Runs the program on a terminal, types `keys` when it asks, and returns what was shown, with the settings afterwards. */
+async function type(keys: string): Promise<string> {
+  const command = `'${process.execPath}' '${join(folder, "asks.mjs")}'; stty -a`;
+  const child = spawn("script", ["--quiet", "--command", command, "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
+  const closed = once(child, "close");
+  let shown = "";
+  for await (const chunk of child.stdout) {
+    const asked = shown.includes("Secret: ");
+    shown += chunk;
+    if (!asked && shown.includes("Secret: ")) child.stdin.write(keys);
+  }
+  await closed;
+  return shown;
+}
+
+describe("askSecret", () => {
+  test.each([
+    ["what is typed", "hare\r", '"hare"'],
+    ["characters that were taken back", "hars\u007fe\r", '"hare"'],
+    ["a line that was begun again", "rabbit\u0015hare\r", '"hare"'],
+    ["characters of several bytes", "häse→\r", '"häse→"'],
+    ["an empty line", "\r", '""'],
+    ["the end of the input", "\u0004", "undefined"],
+  ])("reads %s, shows none of it, and leaves the terminal as it was", async (_what, keys, answer) => {
+    const shown = await type(keys);
+    expect(shown).toMatch(`Secret: \r\nanswer ${answer}, aborted false\r\n`);
+    expect(shown).toMatch(/[^-]echo\b/);
+    expect(shown).toMatch(/[^-]isig\b/);
+  });
+
+  test("gives up when Ctrl-C is pressed, and leaves the terminal as it was", async () => {
+    const shown = await type("ha\u0003");
+    expect(shown).toMatch('Secret: \r\nanswer "rejected, interrupted by SIGINT", aborted true\r\n');
+    expect(shown).toMatch(/[^-]echo\b/);
+    expect(shown).toMatch(/[^-]isig\b/);
+  });
+
+  test("has nobody to ask without a terminal", async () => {
+    const child = spawn("setsid", [process.execPath, join(folder, "asks.mjs")], { stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.on("data", (chunk) => (text += chunk));
+    await once(child, "close");
+    expect(text).toBe("answer undefined, aborted false\n");
   });
 });

@@ -157,7 +157,7 @@ export {
 
 export { type ExportKeysOptions, exportKeys } from "./keys/export.ts";
 export { DEFAULT_KEY_BITS, DEFAULT_VALIDITY_YEARS, type GenerateKeysOptions, generateKeys } from "./keys/generate.ts";
-export { type LoadKeysOptions, loadKeys } from "./keys/load.ts";
+export { type LoadKeysOptions, loadKeys, type PassphraseSource } from "./keys/load.ts";
 export { KEY_ROLES, type KeyRole, type KeySet } from "./keys/roles.ts";
 export { type KeyRotation, type RotateKeysOptions, rotateKeys } from "./keys/rotate.ts";
 

@@ -4,9 +4,8 @@ import { type CommandIo, formatBytes, UsageError, writeJson } from "@leveret/com
 import type { Command } from "commander";
 import { writePe } from "../authenticode/write.ts";
 import { type Bytes, eachChunk } from "../bytes/byte-source.ts";
-import { OpenInputs, openInput, readInput } from "../internal/files.ts";
+import { OpenInputs, openInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
-import { pemSigner } from "../keys/signer.ts";
 import { buildUkiAddon, buildUkiProfile } from "../uki/addon.ts";
 import { assembleUki } from "../uki/build.ts";
 import { inspectUki } from "../uki/inspect.ts";
@@ -14,7 +13,8 @@ import { assembleUkiWithPolicies, type UkiPolicySigner } from "../uki/policies.t
 import { collect, parseBank } from "./arguments.ts";
 import { addPartOptions, type PartFlags, readAddonParts, readImageParts, readProfileParts } from "./build-parts.ts";
 import { parsePolicyBank } from "./measure.ts";
-import { addSigningOptions, loadSigning, passphraseOf, type SigningFlags } from "./signing.ts";
+import { OpenKeys } from "./open-keys.ts";
+import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
 
 interface BuildFlags extends PartFlags, SigningFlags {
   readonly output: string;
@@ -56,10 +56,10 @@ Examples:
   uki-sign build --stub addonx64.efi.stub --cmdline console=ttyS0 --keys keys -o serial.addon.efi`,
     )
     .action(async (flags: BuildFlags) => {
-      const passphrase = await passphraseOf(io, flags.passphraseFile);
-      const signing = await loadSigning(io, flags, passphrase);
+      const keys = new OpenKeys(io, flags.passphraseFile);
+      const signing = await loadSigning(io, flags, keys);
       await using inputs = new OpenInputs(io.cwd);
-      const unsigned = await build(io, inputs, flags, passphrase);
+      const unsigned = await build(io, inputs, flags, keys);
       await writePe(resolve(io.cwd, flags.output), unsigned, { sign: signing, signal: io.signal });
       await using image = await openInput(io.cwd, flags.output);
       const { kind, sizeBytes, sections, profiles, signatures } = inspectUki(image);
@@ -80,13 +80,8 @@ Examples:
     });
 }
 
-async function build(
-  io: CommandIo,
-  inputs: OpenInputs,
-  flags: BuildFlags,
-  passphrase: string | undefined,
-): Promise<Bytes> {
-  const signers = await loadPolicySigners(io, flags, passphrase);
+async function build(io: CommandIo, inputs: OpenInputs, flags: BuildFlags, keys: OpenKeys): Promise<Bytes> {
+  const signers = await loadPolicySigners(io, flags, keys);
   if (flags.linux === undefined) {
     if (signers.length > 0) throw new UsageError("expected --linux to sign policies about, got none");
     if (flags.profile === undefined) return buildUkiAddon(await readAddonParts(io, inputs, flags));
@@ -98,11 +93,7 @@ async function build(
   return await assembleUkiWithPolicies(parts, signers);
 }
 
-async function loadPolicySigners(
-  io: CommandIo,
-  flags: BuildFlags,
-  passphrase: string | undefined,
-): Promise<UkiPolicySigner[]> {
+async function loadPolicySigners(io: CommandIo, flags: BuildFlags, open: OpenKeys): Promise<UkiPolicySigner[]> {
   const { keys, pcrKey, signPolicies, pcrPhases: phasePaths } = flags;
   const banks = flags.pcrBank?.map(parseBank).map(parsePolicyBank);
   if (signPolicies !== true && pcrKey === undefined) {
@@ -110,10 +101,10 @@ async function loadPolicySigners(
     throw new UsageError("expected --sign-policies or --pcr-key with --pcr-bank or --pcr-phases, got neither");
   }
   if (pcrKey !== undefined) {
-    const signer = pemSigner(await readInput(io.cwd, pcrKey), { passphrase });
+    const signer = await open.signer(pcrKey);
     return [{ signer, publicKey: signer.publicKey, banks, phasePaths }];
   }
   if (keys === undefined) throw new UsageError("expected --keys with --sign-policies, got none");
-  const { signers } = await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase });
+  const { signers } = await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase: open.passphrase });
   return [{ signer: signers.pcr, publicKey: signers.pcr.publicKey, banks, phasePaths }];
 }

@@ -10,7 +10,8 @@ import { loadKeys } from "../keys/load.ts";
 import { rotateKeys } from "../keys/rotate.ts";
 import { collect, printable } from "./arguments.ts";
 import { addInUseOptions, type InUseFlags, readInUse } from "./in-use.ts";
-import { parseTime, passphraseOf, wholeSecond } from "./signing.ts";
+import { OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
+import { parseTime, wholeSecond } from "./signing.ts";
 import { readDatabase } from "./vars-input.ts";
 
 interface ExportFlags {
@@ -43,12 +44,12 @@ export function addExport(keys: Command, io: CommandIo): void {
     .option("--db <file>", "further certificate or signature list for db; several allowed", collect)
     .option("--dbx <file>", "certificate or signature list for dbx; several allowed", collect)
     .option("--timestamp <time>", "time of the values, ISO 8601; start of PK's validity by default")
-    .option("--passphrase-file <file>", "file with the keys' passphrase, /dev/fd/N for an open descriptor")
+    .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .requiredOption("-o, --output <directory>", "directory that does not exist, or is empty")
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign keys export keys -o esp/loader/keys/auto")
     .action(async (directory: string, flags: ExportFlags) => {
-      const passphrase = await passphraseOf(io, flags.passphraseFile);
+      const { passphrase } = new OpenKeys(io, flags.passphraseFile);
       const set = await loadKeys(resolve(io.cwd, directory), { roles: ["PK", "KEK"], passphrase });
       const lists = async (paths: readonly string[] = []): Promise<SignatureDatabase> =>
         (await Promise.all(paths.map((path) => readDatabase(io, path)))).flat();
@@ -90,7 +91,7 @@ export function addRotate(keys: Command, io: CommandIo): void {
       "forbid the previous db key in the end; with --in-use, unless that would keep them from booting",
     );
   addInUseOptions(command)
-    .option("--passphrase-file <file>", "file with the passphrase of both, /dev/fd/N for an open descriptor")
+    .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .requiredOption("-o, --output <directory>", "directory that does not exist, or is empty")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -107,7 +108,7 @@ Example:
       if (inUse !== undefined && flags.revoke !== true) {
         throw new UsageError("expected --revoke with --in-use and --in-use-log, got none: nothing else forbids");
       }
-      const passphrase = await passphraseOf(io, flags.passphraseFile);
+      const { passphrase } = new OpenKeys(io, flags.passphraseFile);
       const { introduce, retire } = await rotateKeys(
         await loadKeys(resolve(io.cwd, previous), { roles: ["PK", "KEK"], passphrase }),
         await loadKeys(resolve(io.cwd, next), { roles: ["KEK"], passphrase }),

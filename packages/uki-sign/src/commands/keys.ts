@@ -6,7 +6,8 @@ import { loadKeys } from "../keys/load.ts";
 import { KEY_ROLES, type KeyRole, type KeySet } from "../keys/roles.ts";
 import { parseInteger, printable } from "./arguments.ts";
 import { addExport, addRotate } from "./keys-updates.ts";
-import { parseTime, readPassphrase } from "./signing.ts";
+import { newPassphrase, OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
+import { parseTime } from "./signing.ts";
 
 interface GenerateFlags {
   readonly name?: string;
@@ -16,6 +17,7 @@ interface GenerateFlags {
   readonly notBefore?: string;
   readonly notAfter?: string;
   readonly passphraseFile?: string;
+  readonly askPassphrase?: boolean;
   readonly json?: boolean;
 }
 
@@ -55,6 +57,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
     .option("--bits <number>", "RSA modulus length, 2048 by default", parseInteger)
     .option("--not-before <time>", "start of the certificates' validity, ISO 8601; now by default")
     .option("--not-after <time>", "end of the certificates' validity, ISO 8601; 20 years later by default")
+    .option("--ask-passphrase", "encrypt the keys with a passphrase that the terminal is asked for")
     .option("--passphrase-file <file>", "encrypt the keys with the passphrase in it, /dev/fd/N for an open descriptor")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -62,7 +65,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
       "\nExamples:\n  uki-sign keys generate keys\n  uki-sign keys generate keys --passphrase-file /dev/fd/3 3< passphrase",
     )
     .action(async (directory: string, flags: GenerateFlags) => {
-      const { name, organization, owner, bits, notBefore, notAfter, passphraseFile, json } = flags;
+      const { name, organization, owner, bits, notBefore, notAfter, json } = flags;
       const options: GenerateKeysOptions = {
         name,
         organization,
@@ -70,7 +73,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
         keyBits: bits,
         notBefore: notBefore === undefined ? undefined : parseTime(notBefore),
         notAfter: notAfter === undefined ? undefined : parseTime(notAfter),
-        passphrase: passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile),
+        passphrase: await newPassphrase(io, flags),
         signal: io.signal,
       };
       print(io, await generateKeys(resolve(io.cwd, directory), options), json);
@@ -83,11 +86,11 @@ function addShow(keys: Command, io: CommandIo): void {
     .description("Check a key hierarchy and show its certificates.")
     .argument("<directory>", "what keys generate made")
     .option("--certificates", "look at certificates only, for keys that are kept elsewhere")
-    .option("--passphrase-file <file>", "file with the keys' passphrase, /dev/fd/N for an open descriptor")
+    .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign keys show keys")
     .action(async (directory: string, { certificates, passphraseFile, json }: ShowFlags) => {
-      const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile);
+      const { passphrase } = new OpenKeys(io, passphraseFile);
       const roles = certificates ? [] : KEY_ROLES;
       print(io, await loadKeys(resolve(io.cwd, directory), { roles, passphrase }), json);
     });

@@ -2,9 +2,9 @@ import { resolve } from "node:path";
 import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { toHex } from "../internal/bytes.ts";
-import { openInput, readInput, writeOutput } from "../internal/files.ts";
+import { openInput, writeOutput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
-import { type PemSigner, pemSigner } from "../keys/signer.ts";
+import type { PemSigner } from "../keys/signer.ts";
 import {
   PCR_POLICY_BANKS,
   type PredictPcrPoliciesOptions,
@@ -17,7 +17,7 @@ import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import type { HashName } from "../rsa/scheme.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
-import { passphraseOf } from "./signing.ts";
+import { OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
 interface MeasureFlags {
   readonly bank?: readonly string[];
@@ -47,7 +47,7 @@ export function addMeasureCommand(program: Command, io: CommandIo): void {
     .option("--policy", "show the TPM policies for these values, and the digests that a signer signs")
     .option("--keys <directory>", "sign the policies with pcr of this key hierarchy, see uki-sign keys")
     .option("--key <file>", "private key to sign the policies with, PEM; in place of --keys")
-    .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
+    .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option("-o, --output <file>", "file for the signed policies, what --pcrsig of build takes")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -124,8 +124,8 @@ async function loadPcrSigner(io: CommandIo, flags: MeasureFlags): Promise<PemSig
   if (keys === undefined && key === undefined && passphraseFile !== undefined) {
     throw new UsageError("expected --keys or --key with --passphrase-file, got neither");
   }
-  const passphrase = await passphraseOf(io, passphraseFile);
-  if (key !== undefined) return pemSigner(await readInput(io.cwd, key), { passphrase });
+  const open = new OpenKeys(io, passphraseFile);
+  if (key !== undefined) return await open.signer(key);
   if (keys === undefined) return undefined;
-  return (await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase })).signers.pcr;
+  return (await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase: open.passphrase })).signers.pcr;
 }

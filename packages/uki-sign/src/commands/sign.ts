@@ -5,7 +5,8 @@ import { listSignatures } from "../authenticode/certificate-table.ts";
 import { authenticodeDigest } from "../authenticode/digest.ts";
 import { writePe } from "../authenticode/write.ts";
 import { openInput } from "../internal/files.ts";
-import { addSigningOptions, loadSigning, passphraseOf, type SigningFlags } from "./signing.ts";
+import { OpenKeys } from "./open-keys.ts";
+import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
 
 interface SignFlags extends SigningFlags {
   readonly output: string;
@@ -23,7 +24,7 @@ export function addSignCommand(program: Command, io: CommandIo): void {
   addSigningOptions(command)
     .addHelpText("after", "\nExample:\n  uki-sign sign --keys keys linux.efi -o linux.efi")
     .action(async (path: string, flags: SignFlags) => {
-      const signing = await loadSigning(io, flags, await passphraseOf(io, flags.passphraseFile));
+      const signing = await loadSigning(io, flags, new OpenKeys(io, flags.passphraseFile));
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
       await using image = await openInput(io.cwd, path);
       await writePe(resolve(io.cwd, flags.output), image, { sign: signing, signal: io.signal });

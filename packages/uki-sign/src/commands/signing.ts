@@ -3,11 +3,9 @@ import type { CommandIo } from "@leveret/command";
 import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
-import { readDescriptor, readInput } from "../internal/files.ts";
 import { loadKeys } from "../keys/load.ts";
-import { pemSigner } from "../keys/signer.ts";
 import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
-import { decodeCertificate } from "../x509/certificate.ts";
+import { type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
 /** Flags of {@link addSigningOptions}. */
 export interface SigningFlags {
@@ -25,7 +23,7 @@ export function addSigningOptions(command: Command): Command {
     .option("--keys <directory>", "key hierarchy of which to use db, see uki-sign keys")
     .option("--key <file>", "private key, PEM; in place of --keys, with --certificate")
     .option("--certificate <file>", "certificate of the key, PEM or DER")
-    .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
+    .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option(
       "--hash <name>",
       `${HASH_NAMES.join(", ")}; sha256 by default, the only one that all firmware knows`,
@@ -38,7 +36,7 @@ export function addSigningOptions(command: Command): Command {
 export async function loadSigning(
   io: CommandIo,
   flags: SigningFlags,
-  passphrase: string | undefined,
+  open: OpenKeys,
 ): Promise<SignPeOptions | undefined> {
   const { keys, key, certificate } = flags;
   const signingTime = flags.signingTime === undefined ? undefined : parseTime(flags.signingTime);
@@ -56,30 +54,19 @@ export async function loadSigning(
     throw new UsageError("expected --keys or --key with --passphrase-file, --signing-time or --hash, got neither");
   }
   if (keys !== undefined) {
-    const { signers, certificates } = await loadKeys(resolve(io.cwd, keys), { roles: ["db"], passphrase });
+    const { signers, certificates } = await loadKeys(resolve(io.cwd, keys), {
+      roles: ["db"],
+      passphrase: open.passphrase,
+    });
     return { signer: signers.db, certificate: certificates.db, signingTime, hash: flags.hash };
   }
   if (key === undefined || certificate === undefined) return undefined;
   return {
-    signer: pemSigner(await readInput(io.cwd, key), { passphrase }),
-    certificate: decodeCertificate(await readInput(io.cwd, certificate)),
+    signer: await open.signer(key),
+    certificate: await open.certificate(certificate),
     signingTime,
     hash: flags.hash,
   };
-}
-
-/** The passphrase of a flag. A descriptor gives it once, so a command asks once for all its keys. */
-export async function passphraseOf(io: CommandIo, path: string | undefined): Promise<string | undefined> {
-  return path === undefined ? undefined : await readPassphrase(io, path);
-}
-
-/** Reads a passphrase from a file or an open descriptor; the newline at its end is no part of it. */
-export async function readPassphrase(io: CommandIo, path: string): Promise<string> {
-  const [, descriptor] = /^\/dev\/fd\/(\d{1,9})$/.exec(path) ?? [];
-  const bytes = descriptor === undefined ? await readInput(io.cwd, path) : await readDescriptor(Number(descriptor));
-  return Buffer.from(bytes)
-    .toString("utf8")
-    .replace(/\r?\n$/, "");
 }
 
 function parseHash(name: string): HashName {

@@ -8,6 +8,7 @@ import { decodeVariableStore } from "../efi/variable-store.ts";
 import { OpenInputs, readInput, writeOutput } from "../internal/files.ts";
 import { collect } from "./arguments.ts";
 import { addInUseOptions, readInUse } from "./in-use.ts";
+import { PASSPHRASE_FILE } from "./open-keys.ts";
 import { parseTime, wholeSecond } from "./signing.ts";
 import { chooseSigner, type EnrollFlags, readDatabase, readEnrolment, type SignFlags } from "./vars-input.ts";
 import { describeDatabase, describeVariable, detectVariables, printVariables } from "./vars-output.ts";
@@ -93,7 +94,7 @@ function addSign(vars: Command, io: CommandIo): void {
     .option("--keys <directory>", "key hierarchy: PK signs PK and KEK, KEK signs db and dbx")
     .option("--key <file>", "private key, PEM, instead of --keys")
     .option("--certificate <file>", "certificate of --key, PEM or DER")
-    .option("--passphrase-file <file>", "file with the key's passphrase, /dev/fd/N for an open descriptor")
+    .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option("--add <file>", "certificate or signature list of the new value; several allowed", collect)
     .option("--append", "add to what is there instead of replacing it")
     .option("--delete", "delete the variable")

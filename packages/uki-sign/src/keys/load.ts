@@ -6,22 +6,35 @@ import { UkiSignError } from "../errors.ts";
 import { parseOptions } from "../internal/options.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { certificateFile, KEY_ROLES, type KeyRole, type KeySet, keyFile, OWNER_FILE } from "./roles.ts";
-import { type PemSigner, pemSigner } from "./signer.ts";
+import { isEncryptedKey, type PemSigner, pemSigner } from "./signer.ts";
 
 /** Longest file of a key hierarchy that is read, in bytes. */
 const MAX_KEY_FILE_BYTES = 64 * 1024;
 
 const optionsSchema = z.strictObject({
   roles: z.array(z.enum(KEY_ROLES)).default([...KEY_ROLES]),
-  passphrase: z.string().optional(),
+  passphrase: z
+    .union([
+      z.string(),
+      z.custom<PassphraseSource>((value) => typeof value === "function", "expected a string or a function"),
+    ])
+    .optional(),
 });
+
+/**
+ * Finds out a passphrase when a key turns out to need one.
+ *
+ * @param of - What the passphrase is of, for a person to read: the path of a key.
+ * @returns The passphrase; undefined when there is none.
+ */
+export type PassphraseSource = (of: string) => Promise<string | undefined>;
 
 /** Options of {@link loadKeys}. */
 export interface LoadKeysOptions<R extends KeyRole = KeyRole> {
   /** roles whose private keys are needed, all by default; the others may be kept elsewhere */
   readonly roles?: readonly R[] | undefined;
-  /** passphrase of encrypted private keys */
-  readonly passphrase?: string | undefined;
+  /** passphrase of encrypted private keys, or a function that is asked for it, for each of them */
+  readonly passphrase?: string | PassphraseSource | undefined;
 }
 
 /**
@@ -42,10 +55,10 @@ export async function loadKeys<R extends KeyRole = KeyRole>(
   const { roles, passphrase } = parseOptions(optionsSchema, options);
   const folder = resolve(directory);
   const problems: UkiSignError[] = [];
-  const attempt = async <T>(name: string, read: (file: KeyFile) => T): Promise<T | undefined> => {
+  const attempt = async <T>(name: string, read: (file: KeyFile) => T | Promise<T>): Promise<T | undefined> => {
     const path = join(folder, name);
     try {
-      return read(await readKeyFile(path));
+      return await read(await readKeyFile(path));
     } catch (error) {
       if (!(error instanceof UkiSignError)) throw error;
       problems.push(new UkiSignError(error.code, error.message, { path, hint: error.hint, cause: error.cause }));
@@ -61,9 +74,11 @@ export async function loadKeys<R extends KeyRole = KeyRole>(
     const certificate = await attempt(certificateFile(role), ({ bytes }) => decodeCertificate(bytes));
     if (certificate !== undefined) certificates[role] = certificate;
     if (!roles.includes(role)) continue;
-    const signer = await attempt(keyFile(role), ({ bytes, mode, path }) => {
+    const signer = await attempt(keyFile(role), async ({ bytes, mode, path }) => {
       if ((mode & 0o077) !== 0) exposedPaths.push(path);
-      return checkMatch(pemSigner(bytes, { passphrase }), certificate);
+      const ask = typeof passphrase === "function" && isEncryptedKey(bytes);
+      const known = typeof passphrase === "function" ? undefined : passphrase;
+      return checkMatch(pemSigner(bytes, { passphrase: ask ? await passphrase(path) : known }), certificate);
     });
     if (signer !== undefined) signers[role] = signer;
   }

@@ -96,6 +96,11 @@ function signPss(key: KeyObject, keyBits: number, hash: HashName, digest: Uint8A
   return new Uint8Array(privateEncrypt({ key, padding: constants.RSA_NO_PADDING }, encoded));
 }
 
+/** Whether the private key in a PEM file is encrypted. */
+export function isEncryptedKey(pem: string | Uint8Array): boolean {
+  return findPrivateKey(pem).encrypted;
+}
+
 function readPrivateKey(pem: string | Uint8Array, passphrase: string | undefined): KeyObject {
   const { label, encrypted } = findPrivateKey(pem);
   if (encrypted && passphrase === undefined) {

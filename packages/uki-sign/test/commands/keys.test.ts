@@ -77,7 +77,34 @@ describe("uki-sign keys", () => {
     });
   });
 
-  test("takes a passphrase from a file only", async () => {
+  test("asks the terminal for a new passphrase twice, and for a known one once", async () => {
+    const { answers, questions, run } = cliWorkspace({});
+    answers.push("hop", "hopp");
+    const differs = await run("keys", "generate", "keys", "--ask-passphrase");
+    expect([differs.exitCode, differs.stderr]).toEqual([1, expect.stringContaining("[UKI_SIGN_PASSPHRASE]")]);
+    answers.push("hop", "hop");
+    expect((await run("keys", "generate", "keys", "--ask-passphrase")).exitCode).toBe(0);
+    expect(questions.splice(0)).toEqual(["New passphrase: ", "Once more: ", "New passphrase: ", "Once more: "]);
+    answers.push("hop");
+    expect((await run("keys", "show", "keys")).exitCode).toBe(0);
+    expect(questions.splice(0)).toEqual([expect.stringMatching(/^Passphrase of .*\/keys\/PK\.key: $/)]);
+    answers.push("hopp");
+    const wrong = await run("keys", "show", "keys");
+    expect([wrong.exitCode, wrong.stdout, wrong.stderr]).toEqual([
+      1,
+      "",
+      expect.stringContaining("[UKI_SIGN_PASSPHRASE]"),
+    ]);
+    expect(wrong.stderr).not.toContain("hop");
+  });
+
+  test("takes a new passphrase from the terminal or a file, and needs one of them", async () => {
+    const { run } = cliWorkspace({ pass: "hop\n" });
+    expect((await run("keys", "generate", "keys", "--ask-passphrase")).stderr).toContain("[UKI_SIGN_PASSPHRASE]");
+    expect((await run("keys", "generate", "keys", "--ask-passphrase", "--passphrase-file", "pass")).exitCode).toBe(2);
+  });
+
+  test("takes a passphrase from no argument", async () => {
     const { folder, run } = cliWorkspace({ pass: "hop\n" });
     expect((await run("keys", "generate", "keys", "--passphrase-file", "pass")).exitCode).toBe(0);
     expect(readFileSync(join(folder, "keys", "db.key"), "latin1")).toContain("ENCRYPTED");

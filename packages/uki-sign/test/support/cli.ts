@@ -15,6 +15,10 @@ interface CliResult {
 export interface CliWorkspace {
   readonly folder: string;
   readonly run: (...argv: string[]) => Promise<CliResult>;
+  /** what the person at the terminal types next, to be filled by the test; without it there is no terminal */
+  readonly answers: string[];
+  /** what the terminal was asked */
+  readonly questions: string[];
 }
 
 /** Makes a {@link CliWorkspace}; it is removed when the test ends. */
@@ -25,8 +29,12 @@ export function cliWorkspace(files: Readonly<Record<string, string | Uint8Array>
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     writeFileSync(join(folder, name), content);
   }
+  const answers: string[] = [];
+  const questions: string[] = [];
   return {
     folder,
+    answers,
+    questions,
     async run(...argv) {
       let stdout = "";
       let stderr = "";
@@ -36,6 +44,10 @@ export function cliWorkspace(files: Readonly<Record<string, string | Uint8Array>
         env: {},
         cwd: folder,
         signal: new AbortController().signal,
+        async askSecret(question) {
+          questions.push(question);
+          return answers.shift();
+        },
       });
       return { exitCode, stdout, stderr };
     },
