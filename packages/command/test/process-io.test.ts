@@ -33,7 +33,7 @@ beforeAll(() => {
     [
       'import { processIo } from "./io.mjs";',
       "const { signal, stdout, askSecret } = processIo();",
-      'const answer = await askSecret("Secret: ").catch((error) => `rejected, ${error.message}`);',
+      'const answer = await askSecret("Secret: ").catch((error) => "rejected, " + error.message);',
       // biome-ignore lint/suspicious/noTemplateCurlyInString: that program's template
       "stdout.write(`answer ${JSON.stringify(answer)}, aborted ${signal.aborted}\n`);",
     ].join("\n"),
@@ -142,7 +142,9 @@ describe("askSecret", () => {
   });
 
   test("has nobody to ask without a terminal", async () => {
-    const child = spawn("setsid", [process.execPath, join(folder, "asks.mjs")], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn("setsid", [process.execPath, join(folder, "asks.mjs")], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     let text = "";
     child.stdout.on("data", (chunk) => (text += chunk));
     await once(child, "close");
