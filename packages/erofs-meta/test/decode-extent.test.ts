@@ -10,7 +10,7 @@ const CONTEXT = { blockSize: 512, isZeroPadded: true };
 function decode(encoding: Encoding, stored: Uint8Array, length: number, start = 0): Uint8Array {
   const output = new Uint8Array(length);
   const extent: StoredExtent = {
-    ...{ start, length, encoding, position: 4096, isFragment: false },
+    ...{ start, length, encoding, position: 4096, where: "image" },
     storedLength: stored.byteLength,
   };
   decodeExtent(extent, stored, output, CONTEXT);

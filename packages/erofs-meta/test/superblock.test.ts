@@ -46,7 +46,6 @@ describe("decodeSuperblock", () => {
     ["the magic", 0, 0, "EROFS_BAD_MAGIC"],
     ["a block size of 2^8", 12, 8, "EROFS_UNSUPPORTED"],
     ["a block size of 2^17", 12, 17, "EROFS_UNSUPPORTED"],
-    ["the feature 48bit", 80, 0x84, "EROFS_UNSUPPORTED"],
     ["an unknown feature", 83, 0x80, "EROFS_UNSUPPORTED"],
     ["directory blocks of two blocks", 90, 1, "EROFS_UNSUPPORTED"],
     ["extension slots beyond the block", 13, 255, "EROFS_CORRUPT"],
@@ -58,8 +57,18 @@ describe("decodeSuperblock", () => {
 
   test("names the feature it cannot read", () => {
     const image = tinyImage();
-    image[1024 + 80] = 0x84;
-    expect(() => decodeSuperblock(image)).toThrow(/48bit/);
+    image[1024 + 81] = 2;
+    expect(() => decodeSuperblock(image)).toThrow(/0x200/);
+  });
+
+  test("refuses a metadata box that it has no room for, or that is a part of itself", () => {
+    const image = tinyImage();
+    image[1024 + 81] = 1;
+    expect(codeOf(image)).toBe("EROFS_CORRUPT");
+    image[1024 + 13] = 1;
+    expect(decodeSuperblock(image).metaboxNid).toBe(0n);
+    image[1024 + 135] = 0x80;
+    expect(codeOf(image)).toBe("EROFS_CORRUPT");
   });
 
   test("finds every flipped byte that the checksum covers", () => {

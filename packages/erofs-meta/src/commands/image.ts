@@ -94,7 +94,8 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
   });
 }
 
-function placeText({ position, stored, packedPosition, device }: Extent): string {
+function placeText({ position, stored, packedPosition, boxPosition, device }: Extent): string {
+  if (boxPosition !== undefined) return `at byte ${boxPosition} of the metadata box`;
   if (packedPosition !== undefined) return `at byte ${packedPosition} of the packed inode`;
   if (position === undefined) return "is a hole";
   if (device !== undefined) return `at byte ${position} of device ${device}`;

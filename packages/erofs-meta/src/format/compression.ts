@@ -2,10 +2,18 @@
  * `struct z_erofs_map_header` (8 bytes), `struct z_erofs_lcluster_index` (8 bytes) and the packs of compact indexes,
  * little endian.
  *
- * @see Linux v6.12 `fs/erofs/erofs_fs.h`
+ * @see Linux v6.12 and v6.18 `fs/erofs/erofs_fs.h`
  */
 export const MAP_HEADER_SIZE = 8;
-export const MAP_HEADER = { fragmentOffset: 0, inlineSize: 2, advise: 4, algorithms: 6, clusterBits: 7 } as const;
+export const MAP_HEADER = {
+  fragmentOffset: 0,
+  inlineSize: 2,
+  extents: 0,
+  advise: 4,
+  algorithms: 6,
+  clusterBits: 7,
+  extentsHigh: 6,
+} as const;
 
 export const ADVISE_COMPACTED_2B = 0x1;
 export const ADVISE_BIG_CLUSTERS_1 = 0x2;
@@ -13,7 +21,11 @@ export const ADVISE_BIG_CLUSTERS_2 = 0x4;
 export const ADVISE_INLINE_TAIL = 0x8;
 export const ADVISE_INTERLACED = 0x10;
 export const ADVISE_FRAGMENT_TAIL = 0x20;
-/** bits of `h_advise` that Linux 6.12 knows */
+/** in place of packs, where there are none: a list of extents instead of indexes, and log2 of their size in words */
+export const ADVISE_EXTENTS = 0x1;
+export const ADVISE_EXTENT_SIZE_SHIFT = 1;
+export const ADVISE_EXTENT_SIZE_MASK = 0x3;
+/** bits of `h_advise` that Linux 6.18 knows */
 export const ADVISE_KNOWN = 0x3f;
 
 /** log2 of a logical cluster's size in blocks */
@@ -32,6 +44,14 @@ export const FULL_INDEX_SIZE = 8;
 export const FULL_INDEX = { advise: 0, clusterOffset: 2, block: 4, delta: 4 } as const;
 /** bytes between the map header and the first full index */
 export const FULL_INDEX_PADDING = 8;
+
+/** `struct z_erofs_extent`, of which the first 4, 8, 16 or all 32 bytes are stored */
+export const EXTENT_RECORD = { length: 0, position: 4, positionHigh: 8, start: 12, startHigh: 16 } as const;
+/** `plen`: length in the image, 0 for a hole, and above it an algorithm plus 1 or 0 for what is stored as it is */
+export const EXTENT_LENGTH_MASK = 2 * 1024 * 1024 - 1;
+export const EXTENT_ALGORITHM_SHIFT = 28;
+/** bytes before the records where these are of 4 bytes: the position of the first extent */
+export const EXTENT_BASE_SIZE = 8;
 
 /** bytes of a pack of compact indexes, its last four being a block address, and the indexes in it */
 export const PACK_4B = { size: 8, count: 2, bits: 16 } as const;
@@ -52,8 +72,8 @@ export const MAX_STORED_EXTENT_SIZE = 1024 * 1024;
 /** most bytes an extent may decode to, `Z_EROFS_PCLUSTER_MAX_DSIZE` */
 export const MAX_DECODED_EXTENT_SIZE = 12 * 1024 * 1024;
 
-/** superblock bits that say compressed inodes have a map header: big clusters, packed tails, fragments */
-export const INCOMPAT_WITH_MAP_HEADER = 0x2 | 0x10 | 0x20;
+/** superblock bits that say compressed inodes have a map header: big clusters, packed tails, fragments, 48 bits */
+export const INCOMPAT_WITH_MAP_HEADER = 0x2 | 0x10 | 0x20 | 0x80;
 /** superblock bit: the superblock says which algorithms there are, and extents may take several blocks */
 export const INCOMPAT_COMPRESSION_RECORDS = 0x2;
 /** superblock bit: last extents may lie behind the indexes */

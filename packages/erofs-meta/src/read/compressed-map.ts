@@ -3,6 +3,7 @@ import {
   ADVISE_BIG_CLUSTERS_1,
   ADVISE_BIG_CLUSTERS_2,
   ADVISE_COMPACTED_2B,
+  ADVISE_EXTENTS,
   ADVISE_FRAGMENT_TAIL,
   ADVISE_INLINE_TAIL,
   ADVISE_INTERLACED,
@@ -34,7 +35,9 @@ import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import type { ImageParts } from "./content.ts";
+import { encodedExtents } from "./encoded-extents.ts";
 import { type Inode, inodeTail } from "./inode.ts";
+import type { MetadataCache } from "./metadata-cache.ts";
 
 /** How the bytes of an extent are stored: an algorithm, as they are, or as they are but rotated inside their block. */
 export type Encoding = (typeof COMPRESSION_ALGORITHMS)[number] | "none" | "interlaced";
@@ -50,18 +53,21 @@ export interface StoredExtent {
   readonly position: number;
   /** length in the image in `bytes`; 0 for a fragment */
   readonly storedLength: number;
-  readonly isFragment: boolean;
+  /** the image, the packed inode, beside the inode, or nowhere, being a hole */
+  readonly where: "image" | "packed" | "beside" | "nowhere";
 }
 
 /** How a compressed inode's indexes are to be read. */
-interface MapHeader {
+export interface MapHeader {
   readonly advise: number;
   readonly encodings: readonly [Encoding, Encoding];
   readonly clusterBits: number;
   readonly inlineSize: number;
   readonly fragmentOffset: number;
-  /** first index, position in the image in `bytes` */
+  /** first index, or the end of the header of a list of extents; position in `bytes` */
   readonly indexes: number;
+  /** length of such a list, where its records say where they start */
+  readonly extents: number;
 }
 
 /** One logical cluster: where an extent starts, or where the one before it goes on. */
@@ -91,12 +97,16 @@ export function* storedExtentsOf(image: ImageParts, inode: Inode): Stream<Stored
   const { blockSize } = image.superblock;
   const header = yield* readHeader(image, inode);
   if (typeof header === "number") {
-    yield [{ start: 0, length: size, encoding: "none", position: header, storedLength: 0, isFragment: true }];
+    yield [{ start: 0, length: size, encoding: "none", position: header, storedLength: 0, where: "packed" }];
+    return;
+  }
+  const isFull = inode.layout === "compressed-full";
+  if (isFull && (header.advise & ADVISE_EXTENTS) !== 0) {
+    yield* encodedExtents(image, inode, header);
     return;
   }
   const clusterSize = 2 ** header.clusterBits;
   const clusters = Math.ceil(size / clusterSize);
-  const isFull = inode.layout === "compressed-full";
   const hasCounts = (header.advise & (ADVISE_BIG_CLUSTERS_1 | ADVISE_BIG_CLUSTERS_2)) !== 0;
   if (!isFull) assertPacksReadable(header, inode);
 
@@ -114,22 +124,23 @@ export function* storedExtentsOf(image: ImageParts, inode: Inode): Stream<Stored
     const encoding = encodingOf(cluster.type, header);
     const isTail = until === size;
     if (isTail && (header.advise & ADVISE_INLINE_TAIL) !== 0) {
-      return { start, length, encoding, position: end, storedLength: header.inlineSize, isFragment: false };
+      return { start, length, encoding, position: end, storedLength: header.inlineSize, where: "beside" };
     }
     if (isTail && (header.advise & ADVISE_FRAGMENT_TAIL) !== 0) {
       // Full indexes have room for the upper half of a fragment's position.
       const position = header.fragmentOffset + (isFull ? cluster.block * 2 ** 32 : 0);
-      return { start, length, encoding: "none", position, storedLength: 0, isFragment: true };
+      return { start, length, encoding: "none", position, storedLength: 0, where: "packed" };
     }
     const storedLength = head.storedBlocks === undefined ? clusterSize : head.storedBlocks * blockSize;
     if (storedLength > MAX_STORED_EXTENT_SIZE || storedLength === 0) {
       const message = `expected an extent stored in 1..${MAX_STORED_EXTENT_SIZE} bytes, got ${storedLength}`;
       throw new ErofsError("EROFS_CORRUPT", message, { offset: inode.offset });
     }
-    return { start, length, encoding, position: cluster.block * blockSize, storedLength, isFragment: false };
+    return { start, length, encoding, position: cluster.block * blockSize, storedLength, where: "image" };
   };
 
-  const batches = isFull ? fullIndexes(image, header, clusters) : packedIndexes(image, header, clusters);
+  const metadata = image.metabox.around(inode);
+  const batches = isFull ? fullIndexes(metadata, header, clusters) : packedIndexes(metadata, header, clusters);
   for (const batch of batches) {
     if (batch instanceof Promise) {
       yield batch;
@@ -190,9 +201,10 @@ function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number>
   const indexes = offset + MAP_HEADER_SIZE + (isFull ? FULL_INDEX_PADDING : 0);
   const blockBits = Math.log2(image.superblock.blockSize);
   if (isFull && (image.superblock.rawFeatures.incompat & INCOMPAT_WITH_MAP_HEADER) === 0) {
-    return { advise: 0, encodings: ["lz4", "lz4"], clusterBits: blockBits, inlineSize: 0, fragmentOffset: 0, indexes };
+    const nothing = { advise: 0, inlineSize: 0, fragmentOffset: 0, extents: 0 };
+    return { ...nothing, encodings: ["lz4", "lz4"], clusterBits: blockBits, indexes };
   }
-  const view = viewOf(yield* image.metadata.read(offset, MAP_HEADER_SIZE));
+  const view = viewOf(yield* image.metabox.around(inode).read(offset, MAP_HEADER_SIZE));
   const bits = view.getUint8(MAP_HEADER.clusterBits);
   if ((bits & WHOLE_FRAGMENT) !== 0) {
     return safeNumber(view.getBigUint64(0, true) ^ (1n << 63n), "a fragment's position", offset);
@@ -202,6 +214,20 @@ function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number>
     throw new ErofsError("EROFS_UNSUPPORTED", `expected map flags below 0x40, got 0x${advise.toString(16)}`, {
       offset: offset + MAP_HEADER.advise,
     });
+  }
+  if (isFull && (advise & ADVISE_EXTENTS) !== 0) {
+    const extents = view.getUint32(MAP_HEADER.extents, true) + view.getUint16(MAP_HEADER.extentsHigh, true) * 2 ** 32;
+    const clusterBits = blockBits + (bits & CLUSTER_BITS_MASK);
+    const end = offset + MAP_HEADER_SIZE;
+    return {
+      advise,
+      encodings: ["none", "none"],
+      clusterBits,
+      inlineSize: 0,
+      fragmentOffset: 0,
+      indexes: end,
+      extents,
+    };
   }
   const isBig1 = (advise & ADVISE_BIG_CLUSTERS_1) !== 0;
   const isBig2 = (advise & ADVISE_BIG_CLUSTERS_2) !== 0;
@@ -224,6 +250,7 @@ function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number>
     inlineSize: hasFragment ? 0 : view.getUint16(MAP_HEADER.inlineSize, true),
     fragmentOffset: hasFragment ? view.getUint32(MAP_HEADER.fragmentOffset, true) : 0,
     indexes,
+    extents: 0,
   };
 }
 
@@ -242,11 +269,11 @@ interface Batch {
   readonly end: number;
 }
 
-function* fullIndexes(image: ImageParts, { indexes }: MapHeader, clusters: number): Stream<Batch> {
+function* fullIndexes(metadata: MetadataCache, { indexes }: MapHeader, clusters: number): Stream<Batch> {
   for (let first = 0; first < clusters; first += BATCH) {
     const count = Math.min(BATCH, clusters - first);
     const position = indexes + first * FULL_INDEX_SIZE;
-    const view = viewOf(yield* image.metadata.read(position, count * FULL_INDEX_SIZE));
+    const view = viewOf(yield* metadata.read(position, count * FULL_INDEX_SIZE));
     const batch = Array.from({ length: count }, (_, index): Cluster => {
       const at = index * FULL_INDEX_SIZE;
       const type = view.getUint16(at + FULL_INDEX.advise, true) & CLUSTER_TYPE_MASK;
@@ -266,7 +293,7 @@ function continued(value: number): Cluster {
 }
 
 /** Packs of two indexes up to an alignment, then, where the header says so, packs of sixteen, then packs of two. */
-function* packedIndexes(image: ImageParts, header: MapHeader, clusters: number): Stream<Batch> {
+function* packedIndexes(metadata: MetadataCache, header: MapHeader, clusters: number): Stream<Batch> {
   const toAlignment = (PACK_2B_ALIGNMENT - (header.indexes % PACK_2B_ALIGNMENT)) % PACK_2B_ALIGNMENT;
   const initial = toAlignment / (PACK_4B.size / PACK_4B.count);
   const hasLarge = (header.advise & ADVISE_COMPACTED_2B) !== 0 && initial < clusters;
@@ -284,7 +311,7 @@ function* packedIndexes(image: ImageParts, header: MapHeader, clusters: number):
     for (let first = 0; first < count; first += BATCH) {
       const wanted = Math.min(BATCH, count - first);
       const packs = Math.ceil(wanted / pack.count);
-      const bytes = yield* image.metadata.read(position, packs * pack.size);
+      const bytes = yield* metadata.read(position, packs * pack.size);
       const batch: Cluster[] = [];
       for (let at = 0; at < bytes.byteLength; at += pack.size) decoder(bytes.subarray(at, at + pack.size), pack, batch);
       // The last pack may have room for indexes behind the last cluster.

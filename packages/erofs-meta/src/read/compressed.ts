@@ -48,8 +48,28 @@ export function* compressedContentOf(
       const target = piece.subarray(filled, filled + length);
       const pause = image.pace.pause(PACE_FACTOR * length);
       if (pause !== undefined) yield pause;
-      if (extent.isFragment) yield* (yield* image.packed()).read(extent.position, target);
-      else decodeExtent(extent, yield* ahead.read(extent.position, extent.storedLength), target, context);
+      switch (extent.where) {
+        case "nowhere":
+          target.fill(0);
+          break;
+        case "packed":
+          yield* (yield* image.packed()).read(extent.position, target);
+          break;
+        case "beside": {
+          const stored = yield* image.metabox.around(inode).read(extent.position, extent.storedLength);
+          decodeExtent(extent, stored, target, context);
+          break;
+        }
+        case "image": {
+          const { device, position } = image.devices.locate(extent.position);
+          if (device > 0) image.devices.assertInside({ device, position }, extent.storedLength, inode.offset);
+          const stored =
+            device === 0
+              ? yield* ahead.read(position, extent.storedLength)
+              : yield* image.devices.reader(device).read(position, extent.storedLength);
+          decodeExtent(extent, stored, target, context);
+        }
+      }
       if (skip > 0) target.copyWithin(0, skip);
       filled += length - skip;
     }
@@ -64,7 +84,7 @@ const MAX_PACKED_EXTENTS = 2 ** 20;
 /** Decoded extents kept, so that neighbouring fragments cost one decoding. */
 const MAX_DECODED = 4;
 
-/** The content of the packed inode, of which fragments are parts; read at random. */
+/** Content that is read at random: of the packed inode, of which fragments are parts, and of the metadata box. */
 export class PackedContent {
   readonly #image: ImageParts;
   readonly #inode: Inode;
@@ -84,7 +104,7 @@ export class PackedContent {
   *read(position: number, target: Uint8Array): Steps<void> {
     const end = position + target.byteLength;
     if (BigInt(end) > this.#inode.sizeBytes) {
-      const message = `expected a fragment inside ${this.#inode.sizeBytes} packed bytes, got ${position}..${end}`;
+      const message = `expected bytes of the ${this.#inode.sizeBytes} that are packed, got ${position}..${end}`;
       throw new ErofsError("EROFS_CORRUPT", message, { offset: this.#inode.offset });
     }
     this.#extents ??= yield* this.#list();
@@ -104,9 +124,11 @@ export class PackedContent {
   *#decode(extent: StoredExtent): Steps<Uint8Array> {
     const known = this.#decoded.get(extent.start);
     if (known !== undefined) return known;
-    const stored = yield* this.#image.metadata.read(extent.position, extent.storedLength);
     const decoded = new Uint8Array(extent.length);
-    decodeExtent(extent, stored, decoded, contextOf(this.#image));
+    if (extent.where !== "nowhere") {
+      const stored = yield* this.#image.metadata.read(extent.position, extent.storedLength);
+      decodeExtent(extent, stored, decoded, contextOf(this.#image));
+    }
     this.#decoded.set(extent.start, decoded);
     return decoded;
   }
@@ -119,7 +141,7 @@ function* listed(batches: Stream<StoredExtent[]>, { offset }: Inode): Steps<Stor
       yield batch;
       continue;
     }
-    if (batch.some(({ isFragment }) => isFragment)) {
+    if (batch.some(({ where }) => where === "packed")) {
       throw new ErofsError("EROFS_CORRUPT", "expected packed content without fragments, got one of itself", { offset });
     }
     if (extents.length + batch.length > MAX_PACKED_EXTENTS) {
@@ -138,13 +160,11 @@ function* storedPlainly(extents: Stream<Extent>): Stream<StoredExtent[]> {
       continue;
     }
     const { start, length, position, device } = extent;
-    if (position === undefined || device !== undefined) {
-      throw new ErofsError("EROFS_UNSUPPORTED", "cannot read packed content with holes, or on another device");
-    }
+    if (device !== undefined) throw new ErofsError("EROFS_UNSUPPORTED", "cannot read packed content on another device");
     for (let at = 0; at < length; at += PIECE_SIZE) {
       const size = Math.min(PIECE_SIZE, length - at);
-      const place = { start: start + at, length: size, position: position + at, storedLength: size };
-      yield [{ ...place, encoding: "none", isFragment: false }];
+      const place = { start: start + at, length: size, position: (position ?? 0) + at, storedLength: size };
+      yield [{ ...place, encoding: "none", where: position === undefined ? "nowhere" : "image" }];
     }
   }
 }

@@ -7,14 +7,17 @@ import {
   CHUNK_INDEX_SIZE,
   CHUNK_KNOWN,
   CHUNK_MAP_ENTRY_SIZE,
+  CHUNK_WIDE,
   NULL_BLOCK,
+  WIDE_NULL_BLOCK,
 } from "../format/inode.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import { compressedContentOf, type PackedContent } from "./compressed.ts";
 import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
-import type { Devices } from "./devices.ts";
-import { type Inode, inodeTail } from "./inode.ts";
+import type { DevicePlace, Devices } from "./devices.ts";
+import { type Inode, inodeTail, isInMetabox } from "./inode.ts";
+import type { Metabox } from "./metabox.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import { INODE_COST, type Pace } from "./pace.ts";
 import type { ContentReader } from "./read-ahead.ts";
@@ -29,17 +32,22 @@ export interface ImageParts {
   readonly content: ContentReader;
   readonly devices: Devices;
   readonly pace: Pace;
+  /** inodes that are elsewhere than in the image itself */
+  readonly metabox: Metabox;
   /** content that fragments are parts of */
   packed(): Steps<PackedContent>;
 }
 
-/** A run of an inode's content that is in one place: in the image, in the packed inode, or nowhere, being a hole. */
+/**
+ * A run of an inode's content that is in one place: in the image, in the packed inode or the metadata box, or nowhere,
+ * being a hole.
+ */
 export interface Extent {
   /** position in the content in `bytes` */
   readonly start: number;
   /** length in `bytes` */
   readonly length: number;
-  /** position in the image in `bytes`; absent for a fragment and for a hole, which reads as zeros */
+  /** position in the image in `bytes`; absent for what is elsewhere and for a hole, which reads as zeros */
   readonly position?: number;
   /** number of the extra device that `position` is on, the first one being 1; absent for the image itself */
   readonly device?: number;
@@ -47,6 +55,8 @@ export interface Extent {
   readonly stored?: { readonly encoding: Encoding; readonly length: number };
   /** position in the packed inode's content in `bytes`, for a fragment */
   readonly packedPosition?: number;
+  /** position in the metadata box in `bytes`, for what is beside an inode there */
+  readonly boxPosition?: number;
 }
 
 const READ_SIZE = 1024 * 1024;
@@ -64,7 +74,7 @@ export function* extentsOf(image: ImageParts, inode: Inode): Stream<Extent> {
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
   switch (inode.layout) {
     case "plain":
-      if (size > 0) yield checked(image, inode, { start: 0, length: size, ...placeOf(image, inode, 0, inode.rawData) });
+      if (size > 0) yield checked(image, inode, { start: 0, length: size, ...firstBlockOf(image, inode) });
       return;
     case "inline":
       yield* inlineExtents(image, inode, size);
@@ -76,14 +86,35 @@ export function* extentsOf(image: ImageParts, inode: Inode): Stream<Extent> {
     case "compressed-compact":
       for (const batch of storedExtentsOf(image, inode)) {
         if (batch instanceof Promise) yield batch;
-        else yield* batch.map(publicExtent);
+        else for (const extent of batch) yield publicExtent(image, extent);
       }
   }
 }
 
-function publicExtent({ start, length, position, isFragment, encoding, storedLength }: StoredExtent): Extent {
-  if (isFragment) return { start, length, packedPosition: position };
-  return { start, length, position, stored: { encoding, length: storedLength } };
+function publicExtent(
+  image: ImageParts,
+  { start, length, position, where, encoding, storedLength }: StoredExtent,
+): Extent {
+  const stored = { encoding, length: storedLength };
+  switch (where) {
+    case "nowhere":
+      return { start, length };
+    case "packed":
+      return { start, length, packedPosition: position };
+    case "beside":
+      return { start, length, boxPosition: position, stored };
+    case "image":
+      return { start, length, ...positionOf(image.devices.locate(position)), stored };
+  }
+}
+
+function positionOf({ device, position }: DevicePlace): Pick<Extent, "position" | "device"> {
+  return device === 0 ? { position } : { position, device };
+}
+
+/** Where content starts that is not compressed. */
+function firstBlockOf(image: ImageParts, inode: Inode): Pick<Extent, "position" | "device"> {
+  return inode.rawData === WIDE_NULL_BLOCK ? {} : placeOf(image, inode, 0, inode.rawData);
 }
 
 /** Streams an inode's content in pieces of some MiB at most, holes as zeros. */
@@ -112,7 +143,10 @@ export function* contentOf(
       const length = Math.min(READ_SIZE, end - at);
       const pause = image.pace.pause(length);
       if (pause !== undefined) yield pause;
-      if (extent.position === undefined) yield new Uint8Array(length);
+      const { boxPosition } = extent;
+      if (boxPosition !== undefined) {
+        yield yield* image.metabox.around(inode).read(boxPosition + at - extent.start, length);
+      } else if (extent.position === undefined) yield new Uint8Array(length);
       else yield yield* image.devices.reader(extent.device ?? 0).read(extent.position + at - extent.start, length);
       at += length;
     }
@@ -131,18 +165,21 @@ function* inOnePiece(
   const extents = [...inlineExtents(image, inode, size)];
   const tail = extents.at(-1);
   const isWhole = start === 0 && end === size;
-  if (extents.length === 1 && isWhole && tail?.position !== undefined) {
-    return yield* image.metadata.read(tail.position, tail.length);
+  const beside = tail?.position ?? tail?.boxPosition;
+  const metadata = image.metabox.around(inode);
+  if (extents.length === 1 && isWhole && tail !== undefined && beside !== undefined) {
+    return yield* metadata.read(beside, tail.length);
   }
   const piece = image.content.allocate(end - start);
   for (const extent of extents) {
     const from = Math.max(extent.start, start);
     const to = Math.min(extent.start + extent.length, end);
-    if (from >= to || extent.position === undefined) continue;
-    const position = extent.position + from - extent.start;
-    const isTail = extent === tail && extents.length > 1;
+    const place = extent.position ?? extent.boxPosition;
+    if (from >= to || place === undefined) continue;
+    const position = place + from - extent.start;
+    const isTail = extent.boxPosition !== undefined || (extent === tail && extents.length > 1);
     const part = isTail
-      ? yield* image.metadata.read(position, to - from)
+      ? yield* metadata.read(position, to - from)
       : yield* image.devices.reader(extent.device ?? 0).read(position, to - from);
     piece.set(part, from - start);
   }
@@ -186,8 +223,7 @@ export function* dataOf(image: ImageParts, inode: Inode): Stream<DataPiece> {
 }
 
 function placeOf(image: ImageParts, inode: Inode, id: number, block: number): Pick<Extent, "position" | "device"> {
-  const { device, position } = image.devices.place(id, block, inode.offset);
-  return device === 0 ? { position } : { position, device };
+  return positionOf(image.devices.place(id, block, inode.offset));
 }
 
 /** The extents of an inline inode, which are known without reading anything. */
@@ -199,11 +235,10 @@ function* inlineExtents(image: ImageParts, inode: Inode, size: number): Generato
     yield checked(image, inode, { start: 0, length: tailStart, ...placeOf(image, inode, 0, inode.rawData) });
   }
   if (tailLength === 0) return;
-  yield checked(image, inode, {
-    start: tailStart,
-    length: tailLength,
-    position: tailPosition(image, inode, tailLength),
-  });
+  const position = tailPosition(image, inode, tailLength);
+  const tail = { start: tailStart, length: tailLength };
+  if (isInMetabox(inode.nid)) yield { ...tail, boxPosition: position };
+  else yield checked(image, inode, { ...tail, position });
 }
 
 /** Where the end of an inline inode's content lies. */
@@ -220,7 +255,7 @@ export function tailPosition({ superblock }: ImageParts, inode: Inode, length: n
 function* chunkExtents(image: ImageParts, inode: Inode, size: number): Stream<Extent> {
   const format = inode.rawData & 0xffff;
   if ((format & ~CHUNK_KNOWN) !== 0) {
-    throw new ErofsError("EROFS_UNSUPPORTED", `expected a chunk format below 0x40, got 0x${format.toString(16)}`, {
+    throw new ErofsError("EROFS_UNSUPPORTED", `expected a chunk format below 0x80, got 0x${format.toString(16)}`, {
       offset: inode.offset,
     });
   }
@@ -228,19 +263,21 @@ function* chunkExtents(image: ImageParts, inode: Inode, size: number): Stream<Ex
   const chunkSize = blockSize * 2 ** (format & CHUNK_BLOCK_BITS_MASK);
   const chunks = Math.ceil(size / chunkSize);
   const entrySize = (format & CHUNK_HAS_INDEXES) === 0 ? CHUNK_MAP_ENTRY_SIZE : CHUNK_INDEX_SIZE;
+  const isWide = (format & CHUNK_WIDE) !== 0;
   const map = Math.ceil(inodeTail(inode) / entrySize) * entrySize;
+  const metadata = image.metabox.around(inode);
   // Neighbouring chunks are joined, so that a file stored in one piece is read in one piece.
   let pending: Extent | undefined;
   for (let first = 0; first < chunks; first += MAP_BATCH) {
     const count = Math.min(MAP_BATCH, chunks - first);
-    const entries = viewOf(yield* image.metadata.read(map + first * entrySize, count * entrySize));
+    const entries = viewOf(yield* metadata.read(map + first * entrySize, count * entrySize));
     for (let index = 0; index < count; index += 1) {
       const start = (first + index) * chunkSize;
-      const { device, block } = chunkAt(entries, index, entrySize);
+      const { device, block } = chunkAt(entries, index, entrySize, isWide);
       const extent = {
         start,
         length: Math.min(chunkSize, size - start),
-        ...(block !== NULL_BLOCK && placeOf(image, inode, device, block)),
+        ...(block !== undefined && placeOf(image, inode, device, block)),
       };
       if (pending !== undefined && !isFollowedBy(pending, extent)) {
         yield checked(image, inode, pending);
@@ -252,12 +289,21 @@ function* chunkExtents(image: ImageParts, inode: Inode, size: number): Stream<Ex
   if (pending !== undefined) yield checked(image, inode, pending);
 }
 
-function chunkAt(entries: DataView, index: number, entrySize: number): { device: number; block: number } {
+/** Device and block of a chunk, no block for a hole. */
+function chunkAt(
+  entries: DataView,
+  index: number,
+  entrySize: number,
+  isWide: boolean,
+): { device: number; block: number | undefined } {
   const at = index * entrySize;
-  if (entrySize === CHUNK_MAP_ENTRY_SIZE) return { device: 0, block: entries.getUint32(at, true) };
+  const hasIndexes = entrySize === CHUNK_INDEX_SIZE;
+  const low = entries.getUint32(at + (hasIndexes ? CHUNK_INDEX.block : 0), true);
+  const high = hasIndexes && isWide ? entries.getUint16(at + CHUNK_INDEX.blockHigh, true) : 0;
+  const isHole = low === NULL_BLOCK && (!(hasIndexes && isWide) || high === 0xffff);
   return {
-    device: entries.getUint16(at + CHUNK_INDEX.deviceId, true),
-    block: entries.getUint32(at + CHUNK_INDEX.block, true),
+    device: hasIndexes ? entries.getUint16(at + CHUNK_INDEX.deviceId, true) : 0,
+    block: isHole ? undefined : low + high * 2 ** 32,
   };
 }
 

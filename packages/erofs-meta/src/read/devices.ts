@@ -1,6 +1,6 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
-import { DEVICE_SLOT, DEVICE_SLOT_SIZE } from "../format/superblock.ts";
+import { DEVICE_SLOT, DEVICE_SLOT_SIZE, INCOMPAT_48BIT } from "../format/superblock.ts";
 import { viewOf } from "../internal/bytes.ts";
 import { ContentReader } from "./read-ahead.ts";
 import type { Superblock } from "./superblock.ts";
@@ -50,13 +50,19 @@ export class Devices {
       if (isInside) return { device: 0, position: (mappedBlock + block) * this.#blockSize };
       return { device, position: block * this.#blockSize };
     }
-    const mapped = areGiven
-      ? this.#slots.findIndex(
-          ({ mappedBlock, blocks }) => mappedBlock > 0 && block >= mappedBlock && block < mappedBlock + blocks,
-        )
-      : -1;
-    const { mappedBlock = 0 } = this.#slots[mapped] ?? {};
-    return { device: mapped + 1, position: (block - mappedBlock) * this.#blockSize };
+    return this.locate(block * this.#blockSize);
+  }
+
+  /** Where a position in the address space of the image lies. */
+  locate(position: number): DevicePlace {
+    if (this.#readers.length > 1) {
+      for (const [index, { mappedBlock, blocks }] of this.#slots.entries()) {
+        const start = mappedBlock * this.#blockSize;
+        const isInside = mappedBlock > 0 && position >= start && position < start + blocks * this.#blockSize;
+        if (isInside) return { device: index + 1, position: position - start };
+      }
+    }
+    return { device: 0, position };
   }
 
   /** Refuses content that leaves its device, or that is on a device nobody has given. */
@@ -103,10 +109,12 @@ export async function readDevices(
       throw new ErofsError("EROFS_TRUNCATED", message, { offset: start });
     }
     const view = viewOf(await source.read(start, length));
+    const isWide = (superblock.rawFeatures.incompat & INCOMPAT_48BIT) !== 0;
+    const high = (at: number): number => (isWide ? view.getUint16(at, true) * 2 ** 32 : 0);
     for (let at = 0; at < length; at += DEVICE_SLOT_SIZE) {
       slots.push({
-        blocks: view.getUint32(at + DEVICE_SLOT.blocks, true),
-        mappedBlock: view.getUint32(at + DEVICE_SLOT.mappedBlock, true),
+        blocks: view.getUint32(at + DEVICE_SLOT.blocks, true) + high(at + DEVICE_SLOT.blocksHigh),
+        mappedBlock: view.getUint32(at + DEVICE_SLOT.mappedBlock, true) + high(at + DEVICE_SLOT.mappedBlockHigh),
       });
     }
   }

@@ -1,9 +1,10 @@
 import { DIRENT } from "../format/directory.ts";
+import { WIDE_NULL_BLOCK } from "../format/inode.ts";
 import { viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import { contentOf, type ImageParts, tailPosition } from "./content.ts";
 import { scanDirectoryBlock } from "./directory.ts";
-import type { Inode } from "./inode.ts";
+import { type Inode, isInMetabox } from "./inode.ts";
 
 /** The names of one directory block, `.` and `..` left out, with the node number of each. */
 export interface DirectoryBlock {
@@ -15,7 +16,9 @@ export interface DirectoryBlock {
 export function* directoryBlocks(image: ImageParts, directory: Inode): Stream<DirectoryBlock> {
   const { blockSize } = image.superblock;
   const size = Number(directory.sizeBytes);
-  if ((directory.layout !== "plain" && directory.layout !== "inline") || blockSize > image.metadata.maxFound) {
+  const isPlain = directory.layout === "plain" && directory.rawData !== WIDE_NULL_BLOCK;
+  const isSimple = (isPlain || directory.layout === "inline") && !isInMetabox(directory.nid);
+  if (!isSimple || blockSize > image.metadata.maxFound) {
     let at = 0;
     for (const piece of contentOf(image, directory, { start: 0, end: size })) {
       if (piece instanceof Promise) {

@@ -10,6 +10,7 @@ import { type Devices, readDevices } from "./devices.ts";
 import type { DirectoryEntry } from "./directory.ts";
 import { childOf } from "./directory-reader.ts";
 import { type Inode, inodeSteps } from "./inode.ts";
+import { Metabox } from "./metabox.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { Pace } from "./pace.ts";
 import { decodeSuperblock, type Superblock } from "./superblock.ts";
@@ -35,6 +36,7 @@ export class ErofsImage {
   constructor(source: BlockSource, superblock: Superblock, devices: Devices) {
     this.superblock = superblock;
     let packed: PackedContent | undefined;
+    let metabox: Metabox | undefined;
     this.#parts = {
       source,
       superblock,
@@ -42,6 +44,10 @@ export class ErofsImage {
       content: devices.reader(0),
       devices,
       pace: new Pace(),
+      get metabox() {
+        metabox ??= new Metabox(this);
+        return metabox;
+      },
       packed: function* (this: ImageParts) {
         packed ??= yield* openPacked(this);
         return packed;
@@ -192,11 +198,7 @@ export class ErofsImage {
   }
 
   *#xattrPrefixes(): Steps<readonly string[]> {
-    const { packedNid } = this.superblock;
-    this.#longPrefixes ??= yield* readLongPrefixes(
-      this.#parts,
-      packedNid === 0n ? undefined : yield* inodeSteps(this.#parts, packedNid),
-    );
+    this.#longPrefixes ??= yield* readLongPrefixes(this.#parts);
     return this.#longPrefixes;
   }
 }

@@ -9,12 +9,17 @@ import {
   FORMAT_KNOWN,
   FORMAT_LAYOUT_MASK,
   FORMAT_LAYOUT_SHIFT,
+  FORMAT_ONE_LINK,
+  INODE_BLOCK_HIGH,
   INODE_FORMAT,
   INODE_MODE,
   INODE_SLOT_SIZE,
   INODE_XATTR_COUNT,
   MODE_TYPE_MASK,
   MODE_TYPES,
+  NID_IN_METABOX,
+  NULL_BLOCK,
+  WIDE_NULL_BLOCK,
 } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE, XATTR_UNIT } from "../format/xattr.ts";
 import { viewOf } from "../internal/bytes.ts";
@@ -30,9 +35,9 @@ export type DataLayout = (typeof DATA_LAYOUTS)[number];
 
 /** Decoded EROFS inode, of either form. */
 export interface Inode {
-  /** node number: position in the inode area in units of `32 bytes` */
+  /** node number: position in the inode area, or in the metadata box if bit 63 is set, in units of `32 bytes` */
   readonly nid: bigint;
-  /** position in the image in `bytes` */
+  /** position in the image, or in the metadata box, in `bytes` */
   readonly offset: number;
   readonly form: "compact" | "extended";
   readonly layout: DataLayout;
@@ -45,7 +50,7 @@ export interface Inode {
   readonly links: number;
   readonly uid: number;
   readonly gid: number;
-  /** modification time in `seconds` since 1970; the build time of the image for compact inodes */
+  /** modification time in `seconds` since 1970 */
   readonly mtime: bigint;
   /** fraction of `mtime` in `nanoseconds` */
   readonly mtimeNsec: number;
@@ -55,7 +60,7 @@ export interface Inode {
   readonly xattrSizeBytes: number;
   /** device numbers of a `char` or `block` inode */
   readonly device?: { readonly major: number; readonly minor: number };
-  /** layout-specific word: first block, chunk format or count of compressed blocks */
+  /** layout-specific word: first block, 2^48 - 1 for a hole, chunk format, or count of compressed blocks */
   readonly rawData: number;
 }
 
@@ -69,7 +74,7 @@ export interface Inode {
  * @returns The fields in host representation.
  * @throws {ErofsError} `EROFS_TRUNCATED` for too few bytes, `EROFS_UNSUPPORTED` for an unknown format or layout,
  *   `EROFS_CORRUPT` for a mode that is no file type.
- * @see Linux v6.12 `fs/erofs/inode.c`, `erofs_read_inode`
+ * @see Linux v6.12 and v6.18 `fs/erofs/inode.c`, `erofs_read_inode`
  * @example
  * const inode = decodeInode(block.subarray(0, 64), 36n, 1152, superblock);
  */
@@ -88,7 +93,7 @@ function decodeInodeAt(
   if (length < COMPACT_INODE_SIZE) throw tooShort(COMPACT_INODE_SIZE, length, offset);
   const format = view.getUint16(at + INODE_FORMAT, true);
   if ((format & ~FORMAT_KNOWN) !== 0) {
-    throw new ErofsError("EROFS_UNSUPPORTED", `expected an inode format below 0x10, got 0x${format.toString(16)}`, {
+    throw new ErofsError("EROFS_UNSUPPORTED", `expected an inode format below 0x20, got 0x${format.toString(16)}`, {
       offset,
     });
   }
@@ -109,7 +114,14 @@ function decodeInodeAt(
   const isExtended = (format & FORMAT_EXTENDED) !== 0;
   if (isExtended && length < EXTENDED_INODE_SIZE) throw tooShort(EXTENDED_INODE_SIZE, length, offset);
   const fields = isExtended ? EXTENDED : COMPACT;
-  const rawData = view.getUint32(at + fields.data, true);
+  const isDevice = type === "char" || type === "block";
+  // Such an inode has the upper part of an address where others count their links.
+  const hasOneLink = !isExtended && type !== "directory" && (format & FORMAT_ONE_LINK) !== 0;
+  const high = isExtended || hasOneLink ? view.getUint16(at + INODE_BLOCK_HIGH, true) : 0;
+  const low = view.getUint32(at + fields.data, true);
+  const seconds = isExtended ? 0 : view.getUint32(at + COMPACT.mtime, true);
+  const isHole = layout === "plain" && low === NULL_BLOCK && (!(isExtended || hasOneLink) || high === 0xffff);
+  const rawData = isDevice || layout === "chunk" ? low : isHole ? WIDE_NULL_BLOCK : low + high * 2 ** 32;
   return {
     nid,
     offset,
@@ -120,15 +132,23 @@ function decodeInodeAt(
     sizeBytes: isExtended
       ? view.getBigUint64(at + EXTENDED.size, true)
       : BigInt(view.getUint32(at + COMPACT.size, true)),
-    links: isExtended ? view.getUint32(at + EXTENDED.links, true) : view.getUint16(at + COMPACT.links, true),
+    links: isExtended
+      ? view.getUint32(at + EXTENDED.links, true)
+      : hasOneLink
+        ? 1
+        : view.getUint16(at + COMPACT.links, true),
     uid: isExtended ? view.getUint32(at + EXTENDED.uid, true) : view.getUint16(at + COMPACT.uid, true),
     gid: isExtended ? view.getUint32(at + EXTENDED.gid, true) : view.getUint16(at + COMPACT.gid, true),
-    mtime: isExtended ? view.getBigUint64(at + EXTENDED.mtime, true) : superblock.buildTime,
+    mtime: isExtended
+      ? view.getBigInt64(at + EXTENDED.mtime, true)
+      : seconds === 0
+        ? superblock.epoch
+        : superblock.epoch + BigInt(seconds),
     mtimeNsec: isExtended ? view.getUint32(at + EXTENDED.mtimeNsec, true) : superblock.buildTimeNsec,
     ino: view.getUint32(at + fields.ino, true),
     rawData,
     xattrSizeBytes: xattrCount === 0 ? 0 : XATTR_HEADER_SIZE + (xattrCount - 1) * XATTR_UNIT,
-    ...((type === "char" || type === "block") && { device: decodeDevice(rawData) }),
+    ...(isDevice && { device: decodeDevice(rawData) }),
   };
 }
 
@@ -137,25 +157,37 @@ function tooShort(needed: number, got: number, offset: number): ErofsError {
 }
 
 /** Reads the inode with the node number `nid`. */
-export function* inodeSteps({ superblock, source, metadata }: ImageParts, nid: bigint): Steps<Inode> {
-  const offset = positionOf(nid, superblock);
-  const length = Math.max(COMPACT_INODE_SIZE, Math.min(EXTENDED_INODE_SIZE, source.sizeBytes - offset));
+export function* inodeSteps(image: ImageParts, nid: bigint): Steps<Inode> {
+  const { superblock } = image;
+  const isInBox = isInMetabox(nid);
+  const metadata = isInBox ? yield* image.metabox.open() : image.metadata;
+  const offset = isInBox ? Number(nid ^ NID_IN_METABOX) * INODE_SLOT_SIZE : positionOf(nid, superblock);
+  const length = Math.max(COMPACT_INODE_SIZE, Math.min(EXTENDED_INODE_SIZE, metadata.sizeBytes - offset));
   const at = yield* metadata.locate(offset, length);
   return decodeInodeAt(metadata.view, at, length, { nid, offset }, superblock);
 }
 
 /** Reads an inode if that takes no waiting. */
-export function inodeNow({ superblock, source, metadata }: ImageParts, nid: bigint): Inode | undefined {
-  const offset = positionOf(nid, superblock);
-  if (offset + EXTENDED_INODE_SIZE > source.sizeBytes) return undefined;
+export function inodeNow({ superblock, metadata }: ImageParts, nid: bigint): Inode | undefined {
+  const offset = placeOf(nid, superblock);
+  if (!(offset + EXTENDED_INODE_SIZE <= metadata.sizeBytes)) return undefined;
   const at = metadata.find(offset, EXTENDED_INODE_SIZE);
   if (at === -1) return undefined;
   return decodeInodeAt(metadata.view, at, EXTENDED_INODE_SIZE, { nid, offset }, superblock);
 }
 
-function positionOf(nid: bigint, { metaBlock, blockSize }: Superblock): number {
-  const slot = Number(nid);
-  const offset = metaBlock * blockSize + slot * INODE_SLOT_SIZE;
+/** Whether a node's inode, and all that belongs to it but blocks of content, is in the metadata box. */
+export function isInMetabox(nid: bigint): boolean {
+  return nid >= NID_IN_METABOX;
+}
+
+/** Where the inode of a node outside of the metadata box is, however far that may be. */
+function placeOf(nid: bigint, { metaBlock, blockSize }: Superblock): number {
+  return metaBlock * blockSize + Number(nid) * INODE_SLOT_SIZE;
+}
+
+function positionOf(nid: bigint, superblock: Superblock): number {
+  const offset = placeOf(nid, superblock);
   if (Number.isSafeInteger(offset)) return offset;
   throw new ErofsError("EROFS_CORRUPT", `expected a node's position below 2^53, got node ${nid}`, { offset: 0 });
 }

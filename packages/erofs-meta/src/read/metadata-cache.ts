@@ -33,6 +33,11 @@ export class MetadataCache {
     this.view = new DataView(memory);
   }
 
+  /** Length of what is read in `bytes`. */
+  get sizeBytes(): number {
+    return this.#source.sizeBytes;
+  }
+
   /** Most bytes that `find` finds. */
   get maxFound(): number {
     return this.#windowSize;

@@ -1,12 +1,14 @@
 import { ErofsError } from "../errors.ts";
+import { NID_IN_METABOX } from "../format/inode.ts";
 import {
   COMPAT_FEATURES,
   COMPAT_SB_CHKSUM,
   COMPRESSION_ALGORITHMS,
   EXTENSION_SLOT_SIZE,
+  INCOMPAT_48BIT,
   INCOMPAT_DEVICE_TABLE,
   INCOMPAT_FEATURES,
-  INCOMPAT_UNREAD,
+  INCOMPAT_METABOX,
   MAX_BLOCK_SIZE_BITS,
   MIN_BLOCK_SIZE_BITS,
   SUPERBLOCK,
@@ -31,6 +33,8 @@ export interface Superblock {
   readonly rootNid: bigint;
   /** node number of the inode that holds packed fragments; 0 when there is none */
   readonly packedNid: bigint;
+  /** node number of the inode whose content is the metadata box; 0 when there is none */
+  readonly metaboxNid: bigint;
   /** start of the inode area in `blocks` */
   readonly metaBlock: number;
   /** start of the shared xattr area in `blocks` */
@@ -39,6 +43,8 @@ export interface Superblock {
   readonly buildTime: bigint;
   /** fraction of `buildTime` in `nanoseconds` */
   readonly buildTimeNsec: number;
+  /** what compact inodes count their time from, `seconds` since 1970 */
+  readonly epoch: bigint;
   /** volume UUID as text */
   readonly uuid: string;
   /** volume name, at most 16 bytes on disk */
@@ -70,7 +76,7 @@ export interface Superblock {
  * @throws {ErofsError} `EROFS_TRUNCATED` when `image` ends before the superblock or before the bytes its checksum
  *   covers, `EROFS_BAD_MAGIC` when bytes 1024..1028 are not `E2 E1 F5 E0`, `EROFS_BAD_CHECKSUM`, `EROFS_UNSUPPORTED`
  *   for a block size or an incompatible feature this package does not know.
- * @see Linux v6.12 `fs/erofs/super.c`, `erofs_read_superblock`
+ * @see Linux v6.12 and v6.18 `fs/erofs/super.c`, `erofs_read_superblock`
  * @example
  * const { blockSize, uuid } = decodeSuperblock(await readFile("usr.erofs"));
  */
@@ -103,20 +109,30 @@ export function decodeSuperblock(image: Uint8Array): Superblock {
       offset: at("directoryBlockBits"),
     });
   }
-  assertExtensionsFit(view.getUint8(SUPERBLOCK.extensionSlots), blockSize);
+  const extensionSlots = view.getUint8(SUPERBLOCK.extensionSlots);
+  assertExtensionsFit(extensionSlots, blockSize);
 
+  const isWide = (incompat & INCOMPAT_48BIT) !== 0;
+  const wideRoot = isWide ? view.getBigUint64(SUPERBLOCK.wideRootNid, true) : 0n;
+  const epoch = view.getBigInt64(SUPERBLOCK.epoch, true);
+  const packedNid = view.getBigUint64(SUPERBLOCK.packedNid, true);
+  assertOutsideMetabox(packedNid, at("packedNid"));
   const hasDevices = (incompat & INCOMPAT_DEVICE_TABLE) !== 0;
   return {
     blockSize,
     checksum,
     inodes: view.getBigUint64(SUPERBLOCK.inodes, true),
-    blocks: view.getUint32(SUPERBLOCK.blocks, true),
-    rootNid: BigInt(view.getUint16(SUPERBLOCK.rootNid, true)),
-    packedNid: view.getBigUint64(SUPERBLOCK.packedNid, true),
+    blocks:
+      view.getUint32(SUPERBLOCK.blocks, true) +
+      (wideRoot === 0n ? 0 : view.getUint16(SUPERBLOCK.blocksHigh, true) * 2 ** 32),
+    rootNid: wideRoot === 0n ? BigInt(view.getUint16(SUPERBLOCK.rootNid, true)) : wideRoot,
+    packedNid,
+    metaboxNid: (incompat & INCOMPAT_METABOX) === 0 ? 0n : metaboxOf(image, extensionSlots),
     metaBlock: view.getUint32(SUPERBLOCK.metaBlock, true),
     xattrBlock: view.getUint32(SUPERBLOCK.xattrBlock, true),
-    buildTime: view.getBigUint64(SUPERBLOCK.buildTime, true),
-    buildTimeNsec: view.getUint32(SUPERBLOCK.buildTimeNsec, true),
+    buildTime: epoch + BigInt(view.getUint32(SUPERBLOCK.buildTime, true)),
+    buildTimeNsec: view.getUint32(SUPERBLOCK.epochNsec, true),
+    epoch,
     uuid: formatUuid(bytes.subarray(SUPERBLOCK.uuid, SUPERBLOCK.uuid + 16)),
     volumeName: decodeName(bytes.subarray(SUPERBLOCK.volumeName, SUPERBLOCK.volumeName + 16)),
     compatFeatures: namesOf(compat, COMPAT_FEATURES),
@@ -128,6 +144,23 @@ export function decodeSuperblock(image: Uint8Array): Superblock {
     xattrPrefixCount: view.getUint8(SUPERBLOCK.xattrPrefixCount),
     xattrPrefixStart: view.getUint32(SUPERBLOCK.xattrPrefixStart, true),
   };
+}
+
+/** The metadata box cannot be a part of itself, and what fragments are in has to be outside of it. */
+function assertOutsideMetabox(nid: bigint, offset: number): void {
+  if ((nid & NID_IN_METABOX) === 0n) return;
+  throw new ErofsError("EROFS_CORRUPT", `expected a node outside of the metadata box, got ${nid}`, { offset });
+}
+
+function metaboxOf(image: Uint8Array, extensionSlots: number): bigint {
+  const offset = SUPERBLOCK_OFFSET + SUPERBLOCK.metaboxNid;
+  if (extensionSlots === 0) {
+    throw new ErofsError("EROFS_CORRUPT", "expected a superblock with a metadata box, got a shorter one", { offset });
+  }
+  assertLength(image, offset + 8, "image up to the end of the superblock", 0);
+  const nid = viewOf(image).getBigUint64(offset, true);
+  assertOutsideMetabox(nid, offset);
+  return nid;
 }
 
 function assertChecksum(image: Uint8Array, blockSize: number, stored: number): void {
@@ -147,7 +180,7 @@ function assertChecksum(image: Uint8Array, blockSize: number, stored: number): v
 function assertKnownFeatures(incompat: number, offset: number): void {
   const unknown: string[] = [];
   for (const bit of bitsOf(incompat)) {
-    if (!INCOMPAT_FEATURES.has(bit)) unknown.push(INCOMPAT_UNREAD.get(bit) ?? `0x${bit.toString(16)}`);
+    if (!INCOMPAT_FEATURES.has(bit)) unknown.push(`0x${bit.toString(16)}`);
   }
   if (unknown.length > 0) {
     throw new ErofsError("EROFS_UNSUPPORTED", `cannot read images with the feature ${unknown.join(", ")}`, { offset });

@@ -1,5 +1,5 @@
 import { ErofsError } from "../errors.ts";
-import { COMPAT_PLAIN_XATTR_PREFIXES } from "../format/superblock.ts";
+import { COMPAT_PLAIN_XATTR_PREFIXES, COMPAT_SHARED_XATTRS_IN_BOX } from "../format/superblock.ts";
 import {
   XATTR_ALIGNMENT,
   XATTR_ENTRY,
@@ -13,7 +13,7 @@ import {
 import { viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import { contentOf, type ImageParts } from "./content.ts";
-import { type Inode, inodeTail } from "./inode.ts";
+import { type Inode, inodeSteps, inodeTail } from "./inode.ts";
 
 /** One extended attribute. */
 export interface Xattr {
@@ -32,7 +32,7 @@ const decoder = new TextDecoder();
 export function* xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPrefixes): Steps<Xattr[]> {
   if (inode.xattrSizeBytes === 0) return [];
   const start = inodeTail(inode) - inode.xattrSizeBytes;
-  const area = yield* image.metadata.read(start, inode.xattrSizeBytes);
+  const area = yield* image.metabox.around(inode).read(start, inode.xattrSizeBytes);
   const view = viewOf(area);
   const sharedCount = view.getUint8(XATTR_HEADER.sharedCount);
   const inlineStart = XATTR_HEADER_SIZE + sharedCount * XATTR_UNIT;
@@ -60,14 +60,19 @@ export function* xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPre
   return found;
 }
 
-/** Reads the table of long name prefixes: length, base prefix, rest; each aligned to 4 bytes. */
-export function* readLongPrefixes(image: ImageParts, packed: Inode | undefined): Steps<string[]> {
-  const { xattrPrefixCount, xattrPrefixStart, rawFeatures } = image.superblock;
-  const isPlain = packed === undefined || (rawFeatures.compat & COMPAT_PLAIN_XATTR_PREFIXES) !== 0;
+/**
+ * Reads the table of long name prefixes: length, base prefix, rest; each aligned to 4 bytes. It is in the image, in the
+ * metadata box, or in the packed inode.
+ */
+export function* readLongPrefixes(image: ImageParts): Steps<string[]> {
+  const { xattrPrefixCount, xattrPrefixStart, rawFeatures, metaboxNid, packedNid } = image.superblock;
+  const holder = metaboxNid === 0n ? packedNid : metaboxNid;
+  const isPlain = holder === 0n || (rawFeatures.compat & COMPAT_PLAIN_XATTR_PREFIXES) !== 0;
+  const packed = isPlain ? undefined : yield* inodeSteps(image, holder);
   const prefixes: string[] = [];
   let at = xattrPrefixStart * XATTR_UNIT;
   const read = (length: number): Steps<Uint8Array> =>
-    isPlain
+    packed === undefined
       ? image.metadata.read(at, length)
       : join(contentOf(image, packed, { start: at, end: at + length }), length, packed.offset);
   for (let index = 0; index < xattrPrefixCount; index += 1) {
@@ -83,9 +88,12 @@ export function* readLongPrefixes(image: ImageParts, packed: Inode | undefined):
 }
 
 function* readShared(image: ImageParts, id: number, longPrefixes: LongPrefixes): Steps<Xattr> {
-  const offset = image.superblock.xattrBlock * image.superblock.blockSize + id * XATTR_UNIT;
-  const { nameLength, valueSize } = entrySizes(yield* image.metadata.read(offset, XATTR_ENTRY_SIZE), 0);
-  const bytes = yield* image.metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize);
+  const { xattrBlock, blockSize, rawFeatures } = image.superblock;
+  const isInBox = (rawFeatures.compat & COMPAT_SHARED_XATTRS_IN_BOX) !== 0;
+  const metadata = isInBox ? yield* image.metabox.open() : image.metadata;
+  const offset = xattrBlock * blockSize + id * XATTR_UNIT;
+  const { nameLength, valueSize } = entrySizes(yield* metadata.read(offset, XATTR_ENTRY_SIZE), 0);
+  const bytes = yield* metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize);
   return yield* decodeEntry(bytes, offset, longPrefixes);
 }
 

@@ -3,7 +3,7 @@ import { CHUNK_BLOCK_BITS_MASK, CHUNK_HAS_INDEXES, CHUNK_INDEX_SIZE, CHUNK_MAP_E
 import { DEFAULT_MAX_DEPTH, DEFAULT_MAX_ENTRIES } from "../options.ts";
 import type { Extent } from "../read/content.ts";
 import type { ErofsImage } from "../read/image.ts";
-import { type Inode, inodeTail } from "../read/inode.ts";
+import { type Inode, inodeTail, isInMetabox } from "../read/inode.ts";
 
 /** Map header, and the space in front of full indexes. */
 const COMPRESSED_HEADER_SIZE = 16;
@@ -63,7 +63,10 @@ export async function locateDamage(
 ): Promise<LocatedDamage> {
   const { maxEntries = DEFAULT_MAX_ENTRIES, signal } = options;
   const damage = new Ranges(ranges);
-  const packed = await packedDamage(image, damage);
+  const { packedNid, metaboxNid } = image.superblock;
+  const box = await damageInside(image, metaboxNid, damage);
+  const packed = await damageInside(image, packedNid, damage);
+  const spaces = { damage, packed, box };
   const files: DamagedFile[] = [];
   const unreadable: string[] = [];
   const seen = new Set<bigint>();
@@ -79,9 +82,10 @@ export async function locateDamage(
       unreadable.push(path);
       continue;
     }
-    const content = await readable(() => damagedContent(image, inode, damage, packed));
+    const content = await readable(() => damagedContent(image, inode, spaces));
     const isDirectory = inode.type === "directory";
-    const isMetadata = damage.touches(inode.offset, metadataEnd(inode, image.superblock.blockSize) - inode.offset);
+    const around = isInMetabox(inode.nid) ? box : damage;
+    const isMetadata = around.touches(inode.offset, metadataEnd(inode, image.superblock.blockSize) - inode.offset);
     if (isMetadata || (content?.length ?? 0) > 0) {
       // What a directory holds are names.
       files.push({ path, isMetadata: isMetadata || isDirectory, content: isDirectory ? [] : (content ?? []) });
@@ -147,31 +151,41 @@ class Ranges {
   }
 }
 
-/** Parts of the packed inode's content that are damaged; ends of files lie there. */
-async function packedDamage(image: ErofsImage, damage: Ranges): Promise<Ranges> {
-  const { packedNid } = image.superblock;
-  if (packedNid === 0n) return new Ranges([]);
-  const parts = await readable(async () => damagedContent(image, await image.inode(packedNid), damage, new Ranges([])));
-  return new Ranges(parts ?? []);
+/** Damaged parts of everything that content can be in. */
+interface Spaces {
+  readonly damage: Ranges;
+  /** of the packed inode's content */
+  readonly packed: Ranges;
+  /** of the metadata box */
+  readonly box: Ranges;
 }
 
-async function damagedContent(image: ErofsImage, inode: Inode, damage: Ranges, packed: Ranges): Promise<ByteRange[]> {
+/** Parts of an inode's content that are damaged, in which ends of files or other inodes lie. */
+async function damageInside(image: ErofsImage, nid: bigint, damage: Ranges): Promise<Ranges> {
+  const none = new Ranges([]);
+  if (nid === 0n) return none;
+  const spaces = { damage, packed: none, box: none };
+  return new Ranges((await readable(async () => damagedContent(image, await image.inode(nid), spaces))) ?? []);
+}
+
+async function damagedContent(image: ErofsImage, inode: Inode, spaces: Spaces): Promise<ByteRange[]> {
   const found: ByteRange[] = [];
   if (inode.type !== "file" && inode.type !== "directory" && inode.type !== "symlink") return found;
-  for await (const extent of image.extents(inode)) found.push(...damagedParts(extent, damage, packed));
+  for await (const extent of image.extents(inode)) found.push(...damagedParts(extent, spaces));
   return found;
 }
 
 function damagedParts(
-  { start, length, position, stored, packedPosition }: Extent,
-  damage: Ranges,
-  packed: Ranges,
+  { start, length, position, stored, packedPosition, boxPosition }: Extent,
+  { damage, packed, box }: Spaces,
 ): ByteRange[] {
+  const around = boxPosition === undefined ? damage : box;
+  const place = boxPosition ?? position;
   // One wrong byte of what was compressed together may change all of it.
-  if (position !== undefined && stored !== undefined) {
-    return damage.touches(position, stored.length) ? [{ offset: start, length }] : [];
+  if (place !== undefined && stored !== undefined) {
+    return around.touches(place, stored.length) ? [{ offset: start, length }] : [];
   }
-  const [parts, origin] = position === undefined ? [packed, packedPosition] : [damage, position];
+  const [parts, origin] = place === undefined ? [packed, packedPosition] : [around, place];
   if (origin === undefined) return [];
   return parts.within(origin, length).map((part) => ({ offset: part.offset - origin + start, length: part.length }));
 }

@@ -137,8 +137,8 @@ export function encodeSuperblockFields(view: DataView, fields: SuperblockFields)
   view.setUint8(SUPERBLOCK.blockSizeBits, Math.log2(fields.blockSize));
   view.setUint16(SUPERBLOCK.rootNid, fields.rootNid, true);
   view.setBigUint64(SUPERBLOCK.inodes, BigInt(fields.inodes), true);
-  view.setBigUint64(SUPERBLOCK.buildTime, fields.buildTime, true);
-  view.setUint32(SUPERBLOCK.buildTimeNsec, fields.buildTimeNsec, true);
+  view.setBigUint64(SUPERBLOCK.epoch, fields.buildTime, true);
+  view.setUint32(SUPERBLOCK.epochNsec, fields.buildTimeNsec, true);
   view.setUint32(SUPERBLOCK.blocks, fields.blocks, true);
   view.setUint32(SUPERBLOCK.xattrBlock, fields.xattrBlock, true);
 }
