@@ -10,6 +10,7 @@ import {
   VERITY_MAX_SALT_BYTES,
   VERITY_MIN_BLOCK_SIZE,
 } from "./format/verity.ts";
+import { MAX_LONG_PREFIXES, XATTR_PREFIXES } from "./format/xattr.ts";
 
 /** Most names a walk yields before it gives up. */
 export const DEFAULT_MAX_ENTRIES = 10_000_000;
@@ -142,6 +143,12 @@ const compression = z.strictObject({
   clusterSize: powerOfTwo(COMPRESSIBLE_BLOCK_SIZE, MAX_STORED_EXTENT_SIZE).optional(),
 });
 
+/** What an xattr name can start with: one of the namespaces with at most as much behind it as a name can have. */
+function isXattrPrefix(text: string): boolean {
+  const namespaces = [...XATTR_PREFIXES.values()].filter((prefix) => prefix.endsWith("."));
+  return namespaces.some((prefix) => text.startsWith(prefix)) && Buffer.byteLength(text) <= 255 && !text.includes("\0");
+}
+
 const writeErofsFields = z.strictObject({
   output,
   uuid: z.guid(),
@@ -159,6 +166,10 @@ const writeErofsFields = z.strictObject({
   sparse: z.boolean().default(true),
   maxTailBytes: z.int().min(0).default(DEFAULT_MAX_TAIL_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  xattrPrefixes: z
+    .array(z.string().refine(isXattrPrefix, `expected a start in ${[...XATTR_PREFIXES.values()].join(", ")}`))
+    .max(MAX_LONG_PREFIXES)
+    .default([]),
   compression: compression.optional(),
   workers,
   signal: isSignal.optional(),

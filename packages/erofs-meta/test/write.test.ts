@@ -13,6 +13,7 @@ import {
   type WriteErofsOptions,
   writeErofs,
 } from "../src/index.ts";
+import { xxh32 } from "../src/internal/xxh32.ts";
 import { noise, scratch } from "./support.ts";
 import { describeTree, imageSink, sampleTree } from "./trees.ts";
 
@@ -128,6 +129,30 @@ describe("writeErofs", () => {
     expect((await image.lookup("/sizes/64")).xattrSizeBytes).toBe(12 + 2 * 4);
   });
 
+  test("stores starts of names once, and says which names an inode has not", async () => {
+    const value = new TextEncoder().encode("y");
+    const names = ["trusted.overlay.opaque", "trusted.overlay.metacopy", "trusted.other", "user.trusted.overlay.x"];
+    const xattrs = Object.fromEntries(names.map((name) => [name, value]));
+    const entries: TreeEntry[] = [{ ...file("/a"), xattrs } as TreeEntry, file("/b")];
+    const plain = await openErofs(memorySource(await written(entries)));
+    const bytes = await written(entries, { xattrPrefixes: ["trusted.", "trusted.overlay.", "user.trusted.o"] });
+    const image = await openErofs(memorySource(bytes));
+    const inode = await image.lookup("/a");
+    expect((await image.xattrs(inode)).map(({ name }) => name).sort()).toEqual(names.toSorted());
+    expect(image.superblock).toMatchObject({
+      xattrPrefixCount: 3,
+      compatFeatures: ["sb_chksum", "mtime", "xattr_filter", "plain_xattr_pfx"],
+      incompatFeatures: ["xattr_prefixes"],
+    });
+    expect(inode.xattrSizeBytes).toBeLessThan((await plain.lookup("/a")).xattrSizeBytes);
+    const area = inode.offset + (inode.form === "compact" ? 32 : 64);
+    const filter = new DataView(bytes.buffer).getUint32(area, true);
+    // Linux v6.12 `fs/erofs/xattr.c`, `erofs_getxattr`: the hash of what is behind the namespace, whatever the prefixes.
+    const bit = (index: number, name: string): number => xxh32(Buffer.from(name), 0x25bbe08f + index) & 31;
+    const bits = [bit(4, "overlay.opaque"), bit(4, "overlay.metacopy"), bit(4, "other"), bit(1, "trusted.overlay.x")];
+    expect(filter).toBe(bits.reduce((left, one) => (left & ~(1 << one)) >>> 0, 0xffff_ffff));
+  });
+
   test("takes half an inode for what has the build time and small ids", async () => {
     const bytes = await written([file("/a"), { ...file("/b"), mtime: 5n } as TreeEntry], {});
     const image = await openErofs(memorySource(bytes));
@@ -225,6 +250,8 @@ describe("writeErofs", () => {
     ["a name of 17 bytes", { volumeName: "x".repeat(17) }],
     ["a block size of 3000", { blockSize: 3000 }],
     ["a time before 1970", { buildTime: -1n }],
+    ["a prefix of no namespace", { xattrPrefixes: ["other."] }],
+    ["more prefixes than there are numbers", { xattrPrefixes: Array.from({ length: 129 }, (_, i) => `user.${i}`) }],
   ])("refuses %s", async (_, wrong) => {
     expect(await codeOf(written([], wrong))).toBe("EROFS_BAD_OPTIONS");
   });

@@ -19,6 +19,7 @@ interface BuildOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
   readonly name: string;
   readonly blockSize: number;
+  readonly xattrPrefix?: readonly string[];
   readonly sparse: boolean;
   readonly compress?: Pick<CompressionOptions, "algorithm" | "level">;
   readonly clusterSize?: number;
@@ -38,6 +39,11 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
     .option("--owner <uid:gid>", "owner of everything in a directory, instead of its own", parseOwner)
     .option("--name <text>", "volume name, at most 16 bytes", "")
     .option("--block-size <bytes>", "block size", parseCount, DEFAULT_BLOCK_SIZE)
+    .option(
+      "--xattr-prefix <prefix>",
+      "start of xattr names that is stored once, such as trusted.overlay.; again for each",
+      (prefix, prefixes: string[] = []) => [...prefixes, prefix],
+    )
     .option("--no-sparse", "store blocks of zeros")
     .option(
       "--compress <algorithm>",
@@ -62,6 +68,7 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
     fixedTime,
     blockSize,
     sparse,
+    xattrPrefixes: options.xattrPrefix,
     compression: compress === undefined ? undefined : { ...compress, clusterSize },
     signal: io.signal,
   });

@@ -76,7 +76,7 @@ export const INCOMPAT_CHUNKED_FILE = 0x4;
 export const INCOMPAT_DEVICE_TABLE = 0x8;
 
 /** incompat bit: xattr names may start with prefixes of the image's own */
-const INCOMPAT_XATTR_PREFIXES = 0x40;
+export const INCOMPAT_XATTR_PREFIXES = 0x40;
 /** incompat bit: block addresses have 48 bits, and the superblock has room for a wide root number */
 export const INCOMPAT_48BIT = 0x80;
 /** incompat bit: some inodes are in the content of one of them, which may be compressed */

@@ -14,6 +14,11 @@ export const XATTR_UNIT = 4;
 /** bit 7 of the name index: the rest numbers a long prefix of this image */
 export const XATTR_LONG_PREFIX = 0x80;
 
+/** a record of such a prefix: its length without this field, a number of those below, and what follows that */
+export const XATTR_PREFIX = { size: 0, base: 2, infix: 3 } as const;
+/** most long prefixes of an image */
+export const MAX_LONG_PREFIXES = 128;
+
 export const XATTR_PREFIXES: ReadonlyMap<number, string> = new Map([
   [1, "user."],
   [2, "system.posix_acl_access"],

@@ -144,8 +144,10 @@ export function encodeSuperblockFields(view: DataView, fields: SuperblockFields)
 }
 
 /** What the head of an image says that was just written. */
-export interface HeadFields extends Omit<SuperblockFields, "compat"> {
+export interface HeadFields extends SuperblockFields {
   readonly metaBlock: number;
+  /** long prefixes of xattr names, and where they are in the image in `bytes` */
+  readonly xattrPrefixes: { readonly count: number; readonly position: number };
   /** 16 bytes */
   readonly uuid: Uint8Array;
   /** at most 16 bytes */
@@ -161,7 +163,12 @@ export function encodeHead(fields: HeadFields): Uint8Array {
   const view = viewOf(head.subarray(SUPERBLOCK_OFFSET));
   // erofs-utils 1.8 crashes over checksums of smaller blocks, and writes none.
   const hasChecksum = blockSize > SUPERBLOCK_OFFSET;
-  encodeSuperblockFields(view, { ...fields, compat: COMPAT_MTIME | (hasChecksum ? COMPAT_SB_CHKSUM : 0) });
+  encodeSuperblockFields(view, {
+    ...fields,
+    compat: fields.compat | COMPAT_MTIME | (hasChecksum ? COMPAT_SB_CHKSUM : 0),
+  });
+  view.setUint8(SUPERBLOCK.xattrPrefixCount, fields.xattrPrefixes.count);
+  view.setUint32(SUPERBLOCK.xattrPrefixStart, fields.xattrPrefixes.position / XATTR_UNIT, true);
   view.setUint32(SUPERBLOCK.metaBlock, fields.metaBlock, true);
   head.set(fields.uuid, SUPERBLOCK_OFFSET + SUPERBLOCK.uuid);
   head.set(fields.volumeName, SUPERBLOCK_OFFSET + SUPERBLOCK.volumeName);

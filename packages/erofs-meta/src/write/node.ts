@@ -68,6 +68,8 @@ export type Child = Node | { readonly type: "link"; readonly path: string; reado
 /** An xattr as it is stored; entries of the same text are the same entry. */
 export interface EncodedXattr {
   readonly bytes: Uint8Array;
+  /** bit of the name filter that its name clears */
+  readonly filterBit: number;
   /** nodes that have it */
   uses: number;
   /** position in the shared area in units of 4 bytes, once it has one */

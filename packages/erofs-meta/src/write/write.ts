@@ -1,7 +1,12 @@
 import type { z } from "zod";
 import type { ByteSink } from "../block-source.ts";
 import { INCOMPAT_INLINE_TAILS } from "../format/compression.ts";
-import { INCOMPAT_CHUNKED_FILE } from "../format/superblock.ts";
+import {
+  COMPAT_PLAIN_XATTR_PREFIXES,
+  COMPAT_XATTR_FILTER,
+  INCOMPAT_CHUNKED_FILE,
+  INCOMPAT_XATTR_PREFIXES,
+} from "../format/superblock.ts";
 import { parseUuid, viewOf } from "../internal/bytes.ts";
 import { atomic } from "../internal/files.ts";
 import { finish, type Steps } from "../internal/steps.ts";
@@ -38,6 +43,11 @@ export interface WriteErofsOptions {
   readonly maxTailBytes?: number | undefined;
   /** most entries, {@link DEFAULT_MAX_ENTRIES} */
   readonly maxEntries?: number | undefined;
+  /**
+   * starts of xattr names, such as `trusted.overlay.`, that are stored once instead of in each name, which Linux 6.4 and
+   * newer read; at most 128
+   */
+  readonly xattrPrefixes?: readonly string[] | undefined;
   /** how to compress contents; they are stored as they are unless given */
   readonly compression?: CompressionOptions | undefined;
   /** threads that compress, as many as the machine has processors; the image is the same with any number, also 0 */
@@ -84,7 +94,7 @@ type Settings = Omit<z.output<typeof writeErofsOptions>, "output">;
 async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settings): Promise<WrittenErofs> {
   const { blockSize, signal } = settings;
   const writer = new BlockWriter(sink, blockSize, headSize(blockSize) / blockSize);
-  const xattrs = new XattrTable();
+  const xattrs = new XattrTable(settings.xattrPrefixes);
   const compression = compressionOf(settings);
   const compressing = compression?.placer(writer);
   const builder = new TreeBuilder(settings, writer, xattrs, compressing);
@@ -92,6 +102,10 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   let metaBlock = 0;
   let layout: Layout;
   try {
+    // Before everything else, because their position has few bits.
+    const prefixes = xattrs.encodePrefixes();
+    for (const step of writer.write(prefixes)) await step;
+    for (const step of writer.pad()) await step;
     for await (const entry of entries) {
       signal?.throwIfAborted();
       for (const step of builder.add(entry)) await step;
@@ -111,6 +125,7 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   }
   signal?.throwIfAborted();
 
+  const hasPrefixes = settings.xattrPrefixes.length > 0;
   const head = encodeHead({
     blockSize,
     rootNid: builder.root.nid,
@@ -122,7 +137,11 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     xattrBlock,
     uuid: parseUuid(settings.uuid),
     volumeName: new TextEncoder().encode(settings.volumeName),
-    incompat: featuresOf(layout) | (compression?.incompat ?? 0),
+    compat:
+      (layout.nodes.some((node) => node.xattrs.length > 0) ? COMPAT_XATTR_FILTER : 0) |
+      (hasPrefixes ? COMPAT_PLAIN_XATTR_PREFIXES : 0),
+    incompat: featuresOf(layout) | (compression?.incompat ?? 0) | (hasPrefixes ? INCOMPAT_XATTR_PREFIXES : 0),
+    xattrPrefixes: { count: settings.xattrPrefixes.length, position: hasPrefixes ? headSize(blockSize) : 0 },
     compression: compression?.fields,
   });
   await sink.write(0, head);

@@ -1,29 +1,87 @@
 import { ErofsError } from "../errors.ts";
-import { MAX_SHARED_XATTRS, XATTR_HEADER_SIZE, XATTR_PREFIXES, XATTR_UNIT } from "../format/xattr.ts";
+import {
+  MAX_SHARED_XATTRS,
+  XATTR_ALIGNMENT,
+  XATTR_HEADER_SIZE,
+  XATTR_LONG_PREFIX,
+  XATTR_PREFIX,
+  XATTR_PREFIXES,
+  XATTR_UNIT,
+} from "../format/xattr.ts";
+import { viewOf } from "../internal/bytes.ts";
 import type { EncodedXattr, Node } from "./node.ts";
-import { encodeXattrArea, encodeXattrEntry, xattrAreaSize } from "./xattr-area.ts";
+import { encodeXattrArea, encodeXattrEntry, filterBit, type XattrName, xattrAreaSize } from "./xattr-area.ts";
 
+const encoder = new TextEncoder();
 const MAX_NAME_BYTES = 0xff;
 const MAX_VALUE_BYTES = 0xffff;
 /** `i_xattr_icount` is 16 bits wide. */
 const MAX_AREA_BYTES = XATTR_HEADER_SIZE + 0xfffe * XATTR_UNIT;
 
+/** The start of names that an image stores once. */
+interface LongPrefix {
+  /** number of the short prefix it goes on from */
+  readonly base: number;
+  /** what follows that one */
+  readonly infix: Uint8Array;
+  /** the whole of it */
+  readonly text: string;
+}
+
 /** Encodes xattrs, each different one once. */
 export class XattrTable {
   readonly #known = new Map<string, EncodedXattr>();
+  readonly #prefixes: readonly LongPrefix[];
+
+  /** @param prefixes - starts of names that are stored once */
+  constructor(prefixes: readonly string[]) {
+    this.#prefixes = prefixes.map((text) => {
+      const { index, rest } = shortPrefixOf(text, "/");
+      return { base: index, infix: encoder.encode(rest), text };
+    });
+  }
+
+  /** The table of the long prefixes. */
+  encodePrefixes(): Uint8Array {
+    const records = this.#prefixes.map(({ base, infix }) => {
+      const size = XATTR_PREFIX.infix + infix.byteLength;
+      const record = new Uint8Array(Math.ceil(size / XATTR_ALIGNMENT) * XATTR_ALIGNMENT);
+      const view = viewOf(record);
+      view.setUint16(XATTR_PREFIX.size, size - XATTR_PREFIX.base, true);
+      view.setUint8(XATTR_PREFIX.base, base);
+      record.set(infix, XATTR_PREFIX.infix);
+      return record;
+    });
+    return new Uint8Array(Buffer.concat(records));
+  }
 
   /** Encodes a node's xattrs, sorted by name. */
   encode(xattrs: Readonly<Record<string, Uint8Array>>, path: string): EncodedXattr[] {
     return Object.keys(xattrs)
       .sort()
       .map((name) => {
-        const bytes = encodeEntry(name, xattrs[name] ?? new Uint8Array(0), path);
+        const { index, rest } = shortPrefixOf(name, path);
+        const suffix = encoder.encode(rest);
+        const value = xattrs[name] ?? new Uint8Array(0);
+        assertStorable(name, suffix, value, path);
+        const bytes = encodeXattrEntry(this.#shortened(name) ?? { index, suffix }, value);
         const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
-        const entry = this.#known.get(key) ?? { bytes, uses: 0 };
+        const entry = this.#known.get(key) ?? { bytes, filterBit: filterBit({ index, suffix }), uses: 0 };
         this.#known.set(key, entry);
         entry.uses += 1;
         return entry;
       });
+  }
+
+  /** A name with the longest of the prefixes, if it has one. */
+  #shortened(name: string): XattrName | undefined {
+    let best = -1;
+    for (const [number, { text }] of this.#prefixes.entries()) {
+      if (name.startsWith(text) && text.length > (this.#prefixes[best]?.text.length ?? 0)) best = number;
+    }
+    const text = this.#prefixes[best]?.text;
+    if (text === undefined) return undefined;
+    return { index: XATTR_LONG_PREFIX | best, suffix: encoder.encode(name.slice(text.length)) };
   }
 
   /** Gives every entry that more than one node has a place in the shared area, and returns the area. */
@@ -44,43 +102,44 @@ export class XattrTable {
 }
 
 /** Encodes what lies behind a node's inode. */
-export function encodeNodeXattrs({ xattrs, path }: Node): Uint8Array {
+export function encodeNodeXattrs({ xattrs, path }: Pick<Node, "xattrs" | "path">): Uint8Array {
   if (xattrs.length === 0) return new Uint8Array(0);
   const shared: number[] = [];
   const own: Uint8Array[] = [];
-  for (const { sharedId, bytes } of xattrs) {
+  let filter = 0xffff_ffff;
+  for (const { sharedId, bytes, filterBit: bit } of xattrs) {
+    filter &= ~bit;
     if (sharedId !== undefined && shared.length < MAX_SHARED_XATTRS) shared.push(sharedId);
     else own.push(bytes);
   }
-  const area = { filter: 0, shared, own };
+  const area = { filter, shared, own };
   const size = xattrAreaSize(area);
   if (size > MAX_AREA_BYTES) {
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected xattrs of at most ${MAX_AREA_BYTES} bytes, got ${size}`, {
-      path,
-    });
+    throw unrepresentable(path, `expected xattrs of at most ${MAX_AREA_BYTES} bytes, got ${size}`);
   }
   return encodeXattrArea(area);
 }
 
-function encodeEntry(fullName: string, value: Uint8Array, path: string): Uint8Array {
-  let found: readonly [number, string] | undefined;
-  for (const one of XATTR_PREFIXES) {
+/** The namespace of a name, by its number, and the rest of it. */
+function shortPrefixOf(name: string, path: string): { readonly index: number; readonly rest: string } {
+  for (const [index, prefix] of XATTR_PREFIXES) {
     // What is not the start of a namespace is a whole name, and has nothing behind it.
-    if (one[1].endsWith(".") ? fullName.startsWith(one[1]) : fullName === one[1]) found = one;
+    const isIn = prefix.endsWith(".") ? name.startsWith(prefix) : name === prefix;
+    if (isIn) return { index, rest: name.slice(prefix.length) };
   }
-  if (found === undefined) {
-    const known = [...XATTR_PREFIXES.values()].join(", ");
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected an xattr name in ${known}, got ${fullName}`, { path });
-  }
-  const name = new TextEncoder().encode(fullName.slice(found[1].length));
-  if (name.byteLength > MAX_NAME_BYTES || name.includes(0)) {
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected an xattr name of at most 255 bytes, got ${fullName}`, {
-      path,
-    });
+  const known = [...XATTR_PREFIXES.values()].join(", ");
+  throw unrepresentable(path, `expected an xattr name in ${known}, got ${name}`);
+}
+
+function assertStorable(name: string, suffix: Uint8Array, value: Uint8Array, path: string): void {
+  if (suffix.byteLength > MAX_NAME_BYTES || suffix.includes(0)) {
+    throw unrepresentable(path, `expected an xattr name of at most ${MAX_NAME_BYTES} bytes, got ${name}`);
   }
   if (value.byteLength > MAX_VALUE_BYTES) {
-    const message = `expected at most ${MAX_VALUE_BYTES} bytes of ${fullName}, got ${value.byteLength}`;
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", message, { path });
+    throw unrepresentable(path, `expected at most ${MAX_VALUE_BYTES} bytes of ${name}, got ${value.byteLength}`);
   }
-  return encodeXattrEntry({ index: found[0], suffix: name }, value);
+}
+
+function unrepresentable(path: string, message: string): ErofsError {
+  return new ErofsError("EROFS_NOT_REPRESENTABLE", message, { path });
 }
