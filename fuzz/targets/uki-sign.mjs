@@ -1,5 +1,7 @@
 // Decoders of @leveret/uki-sign, and small inputs to begin with.
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { Duplex } from "node:stream";
 import { gzipSync } from "node:zlib";
 import * as uki from "../../packages/uki-sign/dist/index.js";
 
@@ -160,6 +162,26 @@ export const targets = [
     async (bytes) => void uki.mergeSbat([Buffer.from(bytes).toString("latin1")]),
   ),
   target(
+    "pkcs11 answers",
+    async () => [recordedAnswers()],
+    async (bytes) => {
+      const connect = async () => playing(bytes);
+      const signer = await uki.pkcs11Signer("pkcs11:token=hare;object=db", { pin: "1234", connect });
+      try {
+        await signer.signDigest("sha256", new Uint8Array(32).fill(7));
+      } finally {
+        await signer.close();
+      }
+    },
+  ),
+  target(
+    "pkcs11 uri",
+    async () => [
+      text("pkcs11:token=%68are;object=db;id=%01;type=private?pin-source=file:/run/pin&module-path=/lib/a.so"),
+    ],
+    async (bytes) => void uki.parsePkcs11Uri(Buffer.from(bytes).toString("utf8")),
+  ),
+  target(
     "verity signature",
     async () => {
       const { signer, certificate } = await keys();
@@ -283,6 +305,24 @@ function eventLog() {
       event(4, 4, u32(0)),
     ]),
   );
+}
+
+/** What p11-kit answers while a token signs, see packages/uki-sign/test/fixtures/README.md. */
+function recordedAnswers() {
+  const path = new URL("../../packages/uki-sign/test/fixtures/softhsm.p11kit.hex", import.meta.url);
+  return new Uint8Array(Buffer.from(readFileSync(path, "latin1").replaceAll(/\s/g, ""), "hex"));
+}
+
+/** A p11-kit server that answers with these bytes, whatever it is asked. */
+function playing(answers) {
+  let left = [Buffer.from(answers), null];
+  return new Duplex({
+    read() {
+      this.push(left[0] ?? null);
+      left = left.slice(1);
+    },
+    write: (_chunk, _encoding, done) => done(),
+  });
 }
 
 function text(value) {

@@ -50,6 +50,20 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_KEYS_INVALID"
   /** a private key that does not belong to the certificate given with it */
   | "UKI_SIGN_KEY_MISMATCH"
+  /** text that is not a `pkcs11:` URI of a private key or certificate */
+  | "UKI_SIGN_PKCS11_URI"
+  /** no PKCS#11 token that a URI names, or several */
+  | "UKI_SIGN_TOKEN"
+  /** a token's PIN that is missing or wrong, or a token that is locked or nearly so */
+  | "UKI_SIGN_PIN"
+  /** no key or certificate on a token that a URI names */
+  | "UKI_SIGN_OBJECT_MISSING"
+  /** several keys or certificates on a token that a URI names */
+  | "UKI_SIGN_OBJECT_AMBIGUOUS"
+  /** a token or key that does not sign in the way that is needed */
+  | "UKI_SIGN_MECHANISM"
+  /** p11-kit missing, a token that failed, or an answer that is none */
+  | "UKI_SIGN_PKCS11"
   /** bytes that are not an acceptable X.509 certificate */
   | "UKI_SIGN_CERTIFICATE_INVALID"
   /** bytes that are not an acceptable CMS signature */

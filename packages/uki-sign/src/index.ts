@@ -153,6 +153,18 @@ export {
   type Signer,
 } from "./keys/signer.ts";
 
+// Keys on PKCS#11 tokens
+
+export { DEFAULT_MAX_PKCS11_ANSWER_BYTES } from "./pkcs11/connection.ts";
+export {
+  DEFAULT_PKCS11_TIMEOUT_MS,
+  type Pkcs11Options,
+  type Pkcs11Signer,
+  pkcs11Certificate,
+  pkcs11Signer,
+} from "./pkcs11/signer.ts";
+export { DEFAULT_MAX_PKCS11_URI_LENGTH, type Pkcs11Uri, parsePkcs11Uri } from "./pkcs11/uri.ts";
+
 // Key hierarchies
 
 export { type ExportKeysOptions, exportKeys } from "./keys/export.ts";

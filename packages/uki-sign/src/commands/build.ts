@@ -13,7 +13,7 @@ import { assembleUkiWithPolicies, type UkiPolicySigner } from "../uki/policies.t
 import { collect, parseBank } from "./arguments.ts";
 import { addPartOptions, type PartFlags, readAddonParts, readImageParts, readProfileParts } from "./build-parts.ts";
 import { parsePolicyBank } from "./measure.ts";
-import { OpenKeys } from "./open-keys.ts";
+import { KEY_VALUE, OpenKeys } from "./open-keys.ts";
 import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
 
 interface BuildFlags extends PartFlags, SigningFlags {
@@ -34,7 +34,7 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
     );
   addPartOptions(command)
     .option("--sign-policies", "sign PCR 11 policies of all profiles with pcr of --keys, and embed them")
-    .option("--pcr-key <file>", "the same with this private key, PEM")
+    .option("--pcr-key <key>", `the same with this ${KEY_VALUE}`)
     .option(
       "--pcr-bank <name>",
       "bank of the policies: sha256, sha384 or sha512; several allowed, all by default",
@@ -56,7 +56,7 @@ Examples:
   uki-sign build --stub addonx64.efi.stub --cmdline console=ttyS0 --keys keys -o serial.addon.efi`,
     )
     .action(async (flags: BuildFlags) => {
-      const keys = new OpenKeys(io, flags.passphraseFile);
+      await using keys = new OpenKeys(io, flags.passphraseFile);
       const signing = await loadSigning(io, flags, keys);
       await using inputs = new OpenInputs(io.cwd);
       const unsigned = await build(io, inputs, flags, keys);

@@ -17,7 +17,7 @@ import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import type { HashName } from "../rsa/scheme.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
-import { OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
+import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
 interface MeasureFlags {
   readonly bank?: readonly string[];
@@ -46,7 +46,7 @@ export function addMeasureCommand(program: Command, io: CommandIo): void {
     .option("--efifw <index>", "firmware the machine picks; none by default", parseInteger)
     .option("--policy", "show the TPM policies for these values, and the digests that a signer signs")
     .option("--keys <directory>", "sign the policies with pcr of this key hierarchy, see uki-sign keys")
-    .option("--key <file>", "private key to sign the policies with, PEM; in place of --keys")
+    .option("--key <key>", `${KEY_VALUE}, to sign the policies with; in place of --keys`)
     .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option("-o, --output <file>", "file for the signed policies, what --pcrsig of build takes")
     .option("--json", "print one JSON document")
@@ -98,7 +98,8 @@ export function parsePolicyBank(bank: PcrBank): HashName {
 
 async function measurePolicies(io: CommandIo, options: PredictPcrPoliciesOptions, flags: MeasureFlags): Promise<void> {
   const policies = predictPcrPolicies(options);
-  const signer = await loadPcrSigner(io, flags);
+  await using open = new OpenKeys(io, flags.passphraseFile);
+  const signer = await loadPcrSigner(io, flags, open);
   if ((signer === undefined) !== (flags.output === undefined)) {
     throw new UsageError("expected --output together with --keys or --key, got one of them");
   }
@@ -118,13 +119,12 @@ async function measurePolicies(io: CommandIo, options: PredictPcrPoliciesOptions
   io.stdout.write(`${table([["phases", "bank", "policy"], ...rows])}\n`);
 }
 
-async function loadPcrSigner(io: CommandIo, flags: MeasureFlags): Promise<PemSigner | undefined> {
+async function loadPcrSigner(io: CommandIo, flags: MeasureFlags, open: OpenKeys): Promise<PemSigner | undefined> {
   const { keys, key, passphraseFile } = flags;
   if (keys !== undefined && key !== undefined) throw new UsageError("expected --keys or --key, got both");
   if (keys === undefined && key === undefined && passphraseFile !== undefined) {
     throw new UsageError("expected --keys or --key with --passphrase-file, got neither");
   }
-  const open = new OpenKeys(io, passphraseFile);
   if (key !== undefined) return await open.signer(key);
   if (keys === undefined) return undefined;
   return (await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase: open.passphrase })).signers.pcr;

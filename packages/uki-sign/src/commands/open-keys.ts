@@ -1,41 +1,81 @@
+// Environment: P11_KIT_SERVER_ADDRESS is the socket of a running `p11-kit server`; without it `p11-kit remote` is started.
 import { type CommandIo, UsageError } from "@leveret/command";
 import { UkiSignError } from "../errors.ts";
-import { readDescriptor, readInput } from "../internal/files.ts";
+import { readInput, readSecret } from "../internal/files.ts";
 import type { PassphraseSource } from "../keys/load.ts";
 import { isEncryptedKey, type PemSigner, pemSigner } from "../keys/signer.ts";
+import { type Pkcs11Options, type Pkcs11Signer, pkcs11Certificate, pkcs11Signer } from "../pkcs11/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
+import { printable } from "./arguments.ts";
 
 /** What `--passphrase-file` says about itself, with whose passphrase it is. */
 export const PASSPHRASE_FILE =
-  "file with the passphrase, /dev/fd/N for an open descriptor; without it the terminal is asked";
+  "file with the passphrase or PIN, /dev/fd/N for an open descriptor; without it the terminal is asked";
 
-/** The private keys that a command signs with, and the passphrase it read or asked for, once, when a key first needed it. */
-export class OpenKeys {
+/** What `--key` takes. */
+export const KEY_VALUE = "private key: a PEM file, or a pkcs11: URI";
+
+/** The private keys that a command signs with, and the secrets it read or asked for, once, when a key first needed one. */
+export class OpenKeys implements AsyncDisposable {
   readonly #io: CommandIo;
   readonly #passphraseFile: string | undefined;
-  #passphrase: Promise<string | undefined> | undefined;
+  readonly #secrets = new Map<string, Promise<string | undefined>>();
+  readonly #tokens: Pkcs11Signer[] = [];
 
   constructor(io: CommandIo, passphraseFile: string | undefined) {
     this.#io = io;
     this.#passphraseFile = passphraseFile;
   }
 
-  /** Gives the passphrase of all keys of the command. */
-  readonly passphrase: PassphraseSource = (of) => {
-    this.#passphrase ??= readPassphrase(this.#io, this.#passphraseFile, `Passphrase of ${of}: `);
-    return this.#passphrase;
-  };
+  /** Gives the passphrase of all keys of the command that are files. */
+  readonly passphrase: PassphraseSource = (of) => this.#secret("passphrase", `Passphrase of ${of}: `);
 
   /** The private key that a flag names. */
   async signer(value: string): Promise<PemSigner> {
+    if (value.startsWith("pkcs11:")) {
+      const token = await pkcs11Signer(value, {
+        ...this.#pkcs11(),
+        pin: (of) => this.#secret(of, `PIN of ${printable(of)}: `),
+      });
+      this.#tokens.push(token);
+      return token;
+    }
     const pem = await readInput(this.#io.cwd, value);
     return pemSigner(pem, { passphrase: isEncryptedKey(pem) ? await this.passphrase(value) : undefined });
   }
 
   /** The certificate that a flag names. */
   async certificate(value: string): Promise<Certificate> {
+    if (value.startsWith("pkcs11:")) return await pkcs11Certificate(value, this.#pkcs11());
     return decodeCertificate(await readInput(this.#io.cwd, value));
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#tokens.map((token) => token.close()));
+  }
+
+  #secret(name: string, question: string): Promise<string | undefined> {
+    const key = this.#passphraseFile === undefined ? name : "file";
+    const known = this.#secrets.get(key) ?? readPassphrase(this.#io, this.#passphraseFile, question);
+    this.#secrets.set(key, known);
+    return known;
+  }
+
+  #pkcs11(): Pkcs11Options {
+    return { signal: this.#io.signal, connect: serverSocket(this.#io.env.P11_KIT_SERVER_ADDRESS) };
+  }
+}
+
+/** The socket of p11-kit's address of a server, `unix:path=/run/…` with other keys that p11-kit may add. */
+function serverSocket(address: string | undefined): string | undefined {
+  if (address === undefined || address === "") return undefined;
+  const [, path] = /^unix:(?:[^;]*;)?path=([^;]+)/.exec(address) ?? [];
+  try {
+    if (path !== undefined) return decodeURIComponent(path);
+  } catch {
+    // Said below.
+  }
+  throw new UsageError(`expected P11_KIT_SERVER_ADDRESS to be unix:path=SOCKET, got ${JSON.stringify(address)}`);
 }
 
 /** A passphrase for new keys: from a file, asked for twice, or none. */
@@ -60,10 +100,5 @@ export async function newPassphrase(
 
 /** Reads a passphrase from a file, an open descriptor or the terminal; the newline at its end is no part of it. */
 async function readPassphrase(io: CommandIo, path: string | undefined, question: string): Promise<string | undefined> {
-  if (path === undefined) return await io.askSecret?.(question);
-  const [, descriptor] = /^\/dev\/fd\/(\d{1,9})$/.exec(path) ?? [];
-  const bytes = descriptor === undefined ? await readInput(io.cwd, path) : await readDescriptor(Number(descriptor));
-  return Buffer.from(bytes)
-    .toString("utf8")
-    .replace(/\r?\n$/, "");
+  return path === undefined ? await io.askSecret?.(question) : await readSecret(io.cwd, path);
 }

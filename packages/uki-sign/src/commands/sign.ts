@@ -22,9 +22,18 @@ export function addSignCommand(program: Command, io: CommandIo): void {
     .requiredOption("-o, --output <file>", "signed image to write; may be the same file")
     .option("--json", "print one JSON document");
   addSigningOptions(command)
-    .addHelpText("after", "\nExample:\n  uki-sign sign --keys keys linux.efi -o linux.efi")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  uki-sign sign --keys keys linux.efi -o linux.efi
+  uki-sign sign --key db.key --certificate db.crt --passphrase-file /dev/fd/3 linux.efi -o linux.efi 3< passphrase
+  uki-sign sign --key 'pkcs11:token=hare;object=db' --certificate 'pkcs11:token=hare;object=db' \\
+    linux.efi -o linux.efi`,
+    )
     .action(async (path: string, flags: SignFlags) => {
-      const signing = await loadSigning(io, flags, new OpenKeys(io, flags.passphraseFile));
+      await using keys = new OpenKeys(io, flags.passphraseFile);
+      const signing = await loadSigning(io, flags, keys);
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
       await using image = await openInput(io.cwd, path);
       await writePe(resolve(io.cwd, flags.output), image, { sign: signing, signal: io.signal });

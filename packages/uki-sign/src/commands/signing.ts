@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
 import { loadKeys } from "../keys/load.ts";
 import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
-import { type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
+import { KEY_VALUE, type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
 /** Flags of {@link addSigningOptions}. */
 export interface SigningFlags {
@@ -21,8 +21,8 @@ export interface SigningFlags {
 export function addSigningOptions(command: Command): Command {
   return command
     .option("--keys <directory>", "key hierarchy of which to use db, see uki-sign keys")
-    .option("--key <file>", "private key, PEM; in place of --keys, with --certificate")
-    .option("--certificate <file>", "certificate of the key, PEM or DER")
+    .option("--key <key>", `${KEY_VALUE}; in place of --keys, with --certificate`)
+    .option("--certificate <file>", "certificate of the key: a PEM or DER file, or a pkcs11: URI")
     .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option(
       "--hash <name>",

@@ -8,7 +8,7 @@ import type { KeyRole } from "../keys/roles.ts";
 import type { Signer } from "../keys/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import type { InUseFlags } from "./in-use.ts";
-import { OpenKeys } from "./open-keys.ts";
+import type { OpenKeys } from "./open-keys.ts";
 import { loadSigning, parseTime, type SigningFlags } from "./signing.ts";
 
 /** Flags of `uki-sign vars enroll`. */
@@ -80,10 +80,11 @@ export async function chooseSigner(
   io: CommandIo,
   name: string,
   flags: SignFlags,
+  open: OpenKeys,
 ): Promise<{ signer: Signer; certificate: Certificate; owner: string; own: SignatureDatabase }> {
-  const { keys, owner, passphraseFile } = flags;
+  const { keys, owner } = flags;
   if (keys === undefined) {
-    const signing = await loadSigning(io, flags, new OpenKeys(io, passphraseFile));
+    const signing = await loadSigning(io, flags, open);
     if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate");
     if (owner === undefined && !flags.delete) throw new UsageError("expected --owner with --key, got none");
     return { signer: signing.signer, certificate: signing.certificate, owner: owner ?? "", own: [] };
@@ -91,8 +92,7 @@ export async function chooseSigner(
   if (flags.key !== undefined) throw new UsageError("expected --keys or --key, got both");
   const roles = SIGNED_BY[name];
   if (roles === undefined) throw new UsageError(`expected PK, KEK, db or dbx with --keys, got ${name}`);
-  const { passphrase } = new OpenKeys(io, passphraseFile);
-  const set = await loadKeys(resolve(io.cwd, keys), { roles: [roles.signer], passphrase });
+  const set = await loadKeys(resolve(io.cwd, keys), { roles: [roles.signer], passphrase: open.passphrase });
   return {
     signer: set.signers[roles.signer],
     certificate: set.certificates[roles.signer],

@@ -8,7 +8,7 @@ import { decodeVariableStore } from "../efi/variable-store.ts";
 import { OpenInputs, readInput, writeOutput } from "../internal/files.ts";
 import { collect } from "./arguments.ts";
 import { addInUseOptions, readInUse } from "./in-use.ts";
-import { PASSPHRASE_FILE } from "./open-keys.ts";
+import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 import { parseTime, wholeSecond } from "./signing.ts";
 import { chooseSigner, type EnrollFlags, readDatabase, readEnrolment, type SignFlags } from "./vars-input.ts";
 import { describeDatabase, describeVariable, detectVariables, printVariables } from "./vars-output.ts";
@@ -92,8 +92,8 @@ function addSign(vars: Command, io: CommandIo): void {
     .description("Sign a new value of PK, KEK, db or dbx: what SetVariable takes, and systemd-boot enrols.")
     .argument("<name>", "variable")
     .option("--keys <directory>", "key hierarchy: PK signs PK and KEK, KEK signs db and dbx")
-    .option("--key <file>", "private key, PEM, instead of --keys")
-    .option("--certificate <file>", "certificate of --key, PEM or DER")
+    .option("--key <key>", `${KEY_VALUE}; instead of --keys`)
+    .option("--certificate <file>", "certificate of --key: a PEM or DER file, or a pkcs11: URI")
     .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option("--add <file>", "certificate or signature list of the new value; several allowed", collect)
     .option("--append", "add to what is there instead of replacing it")
@@ -113,7 +113,8 @@ Examples:
   uki-sign vars sign dbx --keys keys --append --add old-db.crt --in-use linux.efi -o dbx-update.auth`,
     )
     .action(async (name: string, flags: SignFlags) => {
-      const { signer, certificate, owner, own } = await chooseSigner(io, name, flags);
+      await using open = new OpenKeys(io, flags.passphraseFile);
+      const { signer, certificate, owner, own } = await chooseSigner(io, name, flags, open);
       const added = (await Promise.all((flags.add ?? []).map((path) => readDatabase(io, path)))).flat();
       const value = added.length > 0 || flags.delete ? added : own;
       if (value.length === 0 && !flags.delete) throw new UsageError("expected --add with the new value, or --delete");

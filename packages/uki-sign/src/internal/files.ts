@@ -41,12 +41,21 @@ export class OpenInputs implements AsyncDisposable {
 }
 
 /** Reads an open descriptor to its end; unlike its name below `/dev/fd`, it may be a socket. */
-export async function readDescriptor(descriptor: number): Promise<Uint8Array> {
+async function readDescriptor(descriptor: number): Promise<Uint8Array> {
   try {
     return await promisify(readFileOrDescriptor)(descriptor);
   } catch (cause) {
     throw fileError("a readable descriptor", `/dev/fd/${descriptor}`, cause);
   }
+}
+
+/** Reads a passphrase or PIN from a file or an open descriptor; the newline at its end is no part of it. */
+export async function readSecret(cwd: string, path: string): Promise<string> {
+  const [, descriptor] = /^\/dev\/fd\/(\d{1,9})$/.exec(path) ?? [];
+  const bytes = descriptor === undefined ? await readInput(cwd, path) : await readDescriptor(Number(descriptor));
+  return Buffer.from(bytes)
+    .toString("utf8")
+    .replace(/\r?\n$/, "");
 }
 
 /** Replaces `path` with `bytes`, as {@link replaceFile} does. */

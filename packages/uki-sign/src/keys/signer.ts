@@ -145,7 +145,8 @@ function findPrivateKey(pem: string | Uint8Array): { label: string; encrypted: b
   return { label: key.label, encrypted: key.label === "ENCRYPTED PRIVATE KEY" || key.encrypted };
 }
 
-function requireRsa(key: KeyObject): number {
+/** The length of an RSA key, in bits, if it is one that is accepted. */
+export function requireRsa(key: KeyObject): number {
   const keyBits = key.asymmetricKeyDetails?.modulusLength ?? 0;
   if (key.asymmetricKeyType !== "rsa") {
     throw new UkiSignError("UKI_SIGN_KEY_UNSUPPORTED", `expected an RSA key, got ${key.asymmetricKeyType}`);
