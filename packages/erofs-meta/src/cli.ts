@@ -5,6 +5,7 @@ import { addComposefsCommands } from "./commands/composefs.ts";
 import { addDiffCommand } from "./commands/diff.ts";
 import { addExtractCommand } from "./commands/extract.ts";
 import { addImageCommands } from "./commands/image.ts";
+import { addVerifyCommand } from "./commands/verify.ts";
 import { addVerityCommands } from "./commands/verity.ts";
 
 export { processIo } from "@leveret/command";
@@ -30,6 +31,7 @@ Examples:
   erofs-meta build usr.erofs build/usr --owner 0:0 --fixed-time
   erofs-meta build usr.erofs usr.tar --compress lz4 --cluster-size 65536
   erofs-meta diff old.erofs new.erofs
+  erofs-meta verify usr.erofs
   erofs-meta verity build usr.erofs usr.verity
   erofs-meta verity verify usr.erofs usr.verity ROOTHASH
   erofs-meta composefs build os.dump os.composefs`,
@@ -38,6 +40,7 @@ Examples:
   addExtractCommand(program, io);
   addBuildCommand(program, io);
   addDiffCommand(program, io);
+  addVerifyCommand(program, io);
   addVerityCommands(program, io);
   addComposefsCommands(program, io);
   return runCommand(program, argv, io);

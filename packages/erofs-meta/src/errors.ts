@@ -1,3 +1,4 @@
+import type { ErofsProblem } from "./check/problems.ts";
 import type { VerityReport } from "./verity/verify.ts";
 
 /** Why an operation of this package failed; a closed set, so a `switch` over it can be exhaustive. */
@@ -9,6 +10,7 @@ export type ErofsErrorCode =
   | "EROFS_BAD_TAR"
   | "EROFS_BAD_TREE"
   | "EROFS_CORRUPT"
+  | "EROFS_DAMAGED"
   | "EROFS_DISK_FULL"
   | "EROFS_IO"
   | "EROFS_LIMIT"
@@ -29,6 +31,8 @@ export interface ErofsErrorDetails {
   readonly hint?: string;
   /** what verification found */
   readonly report?: VerityReport;
+  /** what is wrong with an image */
+  readonly problems?: readonly ErofsProblem[];
   readonly cause?: unknown;
 }
 
@@ -54,6 +58,8 @@ export class ErofsError extends Error {
   declare readonly hint?: string;
   /** What verification found, with `EROFS_VERITY_DAMAGED`. */
   declare readonly report?: VerityReport;
+  /** What is wrong with an image, with `EROFS_DAMAGED`. */
+  declare readonly problems?: readonly ErofsProblem[];
 
   static {
     this.prototype.name = "ErofsError";

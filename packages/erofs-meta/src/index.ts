@@ -9,6 +9,9 @@ export {
   memorySource,
   windowSource,
 } from "./block-source.ts";
+// Checking images
+export { type CheckErofsOptions, checkErofs, type ErofsReport } from "./check/check.ts";
+export type { ErofsProblem } from "./check/problems.ts";
 // Metadata-only images
 export { formatComposefsDump, parseComposefsDump } from "./composefs/dump.ts";
 export type { ComposefsEntry, ComposefsLink, ComposefsNode } from "./composefs/entry.ts";
@@ -31,6 +34,7 @@ export {
   DEFAULT_MAX_ENTRIES,
   DEFAULT_MAX_EXTRACT_BYTES,
   DEFAULT_MAX_FILE_BYTES,
+  DEFAULT_MAX_REGIONS,
   DEFAULT_MAX_SYMLINKS,
   DEFAULT_MAX_TAIL_BYTES,
   DEFAULT_MAX_TAR_HEADER_BYTES,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ByteSink } from "./block-source.ts";
+import type { BlockSource, ByteSink } from "./block-source.ts";
 import { ErofsError } from "./errors.ts";
 import { MAX_STORED_EXTENT_SIZE } from "./format/compression.ts";
 import { FEC_ROOTS } from "./format/fec.ts";
@@ -33,6 +33,8 @@ export const DEFAULT_MAX_TAIL_BYTES = 128 * 1024 * 1024;
 export const DEFAULT_MAX_EXTRACT_BYTES = 2 ** 40;
 /** Most blocks of an image that are compared with another's, 16 GiB of them. */
 export const DEFAULT_MAX_DIFF_BLOCKS = 2 ** 22;
+/** Most parts of an image that a check compares with each other. */
+export const DEFAULT_MAX_REGIONS = 2 ** 22;
 /** Most bytes of one extended header of a tar archive. */
 export const DEFAULT_MAX_TAR_HEADER_BYTES = 1024 * 1024;
 /** Times are signed 64-bit numbers in Linux. */
@@ -80,6 +82,7 @@ export interface VerityProgress {
 const progress = z.custom<(event: VerityProgress) => void>((value) => typeof value === "function").optional();
 const workers = z.int().min(0).max(256).optional();
 
+const isSource = (value: unknown): boolean => typeof (value as BlockSource | null)?.read === "function";
 const isSink = (value: unknown): boolean => typeof (value as ByteSink | null)?.write === "function";
 const sink = z.custom<ByteSink>(isSink, "expected a sink");
 const output = z.union([z.string().min(1), z.custom<ByteSink>(isSink, "expected a path or a sink")]);
@@ -186,6 +189,20 @@ export const extractOptions = z.strictObject({
   maxBytes: count.default(DEFAULT_MAX_EXTRACT_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
   signal: isSignal.optional(),
+});
+
+export const checkErofsOptions = z.strictObject({
+  devices: z.array(z.custom<BlockSource>(isSource, "expected a source")).optional(),
+  maxProblems: count.default(DEFAULT_MAX_DAMAGE),
+  maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  maxContentBytes: count.default(DEFAULT_MAX_EXTRACT_BYTES),
+  maxRegions: count.default(DEFAULT_MAX_REGIONS),
+  signal: isSignal.optional(),
+  onProgress: z
+    .custom<(event: { readonly names: number; readonly contentBytes: number }) => void>(
+      (value) => typeof value === "function",
+    )
+    .optional(),
 });
 
 export const diffOptions = z.strictObject({

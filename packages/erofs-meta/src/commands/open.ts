@@ -34,13 +34,22 @@ export async function withImage<T>(
   options: ImageOptions,
   use: (image: ErofsImage) => Promise<T>,
 ): Promise<T> {
+  return await withSource(io, path, options, async (source, devices) => use(await openErofs(source, { devices })));
+}
+
+/** Opens the files of the image a person named, and closes them whatever `use` does. */
+export async function withSource<T>(
+  io: CommandIo,
+  path: string,
+  options: ImageOptions,
+  use: (source: BlockSource, devices: readonly BlockSource[]) => Promise<T>,
+): Promise<T> {
   await using source = await fileSource(resolve(io.cwd, path));
   const devices: BlockSource[] = [];
   try {
     for (const file of options.device ?? []) devices.push(await fileSource(resolve(io.cwd, file)));
-    const image = await openErofs(windowSource(source, Math.min(options.offset, source.sizeBytes)), { devices });
     // Awaited here, so that the files are closed after they were used.
-    return await use(image);
+    return await use(windowSource(source, Math.min(options.offset, source.sizeBytes)), devices);
   } finally {
     for (const device of devices) await device.close();
   }

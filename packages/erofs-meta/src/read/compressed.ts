@@ -3,7 +3,7 @@ import { INCOMPAT_ZERO_PADDING } from "../format/compression.ts";
 import { BoundedMap } from "../internal/bounded-map.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import { type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
-import type { Extent, ImageParts } from "./content.ts";
+import type { DataPiece, Extent, ImageParts } from "./content.ts";
 import { type DecodeContext, decodeExtent } from "./decode-extent.ts";
 import type { Inode } from "./inode.ts";
 
@@ -13,20 +13,21 @@ const PIECE_SIZE = 1024 * 1024;
 const PACE_FACTOR = 4;
 
 /**
- * Streams a compressed inode's content in pieces of some MiB at most.
+ * Streams a compressed inode's content in pieces of some MiB at most, without its holes.
  *
  * @param range - Part of the content in `bytes`, inside it.
  */
-export function* compressedContentOf(
+export function* compressedDataOf(
   image: ImageParts,
   inode: Inode,
   range: { readonly start: number; readonly end: number },
-): Stream<Uint8Array> {
+): Stream<DataPiece> {
   const context = contextOf(image);
   // What the inode says it takes in the image is only a hint for reading ahead.
   const ahead = image.content.ahead(inode.rawData * image.superblock.blockSize);
   let piece: Uint8Array = new Uint8Array(0);
   let filled = 0;
+  let start = range.start;
   for (const batch of storedExtentsOf(image, inode)) {
     if (batch instanceof Promise) {
       yield batch;
@@ -35,13 +36,16 @@ export function* compressedContentOf(
     for (const extent of batch) {
       if (extent.start + extent.length <= range.start) continue;
       if (extent.start >= range.end) break;
-      const skip = Math.max(0, range.start - extent.start);
-      const length = Math.min(extent.length, range.end - extent.start);
-      if (filled > 0 && filled + length > piece.byteLength) {
-        yield piece.subarray(0, filled);
+      const isHole = extent.where === "nowhere";
+      if (isHole || (filled > 0 && filled + Math.min(extent.length, range.end - extent.start) > piece.byteLength)) {
+        if (filled > 0) yield { start, bytes: piece.subarray(0, filled) };
+        start = isHole ? extent.start + extent.length : start + filled;
         filled = 0;
         piece = new Uint8Array(0);
       }
+      if (isHole) continue;
+      const skip = Math.max(0, range.start - extent.start);
+      const length = Math.min(extent.length, range.end - extent.start);
       if (piece.byteLength === 0) {
         piece = image.content.allocate(Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start)));
       }
@@ -49,9 +53,6 @@ export function* compressedContentOf(
       const pause = image.pace.pause(PACE_FACTOR * length);
       if (pause !== undefined) yield pause;
       switch (extent.where) {
-        case "nowhere":
-          target.fill(0);
-          break;
         case "packed":
           yield* (yield* image.packed()).read(extent.position, target);
           break;
@@ -76,7 +77,7 @@ export function* compressedContentOf(
     if ((batch.at(-1)?.start ?? 0) >= range.end) break;
   }
   ahead.end();
-  if (filled > 0) yield piece.subarray(0, filled);
+  if (filled > 0) yield { start, bytes: piece.subarray(0, filled) };
 }
 
 /** Most extents of a packed inode kept in memory, enough for one of 2 GiB at least. */
@@ -115,8 +116,9 @@ export class PackedContent {
       if (extent === undefined) throw new Error("bug: packed extents do not cover the packed content");
       const from = at - extent.start;
       const length = Math.min(extent.length - from, end - at);
-      const decoded = yield* this.#decode(extent);
-      target.set(decoded.subarray(from, from + length), at - position);
+      const part = target.subarray(at - position, at - position + length);
+      if (extent.where === "nowhere") part.fill(0);
+      else part.set((yield* this.#decode(extent)).subarray(from, from + length));
       at += length;
     }
   }
@@ -124,11 +126,9 @@ export class PackedContent {
   *#decode(extent: StoredExtent): Steps<Uint8Array> {
     const known = this.#decoded.get(extent.start);
     if (known !== undefined) return known;
+    const stored = yield* this.#image.metadata.read(extent.position, extent.storedLength);
     const decoded = new Uint8Array(extent.length);
-    if (extent.where !== "nowhere") {
-      const stored = yield* this.#image.metadata.read(extent.position, extent.storedLength);
-      decodeExtent(extent, stored, decoded, contextOf(this.#image));
-    }
+    decodeExtent(extent, stored, decoded, contextOf(this.#image));
     this.#decoded.set(extent.start, decoded);
     return decoded;
   }

@@ -13,7 +13,7 @@ import {
 } from "../format/inode.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
-import { compressedContentOf, type PackedContent } from "./compressed.ts";
+import { compressedDataOf, type PackedContent } from "./compressed.ts";
 import { type Encoding, type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
 import type { DevicePlace, Devices } from "./devices.ts";
 import { type Inode, inodeTail, isInMetabox } from "./inode.ts";
@@ -124,7 +124,17 @@ export function* contentOf(
   range: { readonly start: number; readonly end: number },
 ): Stream<Uint8Array> {
   if (inode.layout === "compressed-full" || inode.layout === "compressed-compact") {
-    yield* compressedContentOf(image, inode, range);
+    let at = range.start;
+    for (const piece of compressedDataOf(image, inode, range)) {
+      if (piece instanceof Promise) {
+        yield piece;
+        continue;
+      }
+      yield* zeros(image, piece.start - at);
+      yield piece.bytes;
+      at = piece.start + piece.bytes.byteLength;
+    }
+    yield* zeros(image, range.end - at);
     return;
   }
   if (inode.layout === "inline" && range.end - range.start <= ONE_PIECE_SIZE) {
@@ -150,6 +160,16 @@ export function* contentOf(
       else yield yield* image.devices.reader(extent.device ?? 0).read(extent.position + at - extent.start, length);
       at += length;
     }
+  }
+}
+
+/** A hole as content. */
+function* zeros(image: ImageParts, length: number): Stream<Uint8Array> {
+  for (let left = length; left > 0; left -= READ_SIZE) {
+    const size = Math.min(READ_SIZE, left);
+    const pause = image.pace.pause(size);
+    if (pause !== undefined) yield pause;
+    yield new Uint8Array(size);
   }
 }
 
@@ -195,9 +215,13 @@ export interface DataPiece {
 
 /** Streams an inode's content without its holes, in pieces of some MiB at most. */
 export function* dataOf(image: ImageParts, inode: Inode): Stream<DataPiece> {
-  if (inode.layout !== "chunk") {
+  const end = safeNumber(inode.sizeBytes, "a content size", inode.offset);
+  if (inode.layout === "compressed-full" || inode.layout === "compressed-compact") {
+    yield* compressedDataOf(image, inode, { start: 0, end });
+    return;
+  }
+  if (inode.layout === "inline") {
     let start = 0;
-    const end = safeNumber(inode.sizeBytes, "a content size", inode.offset);
     for (const bytes of contentOf(image, inode, { start, end })) {
       if (bytes instanceof Promise) {
         yield bytes;

@@ -20,18 +20,14 @@ export function* directoryBlocks(image: ImageParts, directory: Inode): Stream<Di
   const isSimple = (isPlain || directory.layout === "inline") && !isInMetabox(directory.nid);
   if (!isSimple || blockSize > image.metadata.maxFound) {
     let at = 0;
-    for (const piece of contentOf(image, directory, { start: 0, end: size })) {
-      if (piece instanceof Promise) {
-        yield piece;
+    for (const block of inBlocks(contentOf(image, directory, { start: 0, end: size }), blockSize)) {
+      if (block instanceof Promise) {
+        yield block;
         continue;
       }
-      const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
-      const view = viewOf(piece);
-      for (let start = 0; start < piece.byteLength; start += blockSize) {
-        const length = Math.min(blockSize, piece.byteLength - start);
-        yield namesIn(bytes, view, start, length, at + start);
-      }
-      at += piece.byteLength;
+      const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+      yield namesIn(bytes, viewOf(block), 0, block.byteLength, at);
+      at += block.byteLength;
     }
     return;
   }
@@ -42,6 +38,22 @@ export function* directoryBlocks(image: ImageParts, directory: Inode): Stream<Di
     const start: number = yield* image.metadata.locate(position, length);
     yield namesIn(image.metadata.bytes, image.metadata.view, start, length, at);
   }
+}
+
+/** Cuts content, which comes in pieces of any size, into blocks; the last one may be shorter. */
+export function* inBlocks(pieces: Stream<Uint8Array>, blockSize: number): Stream<Uint8Array> {
+  let rest: Uint8Array = new Uint8Array(0);
+  for (const piece of pieces) {
+    if (piece instanceof Promise) {
+      yield piece;
+      continue;
+    }
+    const bytes = rest.byteLength === 0 ? piece : new Uint8Array(Buffer.concat([rest, piece]));
+    const whole = bytes.byteLength - (bytes.byteLength % blockSize);
+    for (let at = 0; at < whole; at += blockSize) yield bytes.subarray(at, at + blockSize);
+    rest = bytes.subarray(whole);
+  }
+  if (rest.byteLength > 0) yield rest;
 }
 
 /** Finds a name in a directory. */

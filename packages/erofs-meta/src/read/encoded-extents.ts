@@ -47,12 +47,12 @@ export function* encodedExtents(image: ImageParts, inode: Inode, header: MapHead
     }
     for (const record of batch) {
       // What is before the first extent is a hole.
-      if (last === undefined && record.start > 0) yield* holes(0, record.start);
+      if (last === undefined && record.start > 0) yield [holeAt(0, record.start)];
       if (last !== undefined) yield* extentOf(image, inode, header, last, record.start, false);
       last = record;
     }
   }
-  if (last === undefined) yield* holes(0, size);
+  if (last === undefined) yield [holeAt(0, size)];
   else yield* extentOf(image, inode, header, last, size, recordSize > EXTENT_RECORD.position);
 }
 
@@ -74,7 +74,7 @@ function* extentOf(
   }
   const storedLength = word & EXTENT_LENGTH_MASK;
   if (storedLength === 0) {
-    yield* holes(start, end);
+    yield [holeAt(start, end)];
     return;
   }
   if (storedLength > MAX_STORED_EXTENT_SIZE || length > MAX_DECODED_EXTENT_SIZE) {
@@ -93,12 +93,8 @@ function* extentOf(
   yield [{ start, length, encoding: isRotated ? "interlaced" : algorithm, position, storedLength, where: "image" }];
 }
 
-/** A hole in pieces that are not too much to have in memory. */
-function* holes(start: number, end: number): Stream<StoredExtent[]> {
-  for (let at = start; at < end; at += MAX_STORED_EXTENT_SIZE) {
-    const length = Math.min(MAX_STORED_EXTENT_SIZE, end - at);
-    yield [{ start: at, length, encoding: "none", position: 0, storedLength: 0, where: "nowhere" }];
-  }
+function holeAt(start: number, end: number): StoredExtent {
+  return { start, length: end - start, encoding: "none", position: 0, storedLength: 0, where: "nowhere" };
 }
 
 /** Records of 4 or 8 bytes, one for each cluster. */

@@ -60,6 +60,8 @@ export interface Inode {
   readonly xattrSizeBytes: number;
   /** device numbers of a `char` or `block` inode */
   readonly device?: { readonly major: number; readonly minor: number };
+  /** a directory that has no name `.`, as Linux 6.18 and newer read it */
+  readonly lacksDot?: true;
   /** layout-specific word: first block, 2^48 - 1 for a hole, chunk format, or count of compressed blocks */
   readonly rawData: number;
 }
@@ -148,6 +150,7 @@ function decodeInodeAt(
     ino: view.getUint32(at + fields.ino, true),
     rawData,
     xattrSizeBytes: xattrCount === 0 ? 0 : XATTR_HEADER_SIZE + (xattrCount - 1) * XATTR_UNIT,
+    ...(type === "directory" && (format & FORMAT_ONE_LINK) !== 0 && { lacksDot: true as const }),
     ...(isDevice && { device: decodeDevice(rawData) }),
   };
 }

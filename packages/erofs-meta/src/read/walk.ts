@@ -3,7 +3,7 @@ import { awaited, type Stream } from "../internal/steps.ts";
 import { parseOptions, type WalkOptions, walkOptions } from "../options.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
-import { type DirectoryBlock, directoryBlocks } from "./directory-reader.ts";
+import { type DirectoryBlock, directoryBlocks, inBlocks } from "./directory-reader.ts";
 import { type Inode, inodeNow, inodeSteps } from "./inode.ts";
 import { INODE_COST } from "./pace.ts";
 
@@ -24,15 +24,13 @@ export function* entriesOf(image: ImageParts, directory: Inode): Stream<Director
   const { blockSize } = image.superblock;
   const size = Number(directory.sizeBytes);
   let at = 0;
-  for (const piece of contentOf(image, directory, { start: 0, end: size })) {
-    if (piece instanceof Promise) {
-      yield piece;
+  for (const block of inBlocks(contentOf(image, directory, { start: 0, end: size }), blockSize)) {
+    if (block instanceof Promise) {
+      yield block;
       continue;
     }
-    for (let start = 0; start < piece.byteLength; start += blockSize) {
-      yield* decodeDirectoryBlock(piece.subarray(start, start + blockSize), at + start);
-    }
-    at += piece.byteLength;
+    yield* decodeDirectoryBlock(block, at);
+    at += block.byteLength;
   }
 }
 
