@@ -1,4 +1,4 @@
-import { type Code, wasm, wasmModule } from "./wasm-assembler.ts";
+import { type Code, compileWasm, instantiateWasm, type WasmMemory, wasm } from "./wasm-assembler.ts";
 
 /** What the function answers. */
 const OK = 0;
@@ -113,20 +113,13 @@ const body: Code = [
 
 type Decode = (from: number, inputEnd: number, to: number, outputEnd: number) => number;
 
-/** The parts of the JavaScript interface that are needed here; Node's types have none of it. */
-interface WebAssemblyInterface {
-  readonly Module: new (code: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: { readonly memory: Memory; readonly decode: Decode } };
+interface Decoder {
+  readonly memory: WasmMemory;
+  readonly decode: Decode;
 }
 
-interface Memory {
-  readonly buffer: ArrayBuffer;
-  grow(pages: number): number;
-}
-
-const { WebAssembly: engine } = globalThis as unknown as { readonly WebAssembly?: WebAssemblyInterface };
-
-let instance: { readonly memory: Memory; readonly decode: Decode } | undefined;
+/** Compiled when it is first needed. */
+let decoder: Decoder | undefined;
 
 /**
  * Decodes one LZ4 block in WebAssembly, some five times as fast as JavaScript does.
@@ -135,10 +128,9 @@ let instance: { readonly memory: Memory; readonly decode: Decode } | undefined;
  */
 export function decodeLz4Fast(input: Uint8Array, output: Uint8Array): boolean {
   if (output.byteLength === 0) return true;
-  // `node --jitless` has no WebAssembly.
-  if (engine === undefined) return false;
-  instance ??= instantiate(engine);
-  const { memory, decode } = instance;
+  decoder ??= startDecoder();
+  if (decoder === undefined) return false;
+  const { memory, decode } = decoder;
   const outputStart = input.byteLength + SLACK;
   const needed = outputStart + output.byteLength + SLACK;
   if (memory.buffer.byteLength < needed) memory.grow(Math.ceil((needed - memory.buffer.byteLength) / PAGE_SIZE));
@@ -150,6 +142,7 @@ export function decodeLz4Fast(input: Uint8Array, output: Uint8Array): boolean {
   return true;
 }
 
-function instantiate({ Module, Instance }: WebAssemblyInterface): NonNullable<typeof instance> {
-  return new Instance(new Module(wasmModule({ name: "decode", parameters: 4, locals: 7, body }))).exports;
+function startDecoder(): Decoder | undefined {
+  const module = compileWasm({ name: "decode", parameters: 4, locals: 7, body });
+  return module === undefined ? undefined : instantiateWasm<Decoder>(module);
 }

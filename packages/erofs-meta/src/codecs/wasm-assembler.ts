@@ -26,23 +26,35 @@ export const wasm = {
   i32: (value: number): Code => [0x41, signed(value)],
   load8: access(0x2d),
   load16: access(0x2f),
+  load32: access(0x28),
   load64: access(0x29),
   store8: access(0x3a),
+  store16: access(0x3b),
+  store32: access(0x36),
   store64: access(0x37),
   eqz: [0x45],
   eq: [0x46],
+  ne: [0x47],
+  ltS: [0x48],
   ltU: [0x49],
   gtU: [0x4b],
   geU: [0x4f],
   add: [0x6a],
   sub: [0x6b],
+  mul: [0x6c],
+  divU: [0x6e],
   and: [0x71],
+  or: [0x72],
+  shl: [0x74],
   shrU: [0x76],
+  /** How many bytes of two 64-bit words are the same before the first that is not. */
+  sameBytes: [0x85, 0x7a, 0xa7, 0x41, 3, 0x76],
   fill: [0xfc, 0x0b, 0x00],
   return: [0x0f],
   /** Leaves, or starts again, the construct that is `depth` levels up. */
   br: (depth: number): Code => [0x0c, unsigned(depth)],
   brIf: (depth: number): Code => [0x0d, unsigned(depth)],
+  block: (...body: Code): Code => [0x02, VOID, ...body, 0x0b],
   loop: (...body: Code): Code => [0x03, VOID, ...body, 0x0b],
   if: (body: Code, otherwise?: Code): Code => [
     0x04,
@@ -53,8 +65,31 @@ export const wasm = {
   ],
 };
 
+/** The parts of the JavaScript interface that are needed here; Node's types have none of it. */
+interface WebAssemblyInterface {
+  readonly Module: new (code: Uint8Array) => object;
+  readonly Instance: new (module: object) => { readonly exports: unknown };
+}
+
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
+const { WebAssembly: engine } = globalThis as unknown as { readonly WebAssembly?: WebAssemblyInterface };
+
+/** Compiles a module, which threads can share; undefined where there is no WebAssembly, as in `node --jitless`. */
+export function compileWasm(options: Parameters<typeof wasmModule>[0]): object | undefined {
+  return engine === undefined ? undefined : new engine.Module(wasmModule(options));
+}
+
+/** Makes an instance of a module, whose exports are what the caller knows they are. */
+export function instantiateWasm<Exports>(module: object): Exports | undefined {
+  return engine === undefined ? undefined : (new engine.Instance(module).exports as Exports);
+}
+
 /** Encodes a module that exports its `memory` and one function, all of whose values are 32-bit integers. */
-export function wasmModule(options: {
+function wasmModule(options: {
   readonly name: string;
   readonly parameters: number;
   readonly locals: number;

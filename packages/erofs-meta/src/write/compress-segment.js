@@ -1,6 +1,6 @@
 // JavaScript, not TypeScript: worker threads of Node 20 start from it both in the sources and in the built package.
 import { encodeDeflate } from "../codecs/deflate-encode.js";
-import { encodeLz4, LZ4_TABLE_SIZE } from "../codecs/lz4-encode.js";
+import { lz4Encoder } from "../codecs/lz4-encoder.js";
 
 /**
  * @typedef {object} CompressJob
@@ -8,6 +8,7 @@ import { encodeLz4, LZ4_TABLE_SIZE } from "../codecs/lz4-encode.js";
  * @property {number} level of deflate
  * @property {number} blockSize bytes of a block, and of a logical cluster
  * @property {number} clusterSize most bytes an extent may take in the image, a multiple of the block size
+ * @property {object | undefined} lz4Module what `compileLz4Encoder` has made, for lz4
  */
 
 /**
@@ -30,26 +31,70 @@ import { encodeLz4, LZ4_TABLE_SIZE } from "../codecs/lz4-encode.js";
 const WORTHWHILE = 0.97;
 
 /**
- * Compresses the segments of a batch.
+ * @typedef {object} ExtentEncoder
+ * @property {(input: Uint8Array) => void} begin takes the bytes of a batch
+ * @property {(start: number, end: number, output: Uint8Array) => { consumed: number, length: number }} encode puts as much
+ *   as fits into the output
+ */
+
+/**
+ * Makes a compressor, whose memory is used for batch after batch.
  *
  * @param {CompressJob} job
+ * @returns {(input: Uint8Array, segments: readonly Segment[]) => CompressedBatch}
+ */
+export function batchCompressor(job) {
+  const { blockSize, clusterSize } = job;
+  const encoder = encoderOf(job);
+  const piece = new Uint8Array(clusterSize);
+  let room = new Uint8Array(0);
+  return (input, segments) => {
+    // Every extent is at least as long as what it takes, the last ones of segments aside.
+    const most = input.byteLength + segments.length * clusterSize;
+    if (room.byteLength < most) room = new Uint8Array(most);
+    return compressBatch(blockSize, encoder, piece, input, segments, room);
+  };
+}
+
+/**
+ * @param {CompressJob} job
+ * @returns {ExtentEncoder}
+ */
+function encoderOf({ algorithm, level, clusterSize, lz4Module }) {
+  if (algorithm === "lz4") return lz4Encoder(lz4Module, clusterSize);
+  /** @type {Uint8Array} */
+  let bytes = new Uint8Array(0);
+  return {
+    begin(input) {
+      bytes = input;
+    },
+    encode: (start, end, output) => encodeDeflate(bytes, start, end, output, level),
+  };
+}
+
+/**
+ * @typedef {object} CompressedBatch
+ * @property {CompressedSegment[]} segments
+ * @property {Uint8Array<ArrayBuffer>} data
+ */
+
+/**
+ * @param {number} blockSize
+ * @param {ExtentEncoder} encoder
+ * @param {Uint8Array} piece room for an extent
  * @param {Uint8Array} input
  * @param {readonly Segment[]} segments
- * @returns {{ segments: CompressedSegment[], data: Uint8Array<ArrayBuffer> }}
+ * @param {Uint8Array} data room for what is stored
+ * @returns {CompressedBatch}
  */
-export function compressBatch(job, input, segments) {
-  const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
-  const piece = new Uint8Array(job.clusterSize);
-  const table = new Int32Array(job.algorithm === "lz4" ? LZ4_TABLE_SIZE : 0);
-  const { blockSize } = job;
-  // Every extent is at least as long as what it takes, the last ones of segments aside.
-  const data = new Uint8Array(input.byteLength + segments.length * job.clusterSize);
+function compressBatch(blockSize, encoder, piece, input, segments, data) {
+  encoder.begin(input);
   let to = 0;
   const compressed = segments.map((segment) => {
     const start = to;
     const extents = [];
     for (let at = segment.start; at < segment.end && !segment.isRaw; ) {
-      const { consumed, length } = encode(job, input, view, at, segment.end, piece, table);
+      const { consumed, length } = encoder.encode(at, segment.end, piece);
       const isEnd = at + consumed === segment.end;
       const taken = isEnd && segment.isLast ? length : roundUp(length, blockSize);
       if (taken < consumed * WORTHWHILE && isExpressible(at - segment.start, consumed, taken, isEnd, blockSize)) {
@@ -73,7 +118,7 @@ export function compressBatch(job, input, segments) {
     }
     return { isCompressed: true, extents, start };
   });
-  return { segments: compressed, data: data.slice(0, to) };
+  return { segments: compressed, data: new Uint8Array(data.subarray(0, to)) };
 }
 
 /**
@@ -90,20 +135,6 @@ function isExpressible(start, length, taken, isEnd, blockSize) {
   const first = Math.floor(start / blockSize);
   const clusters = Math.floor((start + length) / blockSize) - first;
   return clusters >= (taken > blockSize ? 2 : isEnd ? 0 : 1);
-}
-
-/**
- * @param {CompressJob} job
- * @param {Uint8Array} input
- * @param {DataView} view
- * @param {number} start
- * @param {number} end
- * @param {Uint8Array} output
- * @param {Int32Array} table
- */
-function encode({ algorithm, level }, input, view, start, end, output, table) {
-  if (algorithm === "lz4") return encodeLz4(input, view, start, end, output, table);
-  return encodeDeflate(input, start, end, output, level);
 }
 
 /**

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { type JobThread, leastBusy, startThread } from "../internal/job-thread.ts";
 import type { Steps } from "../internal/steps.ts";
 import type { BlockWriter } from "./block-writer.ts";
-import { type CompressedSegment, type CompressJob, compressBatch, type Segment } from "./compress-segment.js";
+import { batchCompressor, type CompressedSegment, type CompressJob, type Segment } from "./compress-segment.js";
 import { maxIndexSize } from "./compressed-index.ts";
 import { type ContentOptions, piecesOf, placeContent } from "./content.ts";
 import type { ContentStream } from "./entry.ts";
@@ -62,6 +62,8 @@ export class CompressingPlacer {
   readonly #algorithm: number;
   readonly #writer: BlockWriter;
   readonly #threads: readonly JobThread<Answer>[];
+  /** compresses in this thread, where there are no others */
+  readonly #compress: ReturnType<typeof batchCompressor>;
   readonly #segmentSize: number;
   readonly #slots: Slot[] = [];
   readonly #spare: Uint8Array<ArrayBuffer>[] = [];
@@ -77,6 +79,7 @@ export class CompressingPlacer {
     const url = new URL("./compress-worker.js", import.meta.url);
     const count = workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
     this.#threads = Array.from({ length: count }, () => startThread<Answer>(url, job));
+    this.#compress = batchCompressor(job);
     this.#batch = this.#newBatch();
   }
 
@@ -134,7 +137,7 @@ export class CompressingPlacer {
     const thread = leastBusy(this.#threads, QUEUE_PER_WORKER);
     const answer =
       thread === undefined
-        ? Promise.resolve({ ...compressBatch(this.#job, input.subarray(0, filled), segments), input })
+        ? Promise.resolve({ ...this.#compress(input.subarray(0, filled), segments), input })
         : thread.run({ input: input.subarray(0, filled), segments }, [input.buffer]);
     this.#slots.push(slotOf(items, answer));
     const most = Math.max(1, this.#threads.length * QUEUE_PER_WORKER);

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { compileLz4Encoder } from "../codecs/lz4-encode-wasm.ts";
 import {
   DEFLATE_RECORD,
   DEFLATE_WINDOW_BITS,
@@ -40,7 +41,10 @@ export function compressionOf(
     fields: hasRecords
       ? { algorithms: 2 ** number, records: encodeRecord(algorithm, clusterSize / blockSize) }
       : { algorithms: LZ4_MAX_DISTANCE, records: new Uint8Array(0) },
-    placer: (writer) => new CompressingPlacer({ algorithm, level, blockSize, clusterSize }, number, writer, workers),
+    placer: (writer) => {
+      const lz4Module = algorithm === "lz4" ? compileLz4Encoder() : undefined;
+      return new CompressingPlacer({ algorithm, level, blockSize, clusterSize, lz4Module }, number, writer, workers);
+    },
   };
 }
 
