@@ -1,7 +1,7 @@
 import { defineConfig } from "tsup";
 import { base } from "../../tsup.base.ts";
 
-// The hash worker is a file of its own beside the others, where `new URL("./hash-worker.js", import.meta.url)` finds it.
+// A worker is a file of its own beside the others, where `new URL("./hash-worker.js", import.meta.url)` finds it.
 export default defineConfig({
   ...base,
   entry: {
@@ -9,5 +9,6 @@ export default defineConfig({
     cli: "src/cli.ts",
     "hash-worker": "src/verity/hash-worker.js",
     "compress-worker": "src/write/compress-worker.js",
+    "scan-worker": "src/write/scan-worker.js",
   },
 });

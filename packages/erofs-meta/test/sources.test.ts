@@ -1,8 +1,17 @@
-import { chmod, link, mkdir, readFile, symlink, utimes, writeFile } from "node:fs/promises";
+import { chmod, link, mkdir, readdir, readFile, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
-import { ErofsError, fileSource, memorySource, openErofs, readDirectory, readTar, writeErofs } from "../src/index.ts";
+import {
+  ErofsError,
+  fileSource,
+  memorySource,
+  openErofs,
+  readDirectory,
+  readTar,
+  type TreeEntry,
+  writeErofs,
+} from "../src/index.ts";
 import { capture, noise, scratch } from "./support.ts";
 import { tarHeader, tarOf } from "./tar.ts";
 import { describeTree, imageSink } from "./trees.ts";
@@ -61,6 +70,74 @@ describe("readDirectory", () => {
     await expect(all()).rejects.toMatchObject({ code: "EROFS_LIMIT" });
   });
 });
+
+describe("readDirectory of many names, for which it has a thread", () => {
+  /** 3,000 files in 60 directories, one inside the other by tens. */
+  async function manyNames(): Promise<string> {
+    const folder = await scratch();
+    for (let index = 0; index < 60; index += 1) {
+      const directory = join(
+        folder,
+        `${Math.floor(index / 10)}`,
+        ...Array.from({ length: index % 10 }, (_, at) => `${at}`),
+      );
+      await mkdir(directory, { recursive: true });
+      for (let file = 0; file < 50; file += 1)
+        await writeFile(join(directory, `file-${file}`), noise(file * 40, index));
+    }
+    return folder;
+  }
+
+  test("gives what is there, in order, to whoever writes at once or later", async () => {
+    const folder = await manyNames();
+    await writeFile(join(folder, "5/large"), noise(1_500_000));
+    const listed: TreeEntry[] = [];
+    for await (const entry of readDirectory(folder)) listed.push(entry);
+    expect(listed.map(({ path }) => path)).toEqual(await pathsBelow(folder));
+    const [now, later] = [imageSink(), imageSink()];
+    await writeErofs(readDirectory(folder), { output: now, ...OPTIONS });
+    await writeErofs(listed, { output: later, ...OPTIONS });
+    expect(Buffer.compare(now.bytes(), later.bytes())).toBe(0);
+    const image = await openErofs(memorySource(now.bytes()));
+    const content = await image.readFile(await image.lookup("/4/0/1/file-49"));
+    expect(Buffer.compare(content, await readFile(join(folder, "4/0/1/file-49")))).toBe(0);
+    expect((await image.readFile(await image.lookup("/5/large"))).byteLength).toBe(1_500_000);
+  });
+
+  test("can be left early", async () => {
+    let seen = 0;
+    for await (const _ of readDirectory(await manyNames())) {
+      seen += 1;
+      if (seen === 2000) break;
+    }
+    expect(seen).toBe(2000);
+  });
+
+  test.each([
+    ["a name that is not UTF-8", "EROFS_NOT_REPRESENTABLE", Buffer.from([0x7a, 0xff])],
+    ["more levels than it may go down", "EROFS_LIMIT", Buffer.from("z/z/z/z/z/z/z/z/z/z/z/z")],
+  ])("refuses %s", async (_, code, path) => {
+    const folder = await manyNames();
+    await mkdir(Buffer.concat([Buffer.from(`${folder}/5/`), path]), { recursive: true });
+    const all = async (): Promise<void> => {
+      for await (const _ of readDirectory(folder, { maxDepth: 12 }));
+    };
+    await expect(all()).rejects.toMatchObject({ code });
+  });
+});
+
+/** The order in which directories are read: names by their bytes, what is below them after all of them. */
+async function pathsBelow(root: string): Promise<string[]> {
+  const paths = ["/"];
+  const visit = async (path: string): Promise<void> => {
+    const found = await readdir(root + path, { withFileTypes: true });
+    const sorted = found.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+    for (const { name } of sorted) paths.push(`${path}/${name}`);
+    for (const one of sorted) if (one.isDirectory()) await visit(`${path}/${one.name}`);
+  };
+  await visit("");
+  return paths;
+}
 
 describe("readTar", () => {
   const archive = tarOf([

@@ -78,6 +78,12 @@ export function* piecesOf(
     return;
   }
   const { sizeBytes } = content;
+  const whole = content.readNow?.();
+  if (whole !== undefined) {
+    if (whole.byteLength !== sizeBytes) throw wrongSize(path, sizeBytes, `${whole.byteLength} bytes`);
+    yield whole;
+    return;
+  }
   const pieces = content.read()[Symbol.asyncIterator]();
   let seen = 0;
   try {

@@ -22,6 +22,8 @@ export interface ContentStream {
   readonly sizeBytes: number;
   /** Streams the content in pieces of any size; pieces are not kept. */
   read(): AsyncIterable<Uint8Array>;
+  /** All of it, where it is at hand without waiting; it is not kept, and may be something else by the next entry. */
+  readNow?(): Uint8Array | undefined;
 }
 
 /** A file; bytes are not copied and have to stay unchanged until the image is written. */

@@ -1,9 +1,22 @@
-import { type BigIntStats, lstatSync, readFileSync, readlinkSync } from "node:fs";
-import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
+import { lstatSync } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { setImmediate } from "node:timers/promises";
 import { ErofsError } from "../errors.ts";
 import { ioError } from "../internal/files.ts";
+import { startThread } from "../internal/job-thread.ts";
+import { awaited, type Stream, streamed } from "../internal/steps.ts";
 import type { ContentStream, TreeAttributes, TreeEntry } from "./entry.ts";
+import {
+  attributesOf,
+  FIELD,
+  FIELDS,
+  SCANNED_TYPES,
+  ScanError,
+  type ScanJob,
+  type ScannedBatch,
+  scanBatch,
+} from "./scan-directory.js";
 
 /** How to read a directory of this machine. */
 export interface ReadDirectoryOptions {
@@ -15,11 +28,15 @@ export interface ReadDirectoryOptions {
 
 const DEFAULT_MAX_SOURCE_DEPTH = 256;
 /** Names looked at without letting timers and signals be heard: a millisecond or so. */
-const BATCH = 32;
-/** Files up to this size are read with their batch. */
-const SMALL_FILE_SIZE = 64 * 1024;
+const NAMES_AT_ONCE = 32;
+/** Names after which a thread of its own looks for more: starting one takes as long as looking at these. */
+const NAMES_ALONE = 1024;
+const NAMES_OF_THREAD = 1024;
+/** Batches that the thread may be ahead. */
+const BATCHES_AHEAD = 3;
+/** Room for contents of a batch; larger files are read when the writer comes to them. */
+const CONTENT_SIZE = 1024 * 1024;
 const READ_SIZE = 1024 * 1024;
-const NANOSECONDS = 1_000_000_000n;
 
 /**
  * Streams the tree of a directory as entries for `writeErofs`, names in the order of their bytes, so that the same tree
@@ -34,113 +51,154 @@ const NANOSECONDS = 1_000_000_000n;
  * @example
  * await writeErofs(readDirectory("build/root", { owner: { uid: 0, gid: 0 } }), options);
  */
-export async function* readDirectory(root: string, options: ReadDirectoryOptions = {}): AsyncGenerator<TreeEntry> {
-  const { owner, maxDepth = DEFAULT_MAX_SOURCE_DEPTH } = options;
+export function readDirectory(root: string, options: ReadDirectoryOptions = {}): AsyncGenerator<TreeEntry, void, void> {
+  return streamed(entriesOf(root, options));
+}
+
+function* entriesOf(
+  root: string,
+  { owner, maxDepth = DEFAULT_MAX_SOURCE_DEPTH }: ReadDirectoryOptions,
+): Stream<TreeEntry> {
+  const job: ScanJob = { root, pending: [], maxDepth, maxNames: NAMES_AT_ONCE };
+  yield { type: "directory", ...rootAttributes(root, owner) };
+  job.pending.push({ path: "", depth: 1 });
   const linked = new Map<string, string>();
-  const rootStat = await lstat(root, { bigint: true }).catch((error: unknown) => {
-    throw ioError(error, "read", root);
-  });
-  if (!rootStat.isDirectory()) {
-    throw new ErofsError("EROFS_WRONG_TYPE", `expected a directory at ${root}, got something else`, { path: root });
-  }
-  yield { type: "directory", ...attributesOf("/", rootStat, owner) };
-  const pending = [{ path: "", depth: 1 }];
-  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    const { path, depth } = directory;
-    if (depth > maxDepth) throw new ErofsError("EROFS_LIMIT", `expected at most ${maxDepth} levels`, { path });
-    const names = await namesIn(root + path);
-    const below: { path: string; depth: number }[] = [];
-    for (let first = 0; first < names.length; first += BATCH) {
-      await setImmediate();
-      for (const name of names.slice(first, first + BATCH)) {
-        const found = look(root, `${path}/${name}`);
-        const entry = entryOf(found, root, linked, owner);
-        yield entry;
-        if (entry.type === "directory") below.push({ path: found.path, depth: depth + 1 });
-      }
+  for (const batch of batchesOf(job)) {
+    if (batch instanceof Promise) {
+      yield batch;
+      continue;
     }
-    pending.push(...below.reverse());
+    const lease = { content: batch.content as ArrayBuffer | undefined };
+    try {
+      for (const [index, path] of batch.paths.entries())
+        yield entryOf(batch, index, path, { root, owner, linked, lease });
+    } finally {
+      lease.content = undefined;
+    }
   }
 }
 
-interface Found {
-  readonly path: string;
-  readonly stat: BigIntStats;
-  /** content of a small file, or a symlink's target */
-  readonly content: Uint8Array | undefined;
-}
-
-/** Synchronous, because one file's worth of promises takes five times as long as its system calls. */
-function look(root: string, path: string): Found {
-  const real = root + path;
+/** Scans in this thread at first, and in another one when there is much. */
+function* batchesOf(job: ScanJob): Stream<ScannedBatch> {
+  let seen = 0;
+  for (let content = new ArrayBuffer(CONTENT_SIZE); seen < NAMES_ALONE || availableParallelism() === 1; ) {
+    yield setImmediate();
+    const batch = attempt(() => scanBatch(job, content));
+    if (batch.paths.length === 0) return;
+    yield batch;
+    seen += batch.paths.length;
+    content = batch.content;
+  }
+  // Found beside this module both in the sources and in the built package, where it is an entry of its own.
+  const url = new URL("./scan-worker.js", import.meta.url);
+  const thread = startThread<ScannedBatch | { readonly failure: Failure }>(url, { ...job, maxNames: NAMES_OF_THREAD });
+  const scan = (content: ArrayBuffer): ReturnType<typeof thread.run> => {
+    const answer = thread.run(content, [content]);
+    // It is seen when its turn comes; until then it must not count as unhandled.
+    answer.catch(() => undefined);
+    return answer;
+  };
   try {
-    const stat = lstatSync(real, { bigint: true });
-    const isSmall = stat.isFile() && stat.nlink === 1n && stat.size <= SMALL_FILE_SIZE;
-    if (stat.isSymbolicLink()) return { path, stat, content: readlinkSync(real, { encoding: "buffer" }) };
-    return { path, stat, content: isSmall ? readFileSync(real) : undefined };
-  } catch (error) {
-    throw ioError(error, "read", real);
+    const answers = Array.from({ length: BATCHES_AHEAD }, () => scan(new ArrayBuffer(CONTENT_SIZE)));
+    for (let answer = answers.shift(); answer !== undefined; answer = answers.shift()) {
+      const batch = yield* awaited(answer);
+      if ("failure" in batch) throw errorOf(batch.failure);
+      if (batch.paths.length === 0) return;
+      yield batch;
+      answers.push(scan(batch.content));
+    }
+  } finally {
+    void thread.end();
   }
+}
+
+type Failure = Pick<ScanError, "kind" | "path" | "message" | "cause">;
+
+function attempt<T>(action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw error instanceof ScanError ? errorOf(error) : error;
+  }
+}
+
+function errorOf({ kind, path, message, cause }: Failure): unknown {
+  if (kind === "depth") return new ErofsError("EROFS_LIMIT", message, { path });
+  if (kind === "text") return new ErofsError("EROFS_NOT_REPRESENTABLE", message, { path });
+  return ioError(cause instanceof Error ? cause : Object.assign(new Error(), cause), "read", path);
+}
+
+/** What entries of one batch have in common. */
+interface EntryContext {
+  readonly root: string;
+  readonly owner: ReadDirectoryOptions["owner"];
+  /** first path of what has several names */
+  readonly linked: Map<string, string>;
+  /** contents, while they are at hand */
+  readonly lease: { content: ArrayBuffer | undefined };
 }
 
 function entryOf(
-  { path, stat, content }: Found,
-  root: string,
-  linked: Map<string, string>,
-  owner: ReadDirectoryOptions["owner"],
+  batch: ScannedBatch,
+  index: number,
+  path: string,
+  { root, owner, linked, lease }: EntryContext,
 ): TreeEntry {
-  const real = root + path;
-  const attributes = attributesOf(path, stat, owner);
-  if (stat.isDirectory()) return { type: "directory", ...attributes };
-  if (stat.nlink > 1n) {
-    const key = `${stat.dev}:${stat.ino}`;
-    const target = linked.get(key);
+  const number = (field: number): number => batch.numbers[index * FIELDS + field] ?? 0;
+  const type = SCANNED_TYPES[number(FIELD.type)];
+  if (type === undefined) throw new Error(`bug: ${path} is of no known type`);
+  const identity = batch.identities.get(index);
+  if (identity !== undefined) {
+    const target = linked.get(identity);
     if (target !== undefined) return { type: "link", path, target };
-    linked.set(key, path);
+    linked.set(identity, path);
   }
-  if (stat.isFile()) return { type: "file", ...attributes, content: content ?? fileContent(real, Number(stat.size)) };
-  if (stat.isSymbolicLink()) {
-    return { type: "symlink", ...attributes, target: textOf(content ?? new Uint8Array(0), real) };
-  }
-  if (stat.isFIFO()) return { type: "fifo", ...attributes };
-  if (stat.isSocket()) return { type: "socket", ...attributes };
-  // glibc's makedev: 12 bits of major and 8 of minor below, the rest of both above.
-  const major = Number(((stat.rdev >> 8n) & 0xfffn) | ((stat.rdev >> 32n) & 0xfffff000n));
-  const minor = Number((stat.rdev & 0xffn) | ((stat.rdev >> 12n) & 0xffffff00n));
-  return { type: stat.isBlockDevice() ? "block" : "char", ...attributes, device: { major, minor } };
-}
-
-function attributesOf(path: string, stat: BigIntStats, owner: ReadDirectoryOptions["owner"]): TreeAttributes {
-  const seconds = stat.mtimeNs / NANOSECONDS;
-  return {
+  const attributes: TreeAttributes = {
     path,
-    mode: Number(stat.mode & 0o7777n),
-    uid: owner?.uid ?? Number(stat.uid),
-    gid: owner?.gid ?? Number(stat.gid),
-    mtime: seconds,
-    mtimeNsec: Number(stat.mtimeNs - seconds * NANOSECONDS),
+    mode: number(FIELD.mode),
+    uid: owner?.uid ?? number(FIELD.uid),
+    gid: owner?.gid ?? number(FIELD.gid),
+    mtime: BigInt(number(FIELD.mtime)),
+    mtimeNsec: number(FIELD.mtimeNsec),
   };
-}
-
-async function namesIn(real: string): Promise<string[]> {
-  const names = await readdir(real, { encoding: "buffer" }).catch((error: unknown) => {
-    throw ioError(error, "read", real);
-  });
-  return names.sort(Buffer.compare).map((name) => textOf(name, real));
-}
-
-function textOf(bytes: Uint8Array, path: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    const shown = Buffer.from(bytes).toString("latin1");
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected UTF-8, got ${JSON.stringify(shown)}`, { path, cause });
+  switch (type) {
+    case "file":
+      return {
+        type,
+        ...attributes,
+        content: fileContent(root + path, number(FIELD.contentSize), number(FIELD.contentStart), lease),
+      };
+    case "symlink":
+      return { type, ...attributes, target: batch.targets.get(index) ?? "" };
+    case "char":
+    case "block":
+      return { type, ...attributes, device: { major: number(FIELD.major), minor: number(FIELD.minor) } };
+    default:
+      return { type, ...attributes };
   }
 }
 
-function fileContent(path: string, sizeBytes: number): ContentStream {
+function rootAttributes(root: string, owner: ReadDirectoryOptions["owner"]): TreeAttributes {
+  try {
+    const stat = lstatSync(root, { bigint: true });
+    if (stat.isDirectory()) {
+      const { mtime, ...attributes } = attributesOf(stat);
+      return { path: "/", ...attributes, mtime: BigInt(mtime), ...owner };
+    }
+  } catch (error) {
+    throw ioError(error, "read", root);
+  }
+  throw new ErofsError("EROFS_WRONG_TYPE", `expected a directory at ${root}, got something else`, { path: root });
+}
+
+/** @param start - where it is in the lease's content; -1 when it is not there */
+function fileContent(path: string, sizeBytes: number, start: number, lease: EntryContext["lease"]): ContentStream {
   return {
     sizeBytes,
+    readNow() {
+      if (lease.content === undefined || start === -1) return undefined;
+      return new Uint8Array(lease.content, start, sizeBytes);
+    },
     async *read() {
       let handle: FileHandle | undefined;
       try {
