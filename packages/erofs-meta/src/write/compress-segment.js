@@ -24,7 +24,7 @@ import { lz4Encoder } from "../codecs/lz4-encoder.js";
  * @typedef {object} CompressedSegment
  * @property {boolean} isCompressed
  * @property {number[]} extents length, length stored, and whether it is compressed, for each of them
- * @property {number} start of what is stored, extent behind extent, in the data of the batch
+ * @property {number} start of what is stored, extent behind extent, in the output of the batch
  */
 
 /** Less than this share saved is not worth what reading it takes. */
@@ -38,22 +38,17 @@ const WORTHWHILE = 0.97;
  */
 
 /**
- * Makes a compressor, whose memory is used for batch after batch.
+ * Makes a compressor of batches, which answers what became of the segments and puts what is to be stored into `output`:
+ * at most as much as there is input, because what does not get smaller is stored as it is.
  *
  * @param {CompressJob} job
- * @returns {(input: Uint8Array, segments: readonly Segment[]) => CompressedBatch}
+ * @returns {(input: Uint8Array, segments: readonly Segment[], output: Uint8Array) => CompressedSegment[]}
  */
 export function batchCompressor(job) {
   const { blockSize, clusterSize } = job;
   const encoder = encoderOf(job);
   const piece = new Uint8Array(clusterSize);
-  let room = new Uint8Array(0);
-  return (input, segments) => {
-    // Every extent is at least as long as what it takes, the last ones of segments aside.
-    const most = input.byteLength + segments.length * clusterSize;
-    if (room.byteLength < most) room = new Uint8Array(most);
-    return compressBatch(blockSize, encoder, piece, input, segments, room);
-  };
+  return (input, segments, output) => compressBatch(blockSize, encoder, piece, input, segments, output);
 }
 
 /**
@@ -73,24 +68,18 @@ function encoderOf({ algorithm, level, clusterSize, lz4Module }) {
 }
 
 /**
- * @typedef {object} CompressedBatch
- * @property {CompressedSegment[]} segments
- * @property {Uint8Array<ArrayBuffer>} data
- */
-
-/**
  * @param {number} blockSize
  * @param {ExtentEncoder} encoder
  * @param {Uint8Array} piece room for an extent
  * @param {Uint8Array} input
  * @param {readonly Segment[]} segments
- * @param {Uint8Array} data room for what is stored
- * @returns {CompressedBatch}
+ * @param {Uint8Array} output
+ * @returns {CompressedSegment[]}
  */
-function compressBatch(blockSize, encoder, piece, input, segments, data) {
+function compressBatch(blockSize, encoder, piece, input, segments, output) {
   encoder.begin(input);
   let to = 0;
-  const compressed = segments.map((segment) => {
+  return segments.map((segment) => {
     const start = to;
     const extents = [];
     for (let at = segment.start; at < segment.end && !segment.isRaw; ) {
@@ -98,13 +87,13 @@ function compressBatch(blockSize, encoder, piece, input, segments, data) {
       const isEnd = at + consumed === segment.end;
       const taken = isEnd && segment.isLast ? length : roundUp(length, blockSize);
       if (taken < consumed * WORTHWHILE && isExpressible(at - segment.start, consumed, taken, isEnd, blockSize)) {
-        data.set(piece.subarray(0, length), to);
+        output.set(piece.subarray(0, length), to);
         extents.push(consumed, length, 1);
         to += length;
         at += consumed;
       } else {
         const plain = Math.min(blockSize, segment.end - at);
-        data.set(input.subarray(at, at + plain), to);
+        output.set(input.subarray(at, at + plain), to);
         extents.push(plain, plain, 0);
         to += plain;
         at += plain;
@@ -112,13 +101,12 @@ function compressBatch(blockSize, encoder, piece, input, segments, data) {
     }
     const size = segment.end - segment.start;
     if (segment.isRaw || (segment.isWhole && storedSize(extents, blockSize) >= size * WORTHWHILE)) {
-      data.set(input.subarray(segment.start, segment.end), start);
+      output.set(input.subarray(segment.start, segment.end), start);
       to = start + size;
       return { isCompressed: false, extents: [], start };
     }
     return { isCompressed: true, extents, start };
   });
-  return { segments: compressed, data: new Uint8Array(data.subarray(0, to)) };
 }
 
 /**

@@ -33,10 +33,8 @@ interface Index {
 
 /** Bytes from the end of the inode's xattrs to the end of the indexes. */
 export function indexSize(areaEnd: number, size: number, blockSize: number): number {
-  return packsOf(areaEnd, size, blockSize).reduce(
-    (sum, { count, size: each }) => sum + count * each,
-    headerEnd(areaEnd) - areaEnd,
-  );
+  const { initial, large, rest } = countPacks(areaEnd, size, blockSize);
+  return headerEnd(areaEnd) - areaEnd + (initial + rest) * PACK_4B.size + large * PACK_2B.size;
 }
 
 /** The most that {@link indexSize} comes to, wherever the inode ends. */
@@ -90,18 +88,27 @@ interface Packs extends Pick<Pack, "size" | "bits"> {
   readonly count: number;
 }
 
-/** Packs of two indexes up to an alignment, then packs of sixteen, then packs of two. */
-function packsOf(areaEnd: number, size: number, blockSize: number): Packs[] {
+/** Counts packs of two indexes up to an alignment, then packs of sixteen, then packs of two. */
+function countPacks(
+  areaEnd: number,
+  size: number,
+  blockSize: number,
+): { initial: number; large: number; rest: number } {
   const clusters = Math.ceil(size / blockSize);
   const toAlignment = (PACK_2B_ALIGNMENT - (headerEnd(areaEnd) % PACK_2B_ALIGNMENT)) % PACK_2B_ALIGNMENT;
   const initial = Math.min(clusters, toAlignment / (PACK_4B.size / PACK_4B.count));
   const large = Math.floor((clusters - initial) / PACK_2B.count);
   const rest = clusters - initial - large * PACK_2B.count;
+  return { initial: Math.ceil(initial / PACK_4B.count), large, rest: Math.ceil(rest / PACK_4B.count) };
+}
+
+function packsOf(areaEnd: number, size: number, blockSize: number): Packs[] {
+  const { initial, large, rest } = countPacks(areaEnd, size, blockSize);
   const small = { size: PACK_4B.size, bits: PACK_4B.bits, members: PACK_4B.count };
   return [
-    { ...small, count: Math.ceil(initial / PACK_4B.count) },
+    { ...small, count: initial },
     { size: PACK_2B.size, bits: PACK_2B.bits, members: PACK_2B.count, count: large },
-    { ...small, count: Math.ceil(rest / PACK_4B.count) },
+    { ...small, count: rest },
   ];
 }
 

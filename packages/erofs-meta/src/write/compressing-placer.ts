@@ -30,16 +30,23 @@ interface Pending {
   firstBlock: number | undefined;
 }
 
+/**
+ * Memory of a batch, which goes to a thread and comes back, to be used again and again. Memory that threads share would
+ * be copied byte by byte.
+ */
+interface BatchMemory {
+  readonly input: Uint8Array<ArrayBuffer>;
+  readonly output: Uint8Array<ArrayBuffer>;
+}
+
 interface Batch {
-  input: Uint8Array<ArrayBuffer>;
+  readonly memory: BatchMemory;
   filled: number;
   readonly items: { readonly file: Pending; readonly segment: Segment }[];
 }
 
-interface Answer {
+interface Answer extends BatchMemory {
   readonly segments: readonly CompressedSegment[];
-  readonly data: Uint8Array;
-  readonly input: Uint8Array<ArrayBuffer>;
 }
 
 interface Slot {
@@ -66,7 +73,7 @@ export class CompressingPlacer {
   readonly #compress: ReturnType<typeof batchCompressor>;
   readonly #segmentSize: number;
   readonly #slots: Slot[] = [];
-  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
+  readonly #spare: BatchMemory[] = [];
   #batch: Batch;
 
   /** @param algorithm - its number in the format */
@@ -102,7 +109,7 @@ export class CompressingPlacer {
           open = { start, end: start + length };
         }
         const part = piece.subarray(from, from + open.end - this.#batch.filled);
-        this.#batch.input.set(part, this.#batch.filled);
+        this.#batch.memory.input.set(part, this.#batch.filled);
         this.#batch.filled += part.byteLength;
         from += part.byteLength;
         left -= part.byteLength;
@@ -127,18 +134,21 @@ export class CompressingPlacer {
   }
 
   #newBatch(): Batch {
-    return { input: this.#spare.pop() ?? new Uint8Array(this.#segmentSize), filled: 0, items: [] };
+    const size = this.#segmentSize;
+    const memory = this.#spare.pop() ?? { input: new Uint8Array(size), output: new Uint8Array(size) };
+    return { memory, filled: 0, items: [] };
   }
 
   *#send(): Steps<void> {
-    const { input, filled, items } = this.#batch;
+    const { memory, filled, items } = this.#batch;
     if (items.length === 0) return;
     const segments = items.map(({ segment }) => segment);
     const thread = leastBusy(this.#threads, QUEUE_PER_WORKER);
+    const { input, output } = memory;
     const answer =
       thread === undefined
-        ? Promise.resolve({ ...this.#compress(input.subarray(0, filled), segments), input })
-        : thread.run({ input: input.subarray(0, filled), segments }, [input.buffer]);
+        ? Promise.resolve({ ...memory, segments: this.#compress(input.subarray(0, filled), segments, output) })
+        : thread.run({ ...memory, filled, segments }, [input.buffer, output.buffer]);
     this.#slots.push(slotOf(items, answer));
     const most = Math.max(1, this.#threads.length * QUEUE_PER_WORKER);
     while (this.#slots.length > most) yield* this.#writeNext();
@@ -153,12 +163,12 @@ export class CompressingPlacer {
     this.#slots.shift();
     const { answer } = slot;
     if (answer === undefined) throw new Error("bug: a batch is done without an answer");
-    const { segments, data, input } = answer;
+    const { segments, input, output } = answer;
     for (const [index, { file, segment }] of slot.items.entries()) {
       const result = segments[index];
-      if (result !== undefined) yield* this.#place(file, segment, result, data);
+      if (result !== undefined) yield* this.#place(file, segment, result, output);
     }
-    this.#spare.push(new Uint8Array(input.buffer));
+    this.#spare.push({ input, output });
   }
 
   *#place(file: Pending, segment: Segment, result: CompressedSegment, data: Uint8Array): Steps<void> {
@@ -173,9 +183,10 @@ export class CompressingPlacer {
     let at = result.start;
     let tail: Uint8Array = new Uint8Array(0);
     for (let index = 0; index < result.extents.length; index += 3) {
-      const [length = 0, stored = 0, kind] = result.extents.slice(index, index + 3);
+      const length = result.extents[index] ?? 0;
+      const stored = result.extents[index + 1] ?? 0;
       const bytes = data.subarray(at, at + stored);
-      const isCompressed = kind === 1;
+      const isCompressed = result.extents[index + 2] === 1;
       at += stored;
       if (segment.isLast && index + 3 === result.extents.length && this.#fitsInline(file, stored)) {
         file.extents.push({ length, blocks: 0, isCompressed });
