@@ -84,7 +84,8 @@ export class CompressingPlacer {
     this.#segmentSize = Math.max(SEGMENT_SIZE, EXTENTS_PER_SEGMENT * job.clusterSize);
     // Found beside this module both in the sources and in the built package, where it is an entry of its own.
     const url = new URL("./compress-worker.js", import.meta.url);
-    const count = workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
+    // The thread that writes is busy too, and does what the others have no time for.
+    const count = workers ?? Math.min(Math.max(1, availableParallelism() - 1), MAX_DEFAULT_WORKERS);
     this.#threads = Array.from({ length: count }, () => startThread<Answer>(url, job));
     this.#compress = batchCompressor(job);
     this.#batch = this.#newBatch();

@@ -28,6 +28,9 @@ const MAX_NSEC = 999_999_999;
 const MAX_TARGET_BYTES = 4095;
 const MAX_MAJOR = 0xfff;
 const MAX_MINOR = 0xfffff;
+/** Shared by nodes, of which there may be millions. */
+const NO_XATTRS: readonly EncodedXattr[] = [];
+const NO_CONTENT: Placement = { layout: "plain", block: 0 };
 const encoder = new TextEncoder();
 
 /** Gathers the tree entry by entry, writing contents as they come. */
@@ -77,10 +80,8 @@ export class TreeBuilder {
       this.#change(known, entry);
       return;
     }
-    parent.children.set(
-      name,
-      yield* this.#child(entry, names.length === 0 ? `/${name}` : `/${names.join("/")}/${name}`),
-    );
+    const path = parent === this.root ? `/${name}` : `${parent.path}/${name}`;
+    parent.children.set(name, yield* this.#child(entry, path));
   }
 
   *#child(entry: TreeEntry, path: string): Steps<Child> {
@@ -160,7 +161,7 @@ export class TreeBuilder {
       xattrs: this.#encodeXattrs(attributes),
       links: 0,
       size: 0,
-      placement: { layout: "plain", block: 0 },
+      placement: NO_CONTENT,
       ino: 0,
       nid: 0,
       offset: 0,
@@ -172,8 +173,8 @@ export class TreeBuilder {
     Object.assign(directory, this.#attributes(attributes, "directory"), { xattrs: this.#encodeXattrs(attributes) });
   }
 
-  #encodeXattrs({ xattrs = {}, path }: TreeAttributes): EncodedXattr[] {
-    return this.#xattrs.encode(xattrs, path);
+  #encodeXattrs({ xattrs, path }: TreeAttributes): readonly EncodedXattr[] {
+    return xattrs === undefined ? NO_XATTRS : this.#xattrs.encode(xattrs, path);
   }
 
   #attributes(

@@ -50,7 +50,7 @@ export interface WriteErofsOptions {
   readonly xattrPrefixes?: readonly string[] | undefined;
   /** how to compress contents; they are stored as they are unless given */
   readonly compression?: CompressionOptions | undefined;
-  /** threads that compress, as many as the machine has processors; the image is the same with any number, also 0 */
+  /** threads that compress, one less than processors; the image is the same with any number, also 0 */
   readonly workers?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
