@@ -70,4 +70,5 @@ export {
 export { type DiskPlan, type PlannedPartition, planDisk } from "./plan.ts";
 export { DEFAULT_MAX_QCOW2_L1_BYTES } from "./qcow2/header.ts";
 export { qcow2Source } from "./qcow2/read.ts";
+export { type Qcow2Sink, qcow2Sink } from "./qcow2/write.ts";
 export { writeDiskImage } from "./write.ts";

@@ -13,6 +13,18 @@ export interface MachineFds {
   readonly tpm?: number | undefined;
   /** one readable file per credential, in the description's order; each holds one SMBIOS type 11 string */
   readonly credentials: readonly number[];
+  /** what the guest writes, present exactly when the machine is forkable or a fork */
+  readonly files?: FileFds | undefined;
+}
+
+/** Numbers of the descriptors of files that a forkable machine or a fork writes. */
+export interface FileFds {
+  /** the guest's memory */
+  readonly memory: number;
+  /** per disk the qcow2 overlays that its writes go to, each on top of the one before */
+  readonly overlays: readonly (readonly number[])[];
+  /** state of the devices, present exactly in a fork: memory is private then, and QEMU waits to be given the state */
+  readonly state?: number | undefined;
 }
 
 /** What {@link buildArgv} has to know beside the machine. */
@@ -42,16 +54,20 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     "-no-reboot",
     ...["-display", "none"],
     ...["-name", `guest=${escapeValue(machine.name)}`],
-    ...["-machine", `q35,smm=${usesSmm(machine) ? "on" : "off"}`],
+    ...["-machine", machineType(machine, context)],
     ...["-accel", context.accelerator],
     ...["-cpu", cpuModel(context)],
     ...["-smp", `cpus=${machine.cpus}`],
     ...["-m", `size=${machine.memoryMiB}M`],
+    ...memoryArguments(machine, context.fds.files),
     ...["-chardev", `socket,id=qmp,fd=${context.fds.qmp}`],
     ...["-mon", "chardev=qmp,mode=control"],
     ...bootArguments(machine, context.firmware),
     ...consoleArguments(machine, context.fds),
-    ...machine.disks.flatMap((disk, index) => diskArguments(disk, index, machine.boot.type === "uefi")),
+    ...machine.disks.flatMap((disk, index) => [
+      ...driveArguments(disk, index, context.fds.files?.overlays[index] ?? []),
+      ...diskArguments(disk, index, machine.boot.type === "uefi"),
+    ]),
     ...tpmArguments(machine, context.fds),
     ...networkArguments(machine),
     ...rngArguments(machine),
@@ -104,6 +120,19 @@ function cpuModel(context: ArgvContext): string {
   return ["max", ...slow, ...wrong].join(",");
 }
 
+function machineType(machine: ResolvedMachine, { fds }: ArgvContext): string {
+  const memory = fds.files === undefined ? "" : ",memory-backend=memory";
+  return `q35,smm=${usesSmm(machine) ? "on" : "off"}${memory}`;
+}
+
+// A fork sees what the template's memory held; what it writes there is its own.
+function memoryArguments(machine: ResolvedMachine, files: FileFds | undefined): string[] {
+  if (files === undefined) return [];
+  const share = files.state === undefined ? "on" : "off";
+  const backend = `id=memory,size=${machine.memoryMiB}M,mem-path=/dev/fd/${files.memory},share=${share}`;
+  return ["-object", `memory-backend-file,${backend}`, ...(files.state === undefined ? [] : ["-incoming", "defer"])];
+}
+
 function usesSmm(machine: ResolvedMachine): boolean {
   return machine.boot.type === "uefi" && machine.boot.secureBoot;
 }
@@ -151,7 +180,12 @@ function portName({ type, name }: ResolvedMachine["consoles"][number]): string {
   return type === "port" ? `,name=${name}` : "";
 }
 
-function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bootable: boolean): string[] {
+function driveArguments(disk: ResolvedMachine["disks"][number], index: number, overlays: readonly number[]): string[] {
+  if (overlays.length > 0) {
+    const base: object = { driver: disk.format, "read-only": true, file: { driver: "file", filename: disk.path } };
+    const node = overlays.reduce((backing, fd, layer) => overlayNode(fd, backing, layer < overlays.length - 1), base);
+    return ["-blockdev", JSON.stringify({ "node-name": `disk${index}`, ...node })];
+  }
   const access = {
     // What is thrown away needs no flushes.
     "throw-away": "snapshot=on,cache=unsafe",
@@ -159,13 +193,20 @@ function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bo
     writable: "cache=writeback,discard=unmap,detect-zeroes=unmap",
     "read-only": "readonly=on",
   }[disk.access];
+  return ["-drive", `if=none,id=disk${index},format=${disk.format},${access},file=${imagePath(disk.path)}`];
+}
+
+// What is thrown away needs no flushes.
+function overlayNode(fd: number, backing: object, readOnly: boolean): object {
+  const file = { driver: "file", filename: `/dev/fd/${fd}` };
+  return { driver: "qcow2", cache: { "no-flush": true }, "read-only": readOnly, file, backing };
+}
+
+function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bootable: boolean): string[] {
   // A direct kernel boot is itself the first thing to boot.
   const order = bootable ? `,bootindex=${index}` : "";
   const serial = disk.serial === undefined ? "" : `,serial=${escapeValue(disk.serial)}`;
-  return [
-    ...["-drive", `if=none,id=disk${index},format=${disk.format},${access},file=${imagePath(disk.path)}`],
-    ...["-device", `virtio-blk-pci,drive=disk${index}${order}${serial}`],
-  ];
+  return ["-device", `virtio-blk-pci,drive=disk${index}${order}${serial}`];
 }
 
 function tpmArguments(machine: ResolvedMachine, fds: MachineFds): string[] {

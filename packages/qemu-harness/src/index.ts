@@ -8,7 +8,7 @@ export {
   probeAccelerator,
 } from "./accelerator.ts";
 // Command line
-export { type ArgvContext, buildArgv, commandLine, type MachineFds } from "./argv.ts";
+export { type ArgvContext, buildArgv, commandLine, type FileFds, type MachineFds } from "./argv.ts";
 export {
   type ConsoleContext,
   type ConsoleEnd,
@@ -47,3 +47,5 @@ export {
 } from "./qmp.ts";
 export type { Machine, MachineExit } from "./running-machine.ts";
 export { DEFAULT_START_TIMEOUT_MS, type StartOptions, startMachine } from "./start.ts";
+// Forks
+export type { ForkOptions, Template } from "./template.ts";

@@ -73,7 +73,7 @@ const diskSchema = z.strictObject({
 
 const port = z.number().int().min(1).max(65535);
 
-const forwardSchema = z.strictObject({
+export const forwardSchema = z.strictObject({
   protocol: z.enum(["tcp", "udp"]).default("tcp"),
   /** IPv4 address of the host to listen on */
   hostAddress: z.ipv4().default("127.0.0.1"),
@@ -160,10 +160,16 @@ export const machineSchema = z
         z.union([z.string(), z.instanceof(Uint8Array)]),
       )
       .default({}),
+    /**
+     * whether {@link Machine.template} can be taken: memory is then a file without a name that forks map privately, and
+     * nothing that a fork could not share is kept
+     */
+    forkable: z.boolean().default(false),
     /** arguments appended as they are */
     extraArgs: z.array(text).default([]),
   })
   .superRefine((machine, context) => {
+    for (const issue of machine.forkable ? unforkable(machine) : []) context.addIssue({ code: "custom", ...issue });
     const names = machine.consoles.map((item) => item.name);
     for (const [index, name] of names.entries()) {
       if (names.indexOf(name) !== index) {
@@ -191,6 +197,26 @@ export const machineSchema = z
     }
   });
 
+interface Keeping {
+  readonly boot: z.output<typeof bootSchema>;
+  readonly disks: readonly z.output<typeof diskSchema>[];
+  readonly tpm?: z.output<typeof tpmSchema> | undefined;
+}
+
+/** What of a machine would be written by all of its forks at once. */
+function unforkable({ boot, disks, tpm }: Keeping): { path: (string | number)[]; message: string }[] {
+  const issues: { path: (string | number)[]; message: string }[] = [];
+  const refuse = (path: (string | number)[], what: string): void => {
+    issues.push({ path, message: `expected ${what} in a forkable machine, whose forks would all write the same file` });
+  };
+  for (const [index, { access }] of disks.entries()) {
+    if (access === "writable") refuse(["disks", index, "access"], "throw-away or read-only");
+  }
+  if (boot.type === "uefi" && boot.variables?.writable === true) refuse(["boot", "variables", "writable"], "false");
+  if (tpm?.statePath !== undefined) refuse(["tpm", "statePath"], "none");
+  return issues;
+}
+
 /** A machine as people write it: everything with a default may be left out. */
 export type MachineDescription = z.input<typeof machineSchema>;
 
@@ -211,7 +237,7 @@ export function resolveMachine(description: MachineDescription): ResolvedMachine
 }
 
 /** Validates `input` with `schema`; every problem is reported at once. */
-function parseOptions<T extends z.ZodType>(what: string, schema: T, input: unknown): z.output<T> {
+export function parseOptions<T extends z.ZodType>(what: string, schema: T, input: unknown): z.output<T> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   throw new QemuError("QEMU_BAD_OPTIONS", `expected a valid ${what}, got\n${z.prettifyError(result.error)}`, {

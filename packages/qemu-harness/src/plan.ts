@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import { type Accelerator, type AcceleratorKind, chooseAccelerator } from "./accelerator.ts";
 import { buildArgv, commandLine, type MachineFds } from "./argv.ts";
-import { findFirmware } from "./firmware.ts";
+import { type Firmware, findFirmware } from "./firmware.ts";
 import { type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
 import { findQemu, type Qemu } from "./qemu.ts";
 
@@ -23,6 +23,8 @@ export interface MachinePlan {
   readonly machine: ResolvedMachine;
   readonly qemu: Qemu;
   readonly accelerator: Accelerator;
+  /** firmware of a UEFI machine */
+  readonly firmware: Firmware | undefined;
   /** QEMU's arguments */
   readonly argv: readonly string[];
   /** copy-pasteable command line; its descriptors are those the harness passes on */
@@ -55,26 +57,60 @@ export async function planMachine(description: MachineDescription, options: Plan
       ? undefined
       : (boot.firmware ?? (await findFirmware({ secureBoot: boot.secureBoot, qemuPath: qemu.path, env })));
   const accelerator = await chooseAccelerator(options.accelerator ?? "auto", { qemu, env, signal: options.signal });
-  const fds = assignFds(machine);
-  const argv = buildArgv(machine, { accelerator: accelerator.kind, qemuVersion: qemu.version, firmware, fds });
-  return { machine, qemu, accelerator, argv, commandLine: commandLine(qemu.path, argv), fds };
+  return settle({ machine, qemu, accelerator, firmware }, machine.forkable ? { layers: 1 } : undefined);
 }
 
-function assignFds(machine: ResolvedMachine): MachineFds {
+/**
+ * Plans a fork.
+ *
+ * @param parent - What the template was started as.
+ * @param changes - What is different in the fork: nothing that the guest sees.
+ */
+export function planFork(parent: MachinePlan, changes: Pick<ResolvedMachine, "network">): MachinePlan {
+  const machine = { ...parent.machine, ...changes, forkable: false };
+  return settle({ ...parent, machine }, { layers: 2, state: true });
+}
+
+/** How many overlays a disk has that is thrown away, and whether there is a state to begin with. */
+interface FilesPlan {
+  readonly layers: number;
+  readonly state?: boolean;
+}
+
+type Settled = Pick<MachinePlan, "machine" | "qemu" | "accelerator" | "firmware">;
+
+function settle({ machine, qemu, accelerator, firmware }: Settled, files: FilesPlan | undefined): MachinePlan {
+  const fds = assignFds(machine, files);
+  const argv = buildArgv(machine, { accelerator: accelerator.kind, qemuVersion: qemu.version, firmware, fds });
+  return { machine, qemu, accelerator, firmware, argv, commandLine: commandLine(qemu.path, argv), fds };
+}
+
+function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): MachineFds {
   let next = FIRST_FD;
+  const layersOf = ({ access }: ResolvedMachine["disks"][number]): number =>
+    access === "throw-away" ? (files?.layers ?? 0) : 0;
   return {
     qmp: next++,
     consoles: machine.consoles.map(() => next++),
     tpm: machine.tpm === undefined ? undefined : next++,
     credentials: Object.keys(machine.credentials).map(() => next++),
+    files: files && {
+      memory: next++,
+      overlays: machine.disks.map((disk) => Array.from({ length: layersOf(disk) }, () => next++)),
+      state: files.state === true ? next++ : undefined,
+    },
   };
 }
 
-/** What stands behind the descriptors of a plan, in the order of their numbers. */
+/**
+ * What stands behind the descriptors of a plan, in the order of their numbers.
+ *
+ * @param files - Credentials, memory, overlays and state.
+ */
 export function inheritedFds(
   fds: MachineFds,
   tpm: Duplex | undefined,
-  credentials: readonly number[],
+  files: readonly number[],
 ): ("pipe" | number | Duplex)[] {
-  return ["pipe", ...fds.consoles.map(() => "pipe" as const), ...(tpm === undefined ? [] : [tpm]), ...credentials];
+  return ["pipe", ...fds.consoles.map(() => "pipe" as const), ...(tpm === undefined ? [] : [tpm]), ...files];
 }

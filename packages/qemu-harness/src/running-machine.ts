@@ -1,11 +1,15 @@
+import { closeSync } from "node:fs";
 import type { Accelerator } from "./accelerator.ts";
 import type { MachineFds } from "./argv.ts";
 import { SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
 import { type Child, killChild } from "./internal/child.ts";
+import { saveState } from "./internal/migration.ts";
+import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { endsWithin, startWait, type WaitOptions } from "./internal/wait.ts";
 import type { ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
+import type { Template } from "./template.ts";
 
 /** How a machine ended. */
 export interface MachineExit {
@@ -63,8 +67,27 @@ export interface Machine extends AsyncDisposable {
    * @throws {QemuError} `QEMU_STUCK` when the kernel does not let go of the process within 5 s.
    */
   readonly kill: () => Promise<MachineExit>;
+  /**
+   * Stops the machine, keeps what it is as a template, and ends it. The machine has to have been started as `forkable`.
+   *
+   * @param options - Limit, default 60 s, and signal.
+   * @returns A template that holds the machine's memory and disks until it is closed.
+   * @throws {QemuError} `QEMU_NOT_FORKABLE`, `QEMU_TEMPLATE_FAILED` with QEMU's reason, after which the machine runs on;
+   *   `QEMU_QMP_TIMEOUT`, `QEMU_ABORTED`.
+   * @example
+   * await using template = await machine.template();
+   */
+  readonly template: (options?: WaitOptions) => Promise<Template>;
   /** Ends whatever still runs; the same as {@link Machine.quit}. Idempotent. */
   readonly close: () => Promise<void>;
+}
+
+/** What a machine needs to become a template. */
+export interface Forkable {
+  /** makes the template, which then owns the files */
+  readonly toTemplate: (state: number) => Template;
+  /** closes the files of a machine that ended without becoming one */
+  readonly close: () => void;
 }
 
 interface Parts {
@@ -73,6 +96,8 @@ interface Parts {
   readonly child: Child;
   readonly swtpm: Child | undefined;
   readonly fds: MachineFds;
+  /** present for a machine that is forkable */
+  readonly forkable: Forkable | undefined;
   readonly options: {
     readonly signal?: AbortSignal | undefined;
     readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
@@ -82,6 +107,7 @@ interface Parts {
 const QUIT_TIMEOUT_MS = 5000;
 const KILL_TIMEOUT_MS = 5000;
 const DEFAULT_POWERDOWN_TIMEOUT_MS = 60_000;
+const DEFAULT_TEMPLATE_TIMEOUT_MS = 60_000;
 
 /** The only implementation of {@link Machine}. */
 export class RunningMachine implements Machine {
@@ -91,6 +117,7 @@ export class RunningMachine implements Machine {
   #qmp: QmpClient | undefined;
   #reason: string | undefined;
   #closing = false;
+  #isTemplate = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -105,6 +132,7 @@ export class RunningMachine implements Machine {
     options.signal?.addEventListener("abort", abort, { once: true });
     this.#exit = child.ended.then(async (status) => {
       options.signal?.removeEventListener("abort", abort);
+      if (!this.#isTemplate) parts.forkable?.close();
       for (const serial of this.#consoles) serial.end((details) => this.#endError(details));
       // The emulator ends with its control connection, which ended with QEMU.
       if (parts.swtpm !== undefined && !(await endsWithin(parts.swtpm.ended, QUIT_TIMEOUT_MS))) {
@@ -204,6 +232,27 @@ export class RunningMachine implements Machine {
         hint: "the kernel holds it; it ends when the kernel lets go",
       },
     );
+  }
+
+  async template(options: WaitOptions = {}): Promise<Template> {
+    const { forkable, machine } = this.#parts;
+    if (forkable === undefined) {
+      const message = `expected a forkable machine, got ${machine.name}`;
+      throw new QemuError("QEMU_NOT_FORKABLE", message, { hint: "start it with forkable: true in its description" });
+    }
+    const limits = { timeoutMs: options.timeoutMs ?? DEFAULT_TEMPLATE_TIMEOUT_MS, signal: options.signal };
+    const state = openUnnamedFile();
+    try {
+      await this.qmp.execute("stop", {}, limits);
+      await saveState(this.qmp, state, limits);
+      this.#isTemplate = true;
+    } catch (error) {
+      closeSync(state);
+      await this.#qmp?.execute("cont").catch(() => {});
+      throw error;
+    }
+    await this.quit();
+    return forkable.toTemplate(state);
   }
 
   async close(): Promise<void> {

@@ -1,14 +1,24 @@
-import { closeSync } from "node:fs";
 import { resolve } from "node:path";
+import type { MachineFds } from "./argv.ts";
 import { QemuError } from "./errors.ts";
 import { type Child, killChild, spawnChild } from "./internal/child.ts";
+import {
+  closeAll,
+  createFiles,
+  descriptorsOf,
+  forkFiles,
+  type MachineFiles,
+  reopen,
+} from "./internal/machine-files.ts";
+import { restoreState } from "./internal/migration.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
 import type { MachineDescription } from "./machine.ts";
-import { inheritedFds, type PlanOptions, planMachine } from "./plan.ts";
+import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
-import { type Machine, RunningMachine } from "./running-machine.ts";
+import { type Forkable, type Machine, RunningMachine } from "./running-machine.ts";
+import { MachineTemplate, type Template } from "./template.ts";
 
 /** How {@link startMachine} starts. */
 export interface StartOptions extends PlanOptions, WaitOptions {
@@ -39,8 +49,65 @@ const KILL_TIMEOUT_MS = 5000;
  */
 export async function startMachine(description: MachineDescription, options: StartOptions = {}): Promise<Machine> {
   assertNotAborted(options.signal);
-  const { machine, qemu, accelerator, argv, fds } = await planMachine(description, options);
+  const plan = await planMachine(description, options);
   assertNotAborted(options.signal);
+  if (!plan.machine.forkable) return launch(plan, options);
+  const files = await createFiles(plan.machine, options.cwd);
+  // A start that fails after QEMU has begun reports its end twice.
+  const close = once(() => closeAll(descriptorsOf(files)));
+  const toTemplate = (state: number): Template => templateOf(plan, options, { files, state });
+  try {
+    return await launch(plan, options, { files, forkable: { toTemplate, close } });
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function templateOf(
+  plan: MachinePlan,
+  { env, cwd }: StartOptions,
+  { files, state }: { readonly files: MachineFiles; readonly state: number },
+): Template {
+  return new MachineTemplate({
+    machine: plan.machine,
+    files,
+    state,
+    async start(forwards, options) {
+      assertNotAborted(options.signal);
+      const { network } = plan.machine;
+      const fork = planFork(plan, { network: network && { ...network, forwards } });
+      const { files: stacked, own } = await forkFiles(files, fork.machine, cwd);
+      // Descriptors that are passed on share their position; each fork reads the state from its beginning.
+      const ownState = reopen(state);
+      try {
+        return await launch(fork, { ...options, env, cwd }, { files: stacked, state: ownState });
+      } finally {
+        closeAll([...own, ownState]);
+      }
+    },
+  });
+}
+
+function once(run: () => void): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    run();
+  };
+}
+
+/** What a machine that is forkable or a fork stands on. */
+interface Ground {
+  readonly files: MachineFiles;
+  /** state of the devices that a fork begins with */
+  readonly state?: number;
+  readonly forkable?: Forkable;
+}
+
+async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground): Promise<Machine> {
+  const { machine, qemu, accelerator, argv, fds } = plan;
   const env = options.env ?? process.env;
   const { cwd } = options;
   const credentials: number[] = [];
@@ -52,10 +119,13 @@ export async function startMachine(description: MachineDescription, options: Sta
       const { statePath } = machine.tpm;
       swtpm = await startSwtpm({ statePath: statePath === undefined ? undefined : resolve(cwd ?? "", statePath), env });
     }
-    child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, credentials), env, cwd });
+    const state = ground?.state === undefined ? [] : [ground.state];
+    const files = [...credentials, ...(ground === undefined ? [] : descriptorsOf(ground.files)), ...state];
+    child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, files), env, cwd });
     swtpm?.control.destroy();
-    const running = new RunningMachine({ machine, accelerator, child, swtpm: swtpm?.child, fds, options });
-    running.attach(await handshake(child, fds.qmp, swtpm?.child, options));
+    const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, forkable: ground?.forkable, options };
+    const running = new RunningMachine(parts);
+    running.attach(await handshake(child, fds, swtpm?.child, options));
     return running;
   } catch (error) {
     swtpm?.control.destroy();
@@ -63,7 +133,7 @@ export async function startMachine(description: MachineDescription, options: Sta
     if (swtpm !== undefined) await killChild(swtpm.child, KILL_TIMEOUT_MS);
     throw error;
   } finally {
-    for (const descriptor of credentials) closeSync(descriptor);
+    closeAll(credentials);
   }
 }
 
@@ -74,14 +144,17 @@ function credentialFile(name: string, value: string | Uint8Array): number {
 
 async function handshake(
   child: Child,
-  qmpFd: number,
+  fds: MachineFds,
   swtpm: Child | undefined,
   options: StartOptions,
 ): Promise<QmpClient> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_START_TIMEOUT_MS;
   const { commandLine } = child;
   try {
-    return await QmpClient.connect(child.pipe(qmpFd), { timeoutMs, signal: options.signal, commandLine });
+    const qmp = await QmpClient.connect(child.pipe(fds.qmp), { timeoutMs, signal: options.signal, commandLine });
+    const state = fds.files?.state;
+    if (state !== undefined) await restoreState(qmp, state, { timeoutMs, signal: options.signal });
+    return qmp;
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
     if (error.code === "QEMU_QMP_TIMEOUT") {

@@ -50,6 +50,16 @@ describe("buildArgv", () => {
     ],
     ["everything", everything, { fds: { qmp: 3, consoles: [4, 5, 6], tpm: 7, credentials: [8] } }],
     ["kvm", { boot: { type: "uefi" } }, { accelerator: "kvm" }],
+    [
+      "forkable",
+      { boot: { type: "uefi" }, disks: [{ path: "os.raw" }, { path: "/img/d", access: "read-only" }], forkable: true },
+      { fds: { ...context.fds, files: { memory: 5, overlays: [[6], []] } } },
+    ],
+    [
+      "fork",
+      { boot: { type: "uefi" }, disks: [{ path: "os.raw" }, { path: "/img/d", access: "read-only" }] },
+      { fds: { ...context.fds, files: { memory: 5, overlays: [[6, 7], []], state: 8 } } },
+    ],
     ["qemu-10", { boot: { type: "uefi" } }, { qemuVersion: { major: 10, minor: 0, micro: 2 } }],
   ];
 

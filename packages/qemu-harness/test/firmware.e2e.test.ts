@@ -1,28 +1,13 @@
 import { existsSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Machine, type MachineDescription, startMachine } from "../src/index.ts";
+import { type MachineDescription, startMachine } from "../src/index.ts";
+import { ask, PROMPT, reachShell } from "./firmware-shell.ts";
 import { type LeftoverWatch, watchLeftovers } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles();
 /** Debian's store with a test key enrolled: it enforces, and the firmware's own shell is not signed. */
 const ENFORCING = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
-const PROMPT = /Shell> $/;
-
-/**
- * Gives the shell a command and finds patterns in what it prints. On a busy machine the firmware drops what its serial
- * port does not take at once, so it may have to say it again.
- */
-async function ask(machine: Machine, command: string, patterns: readonly RegExp[]): Promise<RegExpExecArray[]> {
-  let said = "";
-  for (let attempt = 0; attempt < 5; attempt += 1) {
-    await machine.serial.sendLine(command);
-    said += (await machine.serial.waitFor(/[\s\S]*Shell> $/)).text;
-    const found = patterns.map((pattern) => pattern.exec(said)).filter((match) => match !== null);
-    if (found.length === patterns.length) return found;
-  }
-  throw new Error(`expected ${patterns.join(" and ")} of ${command}, got:\n${said}`);
-}
 
 describe.skipIf(missing !== "")(titled("firmware", missing), () => {
   let watch: LeftoverWatch;
@@ -44,9 +29,7 @@ describe.skipIf(missing !== "")(titled("firmware", missing), () => {
       credentials: { "test.word": "swordfish", "test.bytes": Uint8Array.of(0, 255) },
     };
     await using machine = await startMachine(description, { accelerator: "tcg" });
-    await machine.serial.waitFor("any other key to continue");
-    await machine.serial.write("\u001b");
-    await machine.serial.waitFor(PROMPT);
+    await reachShell(machine);
 
     const strings = await ask(machine, "smbiosview -t 11", [
       /io\.systemd\.stub\.kernel-cmdline-extra=one,two three/,

@@ -64,6 +64,13 @@ describe("a machine description", () => {
     ["a console name with a comma", { consoles: [{ name: "a,b" }] }, "consoles[0].name"],
     ["five serial ports", { consoles: ["a", "b", "c", "d", "e"].map((name) => ({ name })) }, "consoles"],
     ["no console", { consoles: [] }, "consoles"],
+    ["forks that write one disk", { forkable: true, disks: [{ path: "/d", access: "writable" }] }, "disks[0].access"],
+    ["forks that write one TPM", { forkable: true, tpm: { statePath: "/t" } }, "tpm.statePath"],
+    [
+      "forks that write one variable store",
+      { forkable: true, boot: { type: "uefi", variables: { path: "/v", writable: true } } },
+      "boot.variables.writable",
+    ],
     ["a NUL in an argument", { extraArgs: ["a\0b"] }, "extraArgs[0]"],
     ["a machine name with a comma", { name: "a,b" }, "name"],
     ["a disk serial number that is too long", { disks: [{ path: "/d", serial: "x".repeat(21) }] }, "disks[0].serial"],

@@ -1,0 +1,92 @@
+import { z } from "zod";
+import { QemuError } from "./errors.ts";
+import { closeAll, descriptorsOf, type MachineFiles } from "./internal/machine-files.ts";
+import type { WaitOptions } from "./internal/wait.ts";
+import { forwardSchema, parseOptions, type ResolvedMachine } from "./machine.ts";
+import type { Machine } from "./running-machine.ts";
+
+const forkSchema = z.strictObject({
+  /** ports of the host that lead into this fork, default none: those of the template would be taken by the first fork */
+  forwards: z.array(forwardSchema).default([]),
+});
+
+/** What is different in one fork, and how long its start may take. */
+export interface ForkOptions extends z.input<typeof forkSchema>, WaitOptions {
+  /** called with every chunk a console writes, from the first byte on; must not keep or change it */
+  readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
+}
+
+/**
+ * A machine that stands still and can be continued any number of times, side by side.
+ *
+ * Forks share the template's memory until they write to it, and its disks below overlays of their own. Whatever the
+ * guest remembers, its forks have in common: its clock stands at the time of the template, and its random number
+ * generator is in the same state.
+ */
+export interface Template extends AsyncDisposable {
+  /** the machine that it was made of */
+  readonly description: ResolvedMachine;
+  /**
+   * Continues the machine as a new one.
+   *
+   * @param options - `timeoutMs` bounds the start alone, default {@link DEFAULT_START_TIMEOUT_MS}; `signal` also ends
+   *   the running fork.
+   * @returns A running machine, without anything its consoles said before.
+   * @throws {QemuError} `QEMU_BAD_OPTIONS`, `QEMU_START_FAILED`, `QEMU_START_TIMEOUT`, `QEMU_CLOSED` when the template
+   *   was closed, `QEMU_ABORTED`.
+   * @example
+   * await using fork = await template.fork();
+   */
+  readonly fork: (options?: ForkOptions) => Promise<Machine>;
+  /** Frees its memory and disks as soon as no fork uses them any more. Idempotent. */
+  readonly close: () => Promise<void>;
+}
+
+/** Everything a template consists of. */
+interface Parts {
+  readonly machine: ResolvedMachine;
+  readonly files: MachineFiles;
+  /** descriptor of the state of the devices */
+  readonly state: number;
+  readonly start: (forwards: z.output<typeof forkSchema>["forwards"], options: ForkOptions) => Promise<Machine>;
+}
+
+/** The only implementation of {@link Template}; owns the descriptors of its files. */
+export class MachineTemplate implements Template {
+  readonly #parts: Parts;
+  readonly #starting = new Set<Promise<unknown>>();
+  #closed = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  get description(): ResolvedMachine {
+    return this.#parts.machine;
+  }
+
+  async fork({ forwards, ...options }: ForkOptions = {}): Promise<Machine> {
+    const { name, network } = this.#parts.machine;
+    const parsed = parseOptions("fork", forkSchema, { forwards });
+    if (parsed.forwards.length > 0 && network === undefined) {
+      const message = "expected no forwards in a fork of a machine without a network";
+      throw new QemuError("QEMU_BAD_OPTIONS", message, { issues: [{ path: "forwards", message }] });
+    }
+    if (this.#closed) throw new QemuError("QEMU_CLOSED", `expected a template of ${name}, got one that was closed`);
+    const start = this.#parts.start(parsed.forwards, options);
+    this.#starting.add(start);
+    return start.finally(() => this.#starting.delete(start));
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    // A fork that is being started still opens what stands behind the descriptors.
+    await Promise.allSettled(this.#starting);
+    closeAll([...descriptorsOf(this.#parts.files), this.#parts.state]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
