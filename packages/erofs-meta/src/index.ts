@@ -84,3 +84,4 @@ export type {
 export { type ReadDirectoryOptions, readDirectory } from "./write/read-directory.ts";
 export { readTar } from "./write/read-tar.ts";
 export { type WriteErofsOptions, type WrittenErofs, writeErofs } from "./write/write.ts";
+export { addXattrs, parseXattrDump, type XattrDump } from "./write/xattr-dump.ts";

@@ -1,9 +1,11 @@
+import { spawnSync } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { link, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { fileSource, openErofs, readTar, type WriteErofsOptions, writeErofs } from "../src/index.ts";
-import { needs, noise, run, scratch, tryRun } from "./support.ts";
+import { main } from "../src/cli.ts";
+import { diffErofs, fileSource, openErofs, readTar, type WriteErofsOptions, writeErofs } from "../src/index.ts";
+import { capture, needs, noise, run, scratch, tryRun } from "./support.ts";
 import { compressibleTree, sampleTree } from "./trees.ts";
 
 const UUID = "c1b9d5a2-f162-11cf-9ece-0020afc76f16";
@@ -125,6 +127,34 @@ describe("images written by writeErofs", () => {
       expect(seen).toEqual(new Set([join(tree, "/"), ...names.map((name) => join(tree, name))]));
       const found = await image.xattrs(await image.lookup("/hard"));
       expect(found.map(({ name }) => name)).toEqual(format === "pax" ? ["user.note"] : []);
+    },
+  );
+
+  test.for(["text", "hex", "base64"])(
+    "have the xattrs of a directory that getfattr prints as %s, as those of mkfs.erofs have",
+    async (encoding, context) => {
+      needs(context, "setfattr", "getfattr", "mkfs.erofs");
+      const folder = await scratch();
+      const tree = join(folder, "tree");
+      await mkdir(join(tree, "sub"), { recursive: true });
+      const names = ["sub/we ird\\name", "sub/new\nline", "ü", "#hash"];
+      for (const [index, name] of names.entries()) {
+        await writeFile(join(tree, name), name);
+        run("setfattr", "-n", `user.${"n".repeat(index)}=x`, "-v", `quoted " and \\ and \n${name}`, join(tree, name));
+        run("setfattr", "-n", "user.bytes", "-v", "0x00ff80", join(tree, name));
+        run("setfattr", "-n", "user.empty", join(tree, name));
+      }
+      await link(join(tree, "ü"), join(tree, "hard"));
+      const dumped = spawnSync("getfattr", ["-R", "-h", "-d", "-m", "-", "-e", encoding, "."], { cwd: tree });
+      await writeFile(join(folder, "xattrs"), dumped.stdout);
+      const { io, err } = capture(folder);
+      expect(await main(["build", "ours", "tree", "--xattrs", "xattrs"], io), err()).toBe(0);
+      run("mkfs.erofs", join(folder, "theirs"), tree);
+      await using ours = await openErofs(await fileSource(join(folder, "ours")));
+      await using theirs = await openErofs(await fileSource(join(folder, "theirs")));
+      const { added, removed, changed } = await diffErofs(theirs, ours);
+      expect([added, removed, changed]).toEqual([[], [], []]);
+      expect((await ours.xattrs(await ours.lookup("/hard"))).length).toBe(3);
     },
   );
 });

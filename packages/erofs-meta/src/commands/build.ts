@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
@@ -10,6 +10,7 @@ import type { TreeEntries } from "../write/entry.ts";
 import { readDirectory } from "../write/read-directory.ts";
 import { readTar } from "../write/read-tar.ts";
 import { writeErofs } from "../write/write.ts";
+import { addXattrs, parseXattrDump, type XattrDump } from "../write/xattr-dump.ts";
 import { parseCount } from "./open.ts";
 
 interface BuildOptions {
@@ -17,6 +18,7 @@ interface BuildOptions {
   readonly time: bigint;
   readonly fixedTime?: boolean;
   readonly owner?: { readonly uid: number; readonly gid: number };
+  readonly xattrs?: string;
   readonly name: string;
   readonly blockSize: number;
   readonly xattrPrefix?: readonly string[];
@@ -32,11 +34,12 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
     .command("build")
     .description("write an image of a directory or of a tar archive")
     .argument("<image>", "file to write")
-    .argument("<source>", "a directory, or an uncompressed tar archive")
+    .argument("<source>", "a directory, or an uncompressed tar archive; - is an archive on standard input")
     .option("--uuid <uuid>", "volume UUID; random unless given")
     .option("--time <seconds>", "build time, seconds since 1970", parseTime, 0n)
     .option("--fixed-time", "give everything the build time")
     .option("--owner <uid:gid>", "owner of everything in a directory, instead of its own", parseOwner)
+    .option("--xattrs <file>", "what `getfattr -R -h -d -m - -e base64 .` prints in the directory")
     .option("--name <text>", "volume name, at most 16 bytes", "")
     .option("--block-size <bytes>", "block size", parseCount, DEFAULT_BLOCK_SIZE)
     .option(
@@ -60,7 +63,10 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
   if (clusterSize !== undefined && compress === undefined) {
     throw new UsageError("--cluster-size goes with --compress");
   }
-  const written = await writeErofs(await entriesOf(resolve(io.cwd, source), owner), {
+  const found = await entriesOf(source === "-" ? "/dev/stdin" : resolve(io.cwd, source), owner);
+  const entries =
+    options.xattrs === undefined ? found : addXattrs(found, await xattrsIn(resolve(io.cwd, options.xattrs)));
+  const written = await writeErofs(entries, {
     output: resolve(io.cwd, image),
     uuid,
     buildTime: time,
@@ -89,6 +95,13 @@ async function entriesOf(source: string, owner: BuildOptions["owner"]): Promise<
   });
   if (found.isDirectory()) return readDirectory(source, { owner });
   return readTar(createReadStream(source));
+}
+
+async function xattrsIn(path: string): Promise<XattrDump> {
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw ioError(error, "read", path);
+  });
+  return parseXattrDump(bytes);
 }
 
 function parseTime(text: string): bigint {

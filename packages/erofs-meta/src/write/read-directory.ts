@@ -42,7 +42,7 @@ const READ_SIZE = 1024 * 1024;
  * Streams the tree of a directory as entries for `writeErofs`, names in the order of their bytes, so that the same tree
  * gives the same image. Links are taken as they are, several names of a file become hard links.
  *
- * Extended attributes are not read, because Node has no call for them: add them to the entries on their way.
+ * Extended attributes are not read, because Node has no call for them: {@link addXattrs} adds them to the entries.
  *
  * @param root - Directory to read; its own mode, owner and time become the root's.
  * @param options - See {@link ReadDirectoryOptions}.
