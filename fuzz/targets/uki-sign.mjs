@@ -1,6 +1,8 @@
 // Decoders of @leveret/uki-sign, and small inputs to begin with.
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { Duplex } from "node:stream";
 import { gzipSync } from "node:zlib";
 import * as uki from "../../packages/uki-sign/dist/index.js";
@@ -9,6 +11,7 @@ const code = "/packages/uki-sign/dist/";
 const isExpected = (error) => error instanceof uki.UkiSignError;
 const OWNER = "01020304-0506-0708-090a-0b0c0d0e0f10";
 const TIME = new Date("2026-06-01T00:00:00Z");
+const TOKEN = "0123456789abcdef0123456789abcdef";
 const CHID = "6de5d951-d755-576b-bd09-c5cf66b27234";
 
 // A key of each run its own: a seed repeats the changes, and the input that did harm is kept whole in a file.
@@ -182,6 +185,28 @@ export const targets = [
     async (bytes) => void uki.parsePkcs11Uri(Buffer.from(bytes).toString("utf8")),
   ),
   target(
+    "remote answers",
+    async () => {
+      const { body } = await remoteMessages();
+      return [text(JSON.stringify({ kind: "uki-signing-requests", version: 1, requests: [body] })), text("{}")];
+    },
+    async (bytes) => {
+      const { address, answer } = await playingServer();
+      answer(bytes);
+      await uki.listSigningRequests(address, { token: TOKEN });
+    },
+  ),
+  target(
+    "remote requests",
+    async () => [text(JSON.stringify((await remoteMessages()).request)), text("{}")],
+    async (bytes) => {
+      const { address } = await signingServer();
+      const headers = { authorization: `Bearer ${TOKEN}` };
+      const { status } = await fetch(`${address}/v1/requests`, { method: "POST", body: bytes, headers });
+      if (status !== 200 && status !== 400) throw new Error(`expected status 200 or 400, got ${status}`);
+    },
+  ),
+  target(
     "verity signature",
     async () => {
       const { signer, certificate } = await keys();
@@ -306,6 +331,37 @@ function eventLog() {
     ]),
   );
 }
+
+/** A request about an image, and what a server says about it. */
+async function remoteMessages() {
+  const description = uki.describePe(
+    image([
+      [".linux", text("kernel")],
+      [".osrel", text("ID=hare\n")],
+    ]),
+    { name: "a.efi" },
+  );
+  const ask = { version: 1, hash: "sha256", padding: "pkcs1", digest: "07".repeat(32), description };
+  const state = { client: "fuzz", state: "pending", approvals: ["ann"], approvalsNeeded: 2 };
+  const expiresAt = TIME.toISOString();
+  return { request: ask, body: { ...ask, kind: "uki-signing-request", id: "0".repeat(32), ...state, expiresAt } };
+}
+
+const signingServer = shared(async () => {
+  const { signer } = await keys();
+  return uki.startSigningServer({ signer, clients: { fuzz: TOKEN }, anyDigest: true, expireMs: 100 });
+});
+
+/** A server that answers everything with the bytes it was last given. */
+const playingServer = shared(async () => {
+  let body = new Uint8Array();
+  const server = createServer((_request, response) => response.end(body)).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const answer = (bytes) => {
+    body = bytes;
+  };
+  return { address: `http://127.0.0.1:${server.address().port}`, answer };
+});
 
 /** What p11-kit answers while a token signs, see packages/uki-sign/test/fixtures/README.md. */
 function recordedAnswers() {

@@ -16,6 +16,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   measure: async () => (await import("./commands/measure.ts")).addMeasureCommand,
   eventlog: async () => (await import("./commands/eventlog.ts")).addEventlogCommand,
   keys: async () => (await import("./commands/keys.ts")).addKeysCommand,
+  signer: async () => (await import("./commands/signer.ts")).addSignerCommand,
   vars: async () => (await import("./commands/vars.ts")).addVarsCommand,
 };
 

@@ -64,6 +64,14 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_MECHANISM"
   /** p11-kit missing, a token that failed, or an answer that is none */
   | "UKI_SIGN_PKCS11"
+  /** a remote signer that cannot be reached, or does not speak the protocol */
+  | "UKI_SIGN_REMOTE"
+  /** a token that a remote signer does not know, or that is not for this */
+  | "UKI_SIGN_REMOTE_UNAUTHORIZED"
+  /** a signature that somebody refused to approve */
+  | "UKI_SIGN_REMOTE_REFUSED"
+  /** a signature that too few approved in time */
+  | "UKI_SIGN_REMOTE_EXPIRED"
   /** bytes that are not an acceptable X.509 certificate */
   | "UKI_SIGN_CERTIFICATE_INVALID"
   /** bytes that are not an acceptable CMS signature */

@@ -165,6 +165,31 @@ export {
 } from "./pkcs11/signer.ts";
 export { DEFAULT_MAX_PKCS11_URI_LENGTH, type Pkcs11Uri, parsePkcs11Uri } from "./pkcs11/uri.ts";
 
+// Keys on other machines
+
+export {
+  DEFAULT_MAX_REMOTE_MESSAGE_BYTES,
+  DEFAULT_MAX_REMOTE_REQUESTS,
+  type SigningDescription,
+  type SigningRequest,
+} from "./remote/protocol.ts";
+export type { SigningEvent } from "./remote/requests.ts";
+export {
+  DEFAULT_SIGNING_REQUEST_EXPIRY_MS,
+  type SigningServer,
+  type SigningServerOptions,
+  startSigningServer,
+} from "./remote/server.ts";
+export {
+  type DescribePeOptions,
+  decideSigningRequest,
+  describePe,
+  listSigningRequests,
+  type RemoteSigner,
+  type RemoteSignerOptions,
+  remoteSigner,
+} from "./remote/signer.ts";
+
 // Key hierarchies
 
 export { type ExportKeysOptions, exportKeys } from "./keys/export.ts";

@@ -42,7 +42,7 @@ async function onTerminal(
 }
 
 describe("the built command", () => {
-  test.each(["build", "sign", "signatures", "verify", "inspect", "measure", "eventlog", "keys", "vars"])(
+  test.each(["build", "sign", "signatures", "verify", "inspect", "measure", "eventlog", "keys", "signer", "vars"])(
     "%s explains itself",
     (command) => {
       const { status, stdout } = ukiSign(command, "--help");

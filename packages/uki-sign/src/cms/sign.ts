@@ -105,14 +105,9 @@ export interface SignCmsOptions {
  */
 export async function signCms(options: SignCmsOptions): Promise<Uint8Array> {
   const parsed = parseOptions(optionsSchema, options);
-  const { contentType, content, detached, signer, certificate, hash, padding, includeCertificate } = parsed;
+  const { contentType, detached, signer, certificate, hash, padding, includeCertificate } = parsed;
   const scheme = schemeOf(hash, padding);
-  const inner = contentType === OID.data ? derContent(content, detached) : checkElement(content);
-  // RFC 5652 5.4: the digest is over the content octets, without the tag and length in front of them.
-  const messageDigest = createHash(hash).update(inner.octets).digest();
-  const attributes = signedAttributes(parsed, messageDigest);
-  // RFC 5652 5.4: what is signed is the attributes as a SET OF, with that tag and not the [0] they are stored with.
-  const digest = attributes === undefined ? messageDigest : createHash(hash).update(derSetOf(attributes)).digest();
+  const { inner, attributes, digest } = whatIsSigned(parsed);
   const signature = await signer.signDigest(hash, digest, padding);
   requireOwnSignature(certificate, scheme, digest, signature);
 
@@ -133,6 +128,28 @@ export async function signCms(options: SignCmsOptions): Promise<Uint8Array> {
     der(TAG.set, signerInfo),
   );
   return parsed.contentInfo ? derSequence(derOid(OID.signedData), der(contextConstructed(0), signedData)) : signedData;
+}
+
+/** Options of {@link signCms} that decide what is signed. */
+type ContentOptions = Pick<
+  z.output<typeof optionsSchema>,
+  "contentType" | "content" | "detached" | "attributes" | "signingTime" | "hash"
+>;
+
+/** The digest that a signature with these options is over, with the parts it is made of. */
+export function whatIsSigned(options: ContentOptions): {
+  readonly inner: InnerContent;
+  readonly attributes: readonly Uint8Array[] | undefined;
+  readonly digest: Uint8Array;
+} {
+  const { contentType, content, detached, hash } = options;
+  const inner = contentType === OID.data ? derContent(content, detached) : checkElement(content);
+  // RFC 5652 5.4: the digest is over the content octets, without the tag and length in front of them.
+  const messageDigest = createHash(hash).update(inner.octets).digest();
+  const attributes = signedAttributes(options, messageDigest);
+  // RFC 5652 5.4: what is signed is the attributes as a SET OF, with that tag and not the [0] they are stored with.
+  const digest = attributes === undefined ? messageDigest : createHash(hash).update(derSetOf(attributes)).digest();
+  return { inner, attributes, digest };
 }
 
 interface InnerContent {
@@ -168,7 +185,7 @@ function requireEmbeddable(content: Uint8Array): void {
 }
 
 function signedAttributes(
-  { attributes, contentType, signingTime }: z.output<typeof optionsSchema>,
+  { attributes, contentType, signingTime }: ContentOptions,
   messageDigest: Uint8Array,
 ): Uint8Array[] | undefined {
   if (attributes === "none") {

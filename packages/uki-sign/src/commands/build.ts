@@ -14,7 +14,7 @@ import { collect, parseBank } from "./arguments.ts";
 import { addPartOptions, type PartFlags, readAddonParts, readImageParts, readProfileParts } from "./build-parts.ts";
 import { parsePolicyBank } from "./measure.ts";
 import { KEY_VALUE, OpenKeys } from "./open-keys.ts";
-import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
+import { addSigningOptions, describing, loadSigning, type SigningFlags } from "./signing.ts";
 
 interface BuildFlags extends PartFlags, SigningFlags {
   readonly output: string;
@@ -60,7 +60,8 @@ Examples:
       const signing = await loadSigning(io, flags, keys);
       await using inputs = new OpenInputs(io.cwd);
       const unsigned = await build(io, inputs, flags, keys);
-      await writePe(resolve(io.cwd, flags.output), unsigned, { sign: signing, signal: io.signal });
+      const sign = signing && describing(signing, unsigned, flags.output);
+      await writePe(resolve(io.cwd, flags.output), unsigned, { sign, signal: io.signal });
       await using image = await openInput(io.cwd, flags.output);
       const { kind, sizeBytes, sections, profiles, signatures } = inspectUki(image);
       if (flags.json) {

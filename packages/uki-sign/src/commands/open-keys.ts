@@ -5,15 +5,18 @@ import { readInput, readSecret } from "../internal/files.ts";
 import type { PassphraseSource } from "../keys/load.ts";
 import { isEncryptedKey, type PemSigner, pemSigner } from "../keys/signer.ts";
 import { type Pkcs11Options, type Pkcs11Signer, pkcs11Certificate, pkcs11Signer } from "../pkcs11/signer.ts";
+import { isSignerAddress } from "../remote/address.ts";
+import type { SigningRequest } from "../remote/protocol.ts";
+import { remoteSigner } from "../remote/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { printable } from "./arguments.ts";
 
 /** What `--passphrase-file` says about itself, with whose passphrase it is. */
 export const PASSPHRASE_FILE =
-  "file with the passphrase or PIN, /dev/fd/N for an open descriptor; without it the terminal is asked";
+  "file with the passphrase, PIN or token, /dev/fd/N for an open descriptor; without it the terminal is asked";
 
 /** What `--key` takes. */
-export const KEY_VALUE = "private key: a PEM file, or a pkcs11: URI";
+export const KEY_VALUE = "private key: a PEM file, a pkcs11: URI, or the https: address of a remote signer";
 
 /** The private keys that a command signs with, and the secrets it read or asked for, once, when a key first needed one. */
 export class OpenKeys implements AsyncDisposable {
@@ -40,6 +43,14 @@ export class OpenKeys implements AsyncDisposable {
       this.#tokens.push(token);
       return token;
     }
+    if (isSignerAddress(value)) {
+      const token = await this.#secret(value, `Token for ${value}: `);
+      return await remoteSigner(value, {
+        token: requireToken(value, token),
+        signal: this.#io.signal,
+        onPending: (request) => this.#io.stderr.write(`${describeWait(request)}\n`),
+      });
+    }
     const pem = await readInput(this.#io.cwd, value);
     return pemSigner(pem, { passphrase: isEncryptedKey(pem) ? await this.passphrase(value) : undefined });
   }
@@ -64,6 +75,18 @@ export class OpenKeys implements AsyncDisposable {
   #pkcs11(): Pkcs11Options {
     return { signal: this.#io.signal, connect: serverSocket(this.#io.env.P11_KIT_SERVER_ADDRESS) };
   }
+}
+
+/** A token that was read or asked for. */
+export function requireToken(address: string, token: string | undefined): string {
+  if (token !== undefined) return token;
+  throw new UkiSignError("UKI_SIGN_REMOTE_UNAUTHORIZED", `expected a token for ${address}, got none`, {
+    hint: "give it with --passphrase-file",
+  });
+}
+
+function describeWait({ id, approvals, approvalsNeeded, expiresAt }: SigningRequest): string {
+  return `request ${id} waits for ${approvalsNeeded - approvals.length} approvals, until ${expiresAt}`;
 }
 
 /** The socket of p11-kit's address of a server, `unix:path=/run/…` with other keys that p11-kit may add. */
@@ -99,6 +122,10 @@ export async function newPassphrase(
 }
 
 /** Reads a passphrase from a file, an open descriptor or the terminal; the newline at its end is no part of it. */
-async function readPassphrase(io: CommandIo, path: string | undefined, question: string): Promise<string | undefined> {
+export async function readPassphrase(
+  io: CommandIo,
+  path: string | undefined,
+  question: string,
+): Promise<string | undefined> {
   return path === undefined ? await io.askSecret?.(question) : await readSecret(io.cwd, path);
 }

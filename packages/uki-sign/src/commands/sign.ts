@@ -6,7 +6,7 @@ import { authenticodeDigest } from "../authenticode/digest.ts";
 import { writePe } from "../authenticode/write.ts";
 import { openInput } from "../internal/files.ts";
 import { OpenKeys } from "./open-keys.ts";
-import { addSigningOptions, loadSigning, type SigningFlags } from "./signing.ts";
+import { addSigningOptions, describing, loadSigning, type SigningFlags } from "./signing.ts";
 
 interface SignFlags extends SigningFlags {
   readonly output: string;
@@ -29,14 +29,18 @@ Examples:
   uki-sign sign --keys keys linux.efi -o linux.efi
   uki-sign sign --key db.key --certificate db.crt --passphrase-file /dev/fd/3 linux.efi -o linux.efi 3< passphrase
   uki-sign sign --key 'pkcs11:token=hare;object=db' --certificate 'pkcs11:token=hare;object=db' \\
-    linux.efi -o linux.efi`,
+    linux.efi -o linux.efi
+  uki-sign sign --key https://signer:8443 --certificate db.crt --passphrase-file token linux.efi -o linux.efi`,
     )
     .action(async (path: string, flags: SignFlags) => {
       await using keys = new OpenKeys(io, flags.passphraseFile);
       const signing = await loadSigning(io, flags, keys);
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
       await using image = await openInput(io.cwd, path);
-      await writePe(resolve(io.cwd, flags.output), image, { sign: signing, signal: io.signal });
+      await writePe(resolve(io.cwd, flags.output), image, {
+        sign: describing(signing, image, path),
+        signal: io.signal,
+      });
       await using signed = await openInput(io.cwd, flags.output);
       const signatures = listSignatures(signed).length;
       const { subject } = signing.certificate;
@@ -44,7 +48,9 @@ Examples:
         const digest = authenticodeDigest(signed, "sha256");
         writeJson(io, { kind: "uki-sign", version: 1, path: flags.output, signer: subject, signatures, digest });
       } else {
-        io.stdout.write(`${flags.output}: signed by ${subject}, ${signatures} signatures in all\n`);
+        io.stdout.write(
+          `${flags.output}: signed by ${subject}, ${signatures} ${signatures === 1 ? "signature" : "signatures"} in all\n`,
+        );
       }
     });
 }

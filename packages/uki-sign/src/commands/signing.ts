@@ -1,9 +1,12 @@
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import type { CommandIo } from "@leveret/command";
 import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
+import type { Bytes } from "../bytes/byte-source.ts";
 import { loadKeys } from "../keys/load.ts";
+import type { Signer } from "../keys/signer.ts";
+import { describePe, type RemoteSigner } from "../remote/signer.ts";
 import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
 import { KEY_VALUE, type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
@@ -67,6 +70,17 @@ export async function loadSigning(
     signingTime,
     hash: flags.hash,
   };
+}
+
+/** The same, telling a remote signer what the image is. */
+export function describing(signing: SignPeOptions, image: Bytes, path: string): SignPeOptions {
+  const { signer, hash, signingTime } = signing;
+  if (!isRemote(signer)) return signing;
+  return { ...signing, signer: signer.describing(describePe(image, { name: basename(path), hash, signingTime })) };
+}
+
+function isRemote(signer: Signer): signer is RemoteSigner {
+  return "describing" in signer;
 }
 
 function parseHash(name: string): HashName {

@@ -68,7 +68,7 @@ export function inspectUki(image: Bytes): UkiInspection {
   const decoded = decodePe(image);
   const { base, profiles } = splitProfiles(decoded);
   const sections = [base, ...profiles].flatMap((own, index) =>
-    own.map((section) => describe(image, section, index - 1)),
+    own.map((section) => describeSection(image, section, index - 1)),
   );
   return {
     kind: kindOf(decoded),
@@ -94,7 +94,8 @@ function kindOf({ sections }: PeImage): UkiInspection["kind"] {
   );
 }
 
-function describe(image: Bytes, section: PeSection, profile: number): UkiSection {
+/** Size, digest and text of one section; `profile` is negative for what belongs to none. */
+export function describeSection(image: Bytes, section: PeSection, profile = -1): UkiSection {
   const content = peSectionSource(image, section);
   const sizeBytes = sizeOf(content);
   const isText = TEXT_SECTION_NAMES.includes(section.name) && sizeBytes <= DEFAULT_MAX_TEXT_BYTES;

@@ -1,0 +1,212 @@
+import { randomBytes } from "node:crypto";
+import { encodeIndirectData } from "../authenticode/indirect-data.ts";
+import { whatIsSigned } from "../cms/sign.ts";
+import { UkiSignError } from "../errors.ts";
+import { OID } from "../format/oids.ts";
+import { toHex } from "../internal/bytes.ts";
+import type { PemSigner } from "../keys/signer.ts";
+import type { HashName, RsaPadding } from "../rsa/scheme.ts";
+import { DEFAULT_MAX_REMOTE_REQUESTS, type SigningDescription, type SigningRequest } from "./protocol.ts";
+
+/** What happened to a request, for who watches a remote signer. */
+export interface SigningEvent {
+  readonly event: "asked" | "approved" | "refused" | "signed" | "expired" | "failed";
+  readonly request: SigningRequest;
+  /** who did it: a client, an approver; absent for what time did */
+  readonly by?: string | undefined;
+  /** why the key did not sign */
+  readonly error?: unknown;
+}
+
+/** How a remote signer decides. */
+export interface DecisionOptions {
+  readonly signer: PemSigner;
+  /** how many different approvers have to approve */
+  readonly approvals: number;
+  /** how long a request waits for them, and how long its outcome is kept, in `milliseconds` */
+  readonly expireMs: number;
+  /** whether digests are signed that nothing is known about */
+  readonly anyDigest: boolean;
+  readonly onEvent: (event: SigningEvent) => void;
+}
+
+interface Ask {
+  readonly hash: HashName;
+  readonly padding: RsaPadding;
+  readonly digest: string;
+  readonly description?: SigningDescription | undefined;
+}
+
+interface Entry {
+  request: SigningRequest;
+  /** ends the wait for a decision, or the memory of one */
+  timer: NodeJS.Timeout | undefined;
+  readonly watchers: Set<() => void>;
+}
+
+/** The requests of a remote signer, from the question to the signature. */
+export class SigningRequests {
+  readonly #options: DecisionOptions;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(options: DecisionOptions) {
+    this.#options = options;
+  }
+
+  /** Takes a request; the same one again, while it is known, is the one there is. */
+  async ask(client: string, ask: Ask): Promise<SigningRequest> {
+    const { description } = ask;
+    if (description === undefined && !this.#options.anyDigest) {
+      throw new UkiSignError("UKI_SIGN_REMOTE", "expected a description of what is signed, got a digest alone");
+    }
+    if (description !== undefined && digestOf(description, ask.hash) !== ask.digest) {
+      throw new UkiSignError(
+        "UKI_SIGN_REMOTE",
+        "expected the digest that follows from the description, got another one",
+      );
+    }
+    const known = [...this.#entries.values()].find(({ request }) => isSame(request, client, ask));
+    if (known !== undefined) return known.request;
+    if (this.#entries.size >= DEFAULT_MAX_REMOTE_REQUESTS) {
+      const message = `expected at most ${DEFAULT_MAX_REMOTE_REQUESTS} requests, got one more`;
+      throw new UkiSignError("UKI_SIGN_REMOTE", message);
+    }
+    const id = randomBytes(16).toString("hex");
+    const request: SigningRequest = {
+      kind: "uki-signing-request",
+      version: 1,
+      id,
+      client,
+      state: "pending",
+      ...ask,
+      approvals: [],
+      approvalsNeeded: this.#options.approvals,
+      expiresAt: new Date(Date.now() + this.#options.expireMs).toISOString(),
+    };
+    const entry: Entry = { request, timer: undefined, watchers: new Set() };
+    entry.timer = setTimeout(
+      () => this.#end(entry, { state: "expired" }, "expired", undefined),
+      this.#options.expireMs,
+    );
+    entry.timer.unref();
+    this.#entries.set(id, entry);
+    this.#options.onEvent({ event: "asked", request, by: client });
+    if (this.#options.approvals === 0) await this.#sign(entry, undefined);
+    return entry.request;
+  }
+
+  /** A request that is known. */
+  get(id: string): SigningRequest {
+    return this.#entry(id).request;
+  }
+
+  /** Requests that wait, oldest first. */
+  pending(): SigningRequest[] {
+    return [...this.#entries.values()].flatMap(({ request }) => (request.state === "pending" ? [request] : []));
+  }
+
+  /** Waits until a request is decided, or for as long as `signal` lets it. */
+  async decided(id: string, signal: AbortSignal): Promise<SigningRequest> {
+    const entry = this.#entry(id);
+    if (entry.request.state === "pending" && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        entry.watchers.add(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+        signal.addEventListener("abort", () => entry.watchers.delete(resolve), { once: true });
+      });
+    }
+    return entry.request;
+  }
+
+  /** Takes the decision of an approver, who has to say which digest it is about. */
+  async decide(approver: string, id: string, digest: string, decision: "approve" | "refuse"): Promise<SigningRequest> {
+    const entry = this.#entry(id);
+    const { request } = entry;
+    if (digest !== request.digest) {
+      throw new UkiSignError("UKI_SIGN_REMOTE", "expected a decision about the digest of the request, got another one");
+    }
+    if (request.state !== "pending") {
+      throw new UkiSignError("UKI_SIGN_REMOTE", `expected a request that waits, got one that is ${request.state}`);
+    }
+    if (decision === "refuse") {
+      this.#end(entry, { state: "refused", refusedBy: approver }, "refused", approver);
+      return entry.request;
+    }
+    // Approving twice is approving once.
+    if (!request.approvals.includes(approver)) {
+      entry.request = { ...request, approvals: [...request.approvals, approver] };
+      this.#options.onEvent({ event: "approved", request: entry.request, by: approver });
+      if (entry.request.approvals.length === request.approvalsNeeded) await this.#sign(entry, approver);
+    }
+    return entry.request;
+  }
+
+  /** Forgets everything; who waits is told what is known. */
+  close(): void {
+    for (const entry of this.#entries.values()) {
+      clearTimeout(entry.timer);
+      for (const watcher of entry.watchers) watcher();
+    }
+    this.#entries.clear();
+  }
+
+  async #sign(entry: Entry, by: string | undefined): Promise<void> {
+    const { hash, padding, digest } = entry.request;
+    try {
+      const signature = await this.#options.signer.signDigest(
+        hash,
+        new Uint8Array(Buffer.from(digest, "hex")),
+        padding,
+      );
+      // While the key was at work, time may have run out, or somebody refused.
+      if (entry.request.state !== "pending") return;
+      this.#end(entry, { state: "signed", signature: Buffer.from(signature).toString("base64") }, "signed", by);
+    } catch (error) {
+      this.#end(entry, { state: "failed" }, "failed", by, error);
+    }
+  }
+
+  #end(
+    entry: Entry,
+    outcome: Partial<SigningRequest>,
+    event: SigningEvent["event"],
+    by: string | undefined,
+    error?: unknown,
+  ): void {
+    clearTimeout(entry.timer);
+    entry.request = { ...entry.request, ...outcome };
+    for (const watcher of entry.watchers) watcher();
+    entry.watchers.clear();
+    this.#options.onEvent({ event, request: entry.request, by, error });
+    // The outcome stays for as long as a client may need to ask for it.
+    entry.timer = setTimeout(() => this.#entries.delete(entry.request.id), this.#options.expireMs);
+    entry.timer.unref();
+  }
+
+  #entry(id: string): Entry {
+    const entry = this.#entries.get(id);
+    if (entry !== undefined) return entry;
+    throw new UkiSignError("UKI_SIGN_REMOTE", "expected a request that is known, got none");
+  }
+}
+
+/** What a signature of this kind is over. */
+export function digestOf(description: SigningDescription, hash: HashName): string | undefined {
+  const digest = new Uint8Array(Buffer.from(description.digest, "hex"));
+  try {
+    const content = encodeIndirectData({ hash, digest });
+    const signingTime = description.signingTime === undefined ? undefined : new Date(description.signingTime);
+    const options = { contentType: OID.spcIndirectData, content, detached: false, attributes: [], signingTime, hash };
+    return toHex(whatIsSigned(options).digest);
+  } catch (error) {
+    // A digest of another hash, or a time that no signature can state.
+    if (error instanceof UkiSignError || error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+function isSame(request: SigningRequest, client: string, ask: Ask): boolean {
+  const open = request.state === "pending" || request.state === "signed";
+  const same = request.hash === ask.hash && request.padding === ask.padding && request.digest === ask.digest;
+  return open && same && request.client === client;
+}
