@@ -1,6 +1,14 @@
 export { type AtomicFiles, atomicFiles } from "./atomic-file.ts";
 export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
 export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
+export {
+  type HttpErrorKind,
+  type HttpSettings,
+  httpSources,
+  isHttpUrl,
+  type OpenHttp,
+  type ReportHttpError,
+} from "./http.ts";
 export { type InPlaceFile, inPlaceFiles, type OpenInPlace } from "./in-place.ts";
 export { type PackageFiles, packageFiles } from "./package-files.ts";
 export { type Sources, sources } from "./sources.ts";

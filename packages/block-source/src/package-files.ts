@@ -1,5 +1,6 @@
 import { type AtomicFiles, atomicFiles } from "./atomic-file.ts";
 import { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
+import { type HttpErrorKind, httpSources, type OpenHttp, type ReportHttpError } from "./http.ts";
 import { inPlaceFiles, type OpenInPlace } from "./in-place.ts";
 import { type Sources, sources } from "./sources.ts";
 
@@ -10,6 +11,7 @@ export interface PackageFiles {
   readonly ioError: FileErrors;
   readonly atomic: AtomicFiles;
   readonly openInPlace: OpenInPlace;
+  readonly openHttp: OpenHttp;
 }
 
 /** The error class of a package. */
@@ -23,13 +25,14 @@ type ErrorClass<Code> = new (code: Code, message: string, facts: Parameters<Repo
  */
 export function packageFiles<Code>(
   PackageError: ErrorClass<Code>,
-  codes: Readonly<Record<FileErrorKind, Code>>,
+  codes: Readonly<Record<FileErrorKind | HttpErrorKind, Code>>,
 ): PackageFiles {
-  const report: ReportFileError = (kind, message, facts) => new PackageError(codes[kind], message, facts);
+  const report: ReportHttpError = (kind, message, facts) => new PackageError(codes[kind], message, facts);
   return {
     files: sources(report),
     ioError: ioErrors(report),
     atomic: atomicFiles(report),
     openInPlace: inPlaceFiles(report),
+    openHttp: httpSources(report),
   };
 }

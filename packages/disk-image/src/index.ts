@@ -6,6 +6,7 @@ export {
   type ByteSink,
   type DisposableBlockSource,
   fileSource,
+  httpSource,
   memorySource,
   windowSource,
 } from "./block-source.ts";
@@ -55,11 +56,15 @@ export { type GptDamage, type GptRepair, type RepairOptions, repairDiskImage } f
 export { type ReplaceOptions, replacePartition } from "./in-place/replace.ts";
 export { DiskImage, type DiskPartition, openDiskImage } from "./open.ts";
 // FAT
-export type { Content, FatOptions } from "./options.ts";
 // Whole disks
 export {
+  type Content,
+  DEFAULT_HTTP_TIMEOUT_MS,
+  DEFAULT_MAX_HTTP_CACHE_BYTES,
   type DiskOptions,
   type DiskProgress,
+  type FatOptions,
+  type HttpSourceOptions,
   type ImageFormat,
   PARTITION_ALIGNMENT,
   PARTITION_GRAIN,

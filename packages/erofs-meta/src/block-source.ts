@@ -1,5 +1,6 @@
 import type { BlockSource, DisposableBlockSource } from "@leveret/block-source";
-import { files } from "./internal/files.ts";
+import { files, openHttp } from "./internal/files.ts";
+import { type HttpSourceOptions, httpSourceOptions, parseOptions } from "./options.ts";
 
 export type { BlockSource, ByteSink, DisposableBlockSource } from "@leveret/block-source";
 
@@ -42,4 +43,23 @@ export async function fileSource(path: string): Promise<DisposableBlockSource> {
  */
 export function windowSource(source: BlockSource, offset: number, length?: number): DisposableBlockSource {
   return files.window(source, offset, length);
+}
+
+/**
+ * Opens a file on a web server as a source, which is read with requests for its parts; what is read in small pieces is
+ * requested in larger ones and kept for a while.
+ *
+ * @param url - Where the file is, `http:` or `https:`.
+ * @param options - Headers, deadline and how much is kept; see {@link HttpSourceOptions}.
+ * @returns A source of the version that was there when it was opened.
+ * @throws {ErofsError} `EROFS_NOT_FOUND` when there is no such file, `EROFS_HTTP` when the server does not answer requests for
+ *   parts or answers them wrongly, `EROFS_TRUNCATED`, `EROFS_TIMEOUT`, `EROFS_IO` when it cannot be reached,
+ *   `EROFS_BAD_OPTIONS`. Reads throw the same, and `EROFS_CHANGED` once there is another version of the file. An abort
+ *   throws the signal's reason.
+ * @see RFC 9110, "Range Requests"
+ * @example
+ * await using source = await httpSource("https://example.org/usr.erofs");
+ */
+export async function httpSource(url: string, options: HttpSourceOptions = {}): Promise<DisposableBlockSource> {
+  return openHttp(url, parseOptions(httpSourceOptions, options));
 }

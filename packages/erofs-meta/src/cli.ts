@@ -26,6 +26,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
 Examples:
   erofs-meta tree usr.erofs
   erofs-meta cat usr.erofs /lib/os-release
+  erofs-meta ls -l https://example.org/usr.erofs /lib
   erofs-meta ls --offset 1048576 disk.raw /bin
   erofs-meta extract usr.erofs out /lib
   erofs-meta build usr.erofs build/usr --owner 0:0 --fixed-time

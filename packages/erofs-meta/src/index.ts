@@ -6,6 +6,7 @@ export {
   type ByteSink,
   type DisposableBlockSource,
   fileSource,
+  httpSource,
   memorySource,
   windowSource,
 } from "./block-source.ts";
@@ -25,15 +26,17 @@ export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract
 export { type BuildFecOptions, buildVerityFec, type VerityFec } from "./fec/build.ts";
 export { type RepairVerityOptions, repairVerityTree, type VerityRepair } from "./fec/repair.ts";
 export { FEC_ROOTS } from "./format/fec.ts";
-export type { CompressionOptions, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
+export type { CompressionOptions, HttpSourceOptions, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
   DEFAULT_BLOCK_SIZE,
+  DEFAULT_HTTP_TIMEOUT_MS,
   DEFAULT_MAX_DAMAGE,
   DEFAULT_MAX_DEPTH,
   DEFAULT_MAX_DIFF_BLOCKS,
   DEFAULT_MAX_ENTRIES,
   DEFAULT_MAX_EXTRACT_BYTES,
   DEFAULT_MAX_FILE_BYTES,
+  DEFAULT_MAX_HTTP_CACHE_BYTES,
   DEFAULT_MAX_REGIONS,
   DEFAULT_MAX_SYMLINKS,
   DEFAULT_MAX_TAIL_BYTES,

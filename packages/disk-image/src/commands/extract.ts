@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { memorySource } from "../block-source.ts";
 import { extractTo } from "../extract.ts";
 import { openFat } from "../fat/read.ts";
-import { openDiskImage } from "../open.ts";
+import { openInput } from "./input.ts";
 import { parsePartition } from "./text.ts";
 
 interface ExtractOptions {
@@ -34,7 +34,7 @@ async function extract(
   output: string,
   options: ExtractOptions,
 ): Promise<void> {
-  await using disk = await openDiskImage(resolve(io.cwd, image));
+  await using disk = await openInput(io, image);
   const partition = disk.partition(parsePartition(which));
   const window = disk.open(partition.number);
   const { signal } = io;

@@ -1,9 +1,9 @@
-import { resolve } from "node:path";
 import { type CommandIo, escapeName, formatBytes, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { DiskImageError } from "../errors.ts";
 import { type FatVolume, openFat } from "../fat/read.ts";
-import { type DiskImage, type DiskPartition, openDiskImage } from "../open.ts";
+import type { DiskImage, DiskPartition } from "../open.ts";
+import { openInput } from "./input.ts";
 import { partitionTable } from "./text.ts";
 
 interface InspectOptions {
@@ -32,7 +32,7 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
 }
 
 async function inspect(io: CommandIo, path: string, options: InspectOptions): Promise<void> {
-  await using disk = await openDiskImage(resolve(io.cwd, path));
+  await using disk = await openInput(io, path);
   const { gpt, partitions, sizeBytes } = disk;
   const systems = options.files === true ? await findFiles(disk, io.signal) : [];
   if (options.json === true) {

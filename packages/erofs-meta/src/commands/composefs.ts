@@ -2,13 +2,14 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import { fileSource, memorySource } from "../block-source.ts";
+import { memorySource } from "../block-source.ts";
 import { formatComposefsDump, parseComposefsDump } from "../composefs/dump.ts";
 import { fsVerityDigest } from "../composefs/fs-verity.ts";
 import { readComposefs } from "../composefs/read.ts";
 import { encodeComposefs } from "../composefs/write.ts";
 import { toHex } from "../internal/bytes.ts";
 import { atomic, ioError } from "../internal/files.ts";
+import { openInput } from "./input.ts";
 import { withImage } from "./open.ts";
 
 interface JsonFlag {
@@ -58,7 +59,7 @@ async function dump(io: CommandIo, path: string): Promise<void> {
 }
 
 async function digest(io: CommandIo, path: string, { json }: JsonFlag): Promise<void> {
-  await using source = await fileSource(resolve(io.cwd, path));
+  await using source = await openInput(io, path);
   const hex = toHex(await fsVerityDigest(source, { signal: io.signal }));
   if (json === true) writeJson(io, { kind: "fs-verity-digest", version: 1, path, digest: hex });
   else io.stdout.write(`${hex}\n`);

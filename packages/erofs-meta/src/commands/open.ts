@@ -1,8 +1,8 @@
-import { resolve } from "node:path";
 import type { CommandIo } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
-import { type BlockSource, fileSource, windowSource } from "../block-source.ts";
+import { type BlockSource, windowSource } from "../block-source.ts";
 import { type ErofsImage, openErofs } from "../read/image.ts";
+import { openInput } from "./input.ts";
 
 /** Options of every command that opens an image. */
 export interface ImageOptions {
@@ -44,10 +44,10 @@ export async function withSource<T>(
   options: ImageOptions,
   use: (source: BlockSource, devices: readonly BlockSource[]) => Promise<T>,
 ): Promise<T> {
-  await using source = await fileSource(resolve(io.cwd, path));
+  await using source = await openInput(io, path);
   const devices: BlockSource[] = [];
   try {
-    for (const file of options.device ?? []) devices.push(await fileSource(resolve(io.cwd, file)));
+    for (const file of options.device ?? []) devices.push(await openInput(io, file));
     // Awaited here, so that the files are closed after they were used.
     return await use(windowSource(source, Math.min(options.offset, source.sizeBytes)), devices);
   } finally {

@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
 import { type CommandIo, withProgress, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import { fileSource } from "../block-source.ts";
 import { repairVerityTree, type VerityRepair } from "../fec/repair.ts";
 import { FEC_ROOTS } from "../format/fec.ts";
 import { openInPlace } from "../internal/files.ts";
+import { openInput } from "./input.ts";
 import { parseCount, parseHex } from "./open.ts";
 import { damaged, rangeText } from "./verity-text.ts";
 
@@ -39,7 +39,7 @@ async function repair(
 ): Promise<void> {
   await using data = await openInPlace(resolve(io.cwd, paths.data));
   await using tree = await openInPlace(resolve(io.cwd, paths.tree));
-  await using parity = await fileSource(resolve(io.cwd, paths.parity));
+  await using parity = await openInput(io, paths.parity);
   const repaired = await withProgress(
     io,
     (update) =>

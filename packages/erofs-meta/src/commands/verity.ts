@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
-import { type BlockSource, fileSource } from "../block-source.ts";
+import type { BlockSource } from "../block-source.ts";
 import { buildVerityFec, type VerityFec } from "../fec/build.ts";
 import { FEC_ROOTS } from "../format/fec.ts";
 import { VERITY_DIGEST_SIZES } from "../format/verity.ts";
@@ -10,6 +10,7 @@ import { toHex } from "../internal/bytes.ts";
 import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
 import { buildVerityTree } from "../verity/build.ts";
 import { verifyVerityTree } from "../verity/verify.ts";
+import { openInput } from "./input.ts";
 import { parseCount, parseHex } from "./open.ts";
 import { addVerityRepairCommand } from "./verity-repair.ts";
 import { damaged } from "./verity-text.ts";
@@ -69,7 +70,7 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
 
 async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
   const { json, salt = randomBytes(SALT_BYTES), uuid = randomUUID(), workers, fec, fecRoots, ...sizes } = options;
-  await using source = await fileSource(resolve(io.cwd, data));
+  await using source = await openInput(io, data);
   const built = await withProgress(
     io,
     (update) =>
@@ -114,7 +115,7 @@ async function buildParity(
   output: string,
   roots: number,
 ): Promise<VerityFec> {
-  await using source = await fileSource(resolve(io.cwd, tree));
+  await using source = await openInput(io, tree);
   return await withProgress(
     io,
     (update) =>
@@ -135,8 +136,8 @@ async function verify(
   rootHash: Uint8Array,
   options: VerifyOptions,
 ): Promise<void> {
-  await using dataSource = await fileSource(resolve(io.cwd, data));
-  await using treeSource = await fileSource(resolve(io.cwd, tree));
+  await using dataSource = await openInput(io, data);
+  await using treeSource = await openInput(io, tree);
   const report = await withProgress(
     io,
     (update) =>

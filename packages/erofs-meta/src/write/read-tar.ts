@@ -105,7 +105,9 @@ function attributesOf(header: Uint8Array, extended: Extended, start: number): Tr
   const prefix = isPosix ? text(header, "prefix", start) : "";
   const name = text(header, "name", start);
   const xattrs: Record<string, Uint8Array> = Object.create(null);
-  for (const [key, value] of extended) if (key.startsWith(PAX_XATTR)) xattrs[key.slice(PAX_XATTR.length)] = value;
+  for (const [key, value] of extended) {
+    if (key.startsWith(PAX_XATTR)) xattrs[xattrName(key.slice(PAX_XATTR.length))] = value;
+  }
   return {
     path: textIn(extended, "path", start) ?? (prefix === "" ? name : `${prefix}/${name}`),
     mode: integer(header, "mode", start) & 0o7777,
@@ -145,6 +147,11 @@ function contentOf(
       await exactly(reader, paddingBehind(sizeBytes), "padding");
     },
   };
+}
+
+/** GNU tar writes the two characters of a name that a record cannot have, or that stand for others, in this way. */
+function xattrName(text: string): string {
+  return text.replace(/%3D|%25/g, (code) => (code === "%3D" ? "=" : "%"));
 }
 
 async function extendedHeader(reader: ByteReader, size: number): Promise<Uint8Array> {
