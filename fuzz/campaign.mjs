@@ -44,7 +44,11 @@ export async function campaign(target, { runs, seed, input, onProgress }) {
     worker.on("message", (message) => {
       if (message.kind === "progress") onProgress?.(message.runs);
       else if (message.kind === "failed") failure ??= message;
-      else result = message;
+      else {
+        result = message;
+        // A decoder that listens somewhere would go on.
+        worker.terminate();
+      }
     });
     worker.on("error", (error) => {
       failure ??= {

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, request } from "node:http";
 import { Duplex } from "node:stream";
 import { gzipSync } from "node:zlib";
 import * as uki from "../../packages/uki-sign/dist/index.js";
@@ -201,8 +201,7 @@ export const targets = [
     async () => [text(JSON.stringify((await remoteMessages()).request)), text("{}")],
     async (bytes) => {
       const { address } = await signingServer();
-      const headers = { authorization: `Bearer ${TOKEN}` };
-      const { status } = await fetch(`${address}/v1/requests`, { method: "POST", body: bytes, headers });
+      const status = await post(`${address}/v1/requests`, bytes);
       if (status !== 200 && status !== 400) throw new Error(`expected status 200 or 400, got ${status}`);
     },
   ),
@@ -351,6 +350,14 @@ const signingServer = shared(async () => {
   const { signer } = await keys();
   return uki.startSigningServer({ signer, clients: { fuzz: TOKEN }, anyDigest: true, expireMs: 100 });
 });
+
+/** The status with which a server answers. */
+async function post(url, body) {
+  const headers = { authorization: `Bearer ${TOKEN}`, "content-length": body.length };
+  const [response] = await once(request(url, { method: "POST", agent: false, headers }).end(body), "response");
+  await once(response.resume(), "end");
+  return response.statusCode;
+}
 
 /** A server that answers everything with the bytes it was last given. */
 const playingServer = shared(async () => {
