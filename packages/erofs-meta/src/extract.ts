@@ -137,7 +137,7 @@ async function writeContent(
   try {
     // Fails where there is something, a link included.
     handle = await open(real, "wx", 0o600);
-    for await (const { start, bytes } of image.data(inode)) {
+    for await (const { start, bytes } of image.data(inode, { reuse: true })) {
       signal?.throwIfAborted();
       for (let done = 0; done < bytes.byteLength; ) {
         done += (await handle.write(bytes, done, bytes.byteLength - done, start + done)).bytesWritten;

@@ -47,7 +47,7 @@ export type { Encoding } from "./read/compressed-map.ts";
 export type { DataPiece, Extent } from "./read/content.ts";
 export { type DirectoryEntry, decodeDirectoryBlock } from "./read/directory.ts";
 // Images
-export { ErofsImage, openErofs } from "./read/image.ts";
+export { type ContentOptions, ErofsImage, openErofs } from "./read/image.ts";
 // On-disk structures
 export { type DataLayout, decodeInode, type FileType, type Inode } from "./read/inode.ts";
 export { decodeSuperblock, type Superblock } from "./read/superblock.ts";

@@ -20,54 +20,79 @@ export async function finish<T>(steps: Steps<T>): Promise<T> {
  * instead of three, which is most of the time a walk takes.
  */
 export function streamed<T>(stream: Stream<T>): AsyncGenerator<T, void, void> {
-  type Result = IteratorResult<T, void>;
-  // What calls that come too early wait for.
-  let last: Promise<Result> | undefined;
-  const track = (result: Promise<Result>): Promise<Result> => {
-    last = result;
-    const forget = (): void => {
-      if (last === result) last = undefined;
-    };
-    result.then(forget, forget);
-    return result;
-  };
-  const inTurn = (step: () => Result | Promise<Result>): Promise<Result> => {
-    if (last !== undefined) return track(last.then(step, step));
+  return new Streamed(stream);
+}
+
+type Result<T> = IteratorResult<T, void>;
+
+class Streamed<T> implements AsyncGenerator<T, void, void> {
+  readonly #stream: Stream<T>;
+  /** what calls that come too early wait for */
+  #last: Promise<Result<T>> | undefined;
+
+  constructor(stream: Stream<T>) {
+    this.#stream = stream;
+  }
+
+  next(): Promise<Result<T>> {
+    if (this.#last !== undefined) return this.#after(() => this.#advance());
     try {
-      const result = step();
-      return result instanceof Promise ? track(result) : Promise.resolve(result);
+      const result = this.#advance();
+      return result instanceof Promise ? this.#track(result) : Promise.resolve(result);
     } catch (error) {
       return Promise.reject(error);
     }
-  };
-  const advance = (): Result | Promise<Result> => {
-    const { value, done } = stream.next();
-    if (done === true) return { value: undefined, done };
-    if (!(value instanceof Promise)) return { value: value as T, done: false };
-    return value.then(advance, (error: unknown) => {
-      stream.return();
+  }
+
+  return(): Promise<Result<T>> {
+    return this.#after(() => {
+      this.#stream.return();
+      return { value: undefined, done: true };
+    });
+  }
+
+  throw(error: unknown): Promise<Result<T>> {
+    return this.#after(() => {
+      this.#stream.return();
       throw error;
     });
-  };
-  const finishWith = (end: () => Result): Promise<Result> =>
-    inTurn(() => {
-      stream.return();
-      return end();
-    });
-  return {
-    next: () => inTurn(advance),
-    return: () => finishWith(() => ({ value: undefined, done: true })),
-    throw: (error: unknown) =>
-      finishWith(() => {
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  #advance(): Result<T> | Promise<Result<T>> {
+    const { value, done } = this.#stream.next();
+    if (done === true) return { value: undefined, done };
+    if (!(value instanceof Promise)) return { value: value as T, done: false };
+    return value.then(
+      () => this.#advance(),
+      (error: unknown) => {
+        this.#stream.return();
         throw error;
-      }),
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-    async [Symbol.asyncDispose]() {
-      await this.return();
-    },
-  };
+      },
+    );
+  }
+
+  #after(step: () => Result<T> | Promise<Result<T>>): Promise<Result<T>> {
+    return this.#track(
+      this.#last === undefined ? new Promise((resolve) => resolve(step())) : this.#last.then(step, step),
+    );
+  }
+
+  #track(result: Promise<Result<T>>): Promise<Result<T>> {
+    this.#last = result;
+    const forget = (): void => {
+      if (this.#last === result) this.#last = undefined;
+    };
+    result.then(forget, forget);
+    return result;
+  }
 }
 
 /** Turns a promise into steps. */

@@ -3,7 +3,7 @@ import { INCOMPAT_ZERO_PADDING } from "../format/compression.ts";
 import { BoundedMap } from "../internal/bounded-map.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import { type StoredExtent, storedExtentsOf } from "./compressed-map.ts";
-import type { DataPiece, Extent, ImageParts } from "./content.ts";
+import type { ContentRange, DataPiece, Extent, ImageParts } from "./content.ts";
 import { type DecodeContext, decodeExtent } from "./decode-extent.ts";
 import type { Inode } from "./inode.ts";
 
@@ -17,14 +17,8 @@ const PACE_FACTOR = 4;
  *
  * @param range - Part of the content in `bytes`, inside it.
  */
-export function* compressedDataOf(
-  image: ImageParts,
-  inode: Inode,
-  range: { readonly start: number; readonly end: number },
-): Stream<DataPiece> {
+export function* compressedDataOf(image: ImageParts, inode: Inode, range: ContentRange): Stream<DataPiece> {
   const context = contextOf(image);
-  // What the inode says it takes in the image is only a hint for reading ahead.
-  const ahead = image.content.ahead(inode.rawData * image.superblock.blockSize);
   let piece: Uint8Array = new Uint8Array(0);
   let filled = 0;
   let start = range.start;
@@ -47,7 +41,8 @@ export function* compressedDataOf(
       const skip = Math.max(0, range.start - extent.start);
       const length = Math.min(extent.length, range.end - extent.start);
       if (piece.byteLength === 0) {
-        piece = image.content.allocate(Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start)));
+        const size = Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start));
+        piece = image.content.allocate(size, range.reuse);
       }
       const target = piece.subarray(filled, filled + length);
       const pause = image.pace.pause(PACE_FACTOR * length);
@@ -64,10 +59,7 @@ export function* compressedDataOf(
         case "image": {
           const { device, position } = image.devices.locate(extent.position);
           if (device > 0) image.devices.assertInside({ device, position }, extent.storedLength, inode.offset);
-          const stored =
-            device === 0
-              ? yield* ahead.read(position, extent.storedLength)
-              : yield* image.devices.reader(device).read(position, extent.storedLength);
+          const stored = yield* image.devices.reader(device).view(position, extent.storedLength);
           decodeExtent(extent, stored, target, context);
         }
       }
@@ -76,7 +68,6 @@ export function* compressedDataOf(
     }
     if ((batch.at(-1)?.start ?? 0) >= range.end) break;
   }
-  ahead.end();
   if (filled > 0) yield { start, bytes: piece.subarray(0, filled) };
 }
 

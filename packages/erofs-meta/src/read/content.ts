@@ -86,13 +86,14 @@ export function* extentsOf(image: ImageParts, inode: Inode): Stream<Extent> {
     case "compressed-compact":
       for (const batch of storedExtentsOf(image, inode)) {
         if (batch instanceof Promise) yield batch;
-        else for (const extent of batch) yield publicExtent(image, extent);
+        else for (const extent of batch) yield publicExtent(image, inode, extent);
       }
   }
 }
 
 function publicExtent(
   image: ImageParts,
+  inode: Inode,
   { start, length, position, where, encoding, storedLength }: StoredExtent,
 ): Extent {
   const stored = { encoding, length: storedLength };
@@ -102,7 +103,7 @@ function publicExtent(
     case "packed":
       return { start, length, packedPosition: position };
     case "beside":
-      return { start, length, boxPosition: position, stored };
+      return { start, length, ...(isInMetabox(inode.nid) ? { boxPosition: position } : { position }), stored };
     case "image":
       return { start, length, ...positionOf(image.devices.locate(position)), stored };
   }
@@ -117,12 +118,17 @@ function firstBlockOf(image: ImageParts, inode: Inode): Pick<Extent, "position" 
   return inode.rawData === WIDE_NULL_BLOCK ? {} : placeOf(image, inode, 0, inode.rawData);
 }
 
+/** What content is read, and for whom. */
+export interface ContentRange {
+  /** part of the content in `bytes` */
+  readonly start: number;
+  readonly end: number;
+  /** pieces are valid until anything else is read, instead of being the caller's to keep */
+  readonly reuse?: boolean | undefined;
+}
+
 /** Streams an inode's content in pieces of some MiB at most, holes as zeros. */
-export function* contentOf(
-  image: ImageParts,
-  inode: Inode,
-  range: { readonly start: number; readonly end: number },
-): Stream<Uint8Array> {
+export function* contentOf(image: ImageParts, inode: Inode, range: ContentRange): Stream<Uint8Array> {
   if (inode.layout === "compressed-full" || inode.layout === "compressed-compact") {
     let at = range.start;
     for (const piece of compressedDataOf(image, inode, range)) {
@@ -153,12 +159,14 @@ export function* contentOf(
       const length = Math.min(READ_SIZE, end - at);
       const pause = image.pace.pause(length);
       if (pause !== undefined) yield pause;
-      const { boxPosition } = extent;
-      if (boxPosition !== undefined) {
-        yield yield* image.metabox.around(inode).read(boxPosition + at - extent.start, length);
-      } else if (extent.position === undefined) yield new Uint8Array(length);
-      else yield yield* image.devices.reader(extent.device ?? 0).read(extent.position + at - extent.start, length);
-      at += length;
+      const { boxPosition, position, device = 0 } = extent;
+      const from = at - extent.start;
+      let piece: Uint8Array;
+      if (boxPosition !== undefined) piece = yield* image.metabox.around(inode).read(boxPosition + from, length);
+      else if (position === undefined) piece = new Uint8Array(length);
+      else piece = yield* image.devices.reader(device).some(position + from, length, range.reuse === true);
+      yield piece;
+      at += piece.byteLength;
     }
   }
 }
@@ -174,34 +182,26 @@ function* zeros(image: ImageParts, length: number): Stream<Uint8Array> {
 }
 
 /** Content of which a part lies behind the inode: that part is at hand already. */
-function* inOnePiece(
-  image: ImageParts,
-  inode: Inode,
-  { start, end }: { readonly start: number; readonly end: number },
-): Steps<Uint8Array> {
+function* inOnePiece(image: ImageParts, inode: Inode, { start, end, reuse }: ContentRange): Steps<Uint8Array> {
   const pause = image.pace.pause(end - start + INODE_COST);
   if (pause !== undefined) yield pause;
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
-  const extents = [...inlineExtents(image, inode, size)];
-  const tail = extents.at(-1);
-  const isWhole = start === 0 && end === size;
-  const beside = tail?.position ?? tail?.boxPosition;
-  const metadata = image.metabox.around(inode);
-  if (extents.length === 1 && isWhole && tail !== undefined && beside !== undefined) {
-    return yield* metadata.read(beside, tail.length);
+  const tailLength = size % image.superblock.blockSize;
+  const tailStart = size - tailLength;
+  const piece = image.content.allocate(end - start, reuse);
+  const headEnd = Math.min(end, tailStart);
+  if (start < headEnd) {
+    const { position, device = 0 } = firstBlockOf(image, inode);
+    if (position === undefined) piece.fill(0, 0, headEnd - start);
+    else {
+      image.devices.assertInside({ device, position }, tailStart, inode.offset);
+      piece.set(yield* image.devices.reader(device).view(position + start, headEnd - start));
+    }
   }
-  const piece = image.content.allocate(end - start);
-  for (const extent of extents) {
-    const from = Math.max(extent.start, start);
-    const to = Math.min(extent.start + extent.length, end);
-    const place = extent.position ?? extent.boxPosition;
-    if (from >= to || place === undefined) continue;
-    const position = place + from - extent.start;
-    const isTail = extent.boxPosition !== undefined || (extent === tail && extents.length > 1);
-    const part = isTail
-      ? yield* metadata.read(position, to - from)
-      : yield* image.devices.reader(extent.device ?? 0).read(position, to - from);
-    piece.set(part, from - start);
+  if (tailStart < end) {
+    const from = Math.max(start, tailStart);
+    const position = tailPosition(image, inode, tailLength) + from - tailStart;
+    yield* image.metabox.around(inode).readInto(piece.subarray(from - start), position);
   }
   return piece;
 }
@@ -214,15 +214,15 @@ export interface DataPiece {
 }
 
 /** Streams an inode's content without its holes, in pieces of some MiB at most. */
-export function* dataOf(image: ImageParts, inode: Inode): Stream<DataPiece> {
+export function* dataOf(image: ImageParts, inode: Inode, reuse: boolean): Stream<DataPiece> {
   const end = safeNumber(inode.sizeBytes, "a content size", inode.offset);
   if (inode.layout === "compressed-full" || inode.layout === "compressed-compact") {
-    yield* compressedDataOf(image, inode, { start: 0, end });
+    yield* compressedDataOf(image, inode, { start: 0, end, reuse });
     return;
   }
   if (inode.layout === "inline") {
     let start = 0;
-    for (const bytes of contentOf(image, inode, { start, end })) {
+    for (const bytes of contentOf(image, inode, { start, end, reuse })) {
       if (bytes instanceof Promise) {
         yield bytes;
         continue;
@@ -239,9 +239,10 @@ export function* dataOf(image: ImageParts, inode: Inode): Stream<DataPiece> {
     }
     const { start, length, position, device = 0 } = extent;
     if (position === undefined) continue;
-    for (let at = 0; at < length; at += READ_SIZE) {
-      const bytes = yield* image.devices.reader(device).read(position + at, Math.min(READ_SIZE, length - at));
+    for (let at = 0; at < length; ) {
+      const bytes = yield* image.devices.reader(device).some(position + at, Math.min(READ_SIZE, length - at), reuse);
       yield { start: start + at, bytes };
+      at += bytes.byteLength;
     }
   }
 }

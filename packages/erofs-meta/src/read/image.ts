@@ -20,6 +20,19 @@ import { readLongPrefixes, type Xattr, xattrsOf } from "./xattr.ts";
 /** Longest symbolic link target, as Linux has it. */
 const MAX_LINK_BYTES = 4096;
 
+/** What content is read, and how. */
+export interface ContentOptions {
+  /** first byte, 0 unless given */
+  readonly start?: number | undefined;
+  /** behind the last byte, the end of the content unless given */
+  readonly end?: number | undefined;
+  /**
+   * a piece is valid until anything else is read from the image, because its memory is used again; false unless given,
+   * when pieces are yours to keep
+   */
+  readonly reuse?: boolean | undefined;
+}
+
 /**
  * An EROFS image opened for reading. Every method reads through the source it was opened on; nothing is held besides a
  * bounded cache of metadata.
@@ -40,7 +53,7 @@ export class ErofsImage {
     this.#parts = {
       source,
       superblock,
-      metadata: new MetadataCache(source),
+      metadata: new MetadataCache(source, devices.reader(0)),
       content: devices.reader(0),
       devices,
       pace: new Pace(),
@@ -130,17 +143,21 @@ export class ErofsImage {
    * Streams content in pieces of at most 12 MiB, usually 1 MiB; holes come as zeros.
    *
    * @param inode - Any inode; directories give their raw blocks.
-   * @param range - Part of the content in bytes; all of it when left out.
+   * @param range - Part of the content; all of it when left out.
    */
-  content(inode: Inode, range: { readonly start?: number; readonly end?: number } = {}): AsyncGenerator<Uint8Array> {
+  content(inode: Inode, range: ContentOptions = {}): AsyncGenerator<Uint8Array> {
     const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
-    const end = Math.min(range.end ?? size, size);
-    return streamed(contentOf(this.#parts, inode, { start: range.start ?? 0, end }));
+    const { start = 0, end = size, reuse } = range;
+    return streamed(contentOf(this.#parts, inode, { start, end: Math.min(end, size), reuse }));
   }
 
-  /** Streams content without its holes, each piece with its position; what is in no piece reads as zeros. */
-  data(inode: Inode): AsyncGenerator<DataPiece> {
-    return streamed(dataOf(this.#parts, inode));
+  /**
+   * Streams content without its holes, each piece with its position; what is in no piece reads as zeros.
+   *
+   * @param options - `reuse` as for {@link ErofsImage.content}.
+   */
+  data(inode: Inode, options: Pick<ContentOptions, "reuse"> = {}): AsyncGenerator<DataPiece> {
+    return streamed(dataOf(this.#parts, inode, options.reuse === true));
   }
 
   /** Streams where content lies in the image, in order, holes included. */

@@ -1,6 +1,7 @@
 import type { BlockSource } from "../block-source.ts";
 import { ErofsError } from "../errors.ts";
 import { awaited, type Steps } from "../internal/steps.ts";
+import type { ContentReader } from "./read-ahead.ts";
 
 const MAX_CACHE_SIZE = 16 * 1024 * 1024;
 /** Bytes read at a time where a read costs a system call: some writers put every inode beside its content. */
@@ -17,14 +18,17 @@ export class MetadataCache {
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly #source: BlockSource;
+  readonly #content: ContentReader | undefined;
   readonly #windowSize: number;
   readonly #slots = new Map<number, number>();
   readonly #owners: number[] = [];
   readonly #slotCount: number;
   #nextSlot = 0;
 
-  constructor(source: BlockSource) {
+  /** @param content - reads the same source, and has some of it in memory */
+  constructor(source: BlockSource, content?: ContentReader) {
     this.#source = source;
+    this.#content = content;
     this.#windowSize = source.readIntoSync === undefined ? FAR_WINDOW_SIZE : NEAR_WINDOW_SIZE;
     const windows = Math.ceil(source.sizeBytes / this.#windowSize);
     this.#slotCount = Math.max(1, Math.min(windows, MAX_CACHE_SIZE / this.#windowSize));
@@ -74,10 +78,20 @@ export class MetadataCache {
   /** A copy of bytes of any length. */
   *read(offset: number, length: number): Steps<Uint8Array> {
     this.#assertInside(offset, length);
-    if (length > this.#windowSize) return yield* awaited(this.#source.read(offset, length));
-    if (length === 0) return new Uint8Array(0);
-    const at = yield* this.locate(offset, length);
-    return Uint8Array.prototype.slice.call(this.bytes, at, at + length);
+    const bytes = new Uint8Array(length);
+    yield* this.readInto(bytes, offset);
+    return bytes;
+  }
+
+  /** Copies bytes of any number. */
+  *readInto(target: Uint8Array, offset: number): Steps<void> {
+    const { byteLength } = target;
+    this.#assertInside(offset, byteLength);
+    if (byteLength > this.#windowSize) target.set(yield* awaited(this.#source.read(offset, byteLength)));
+    else if (byteLength > 0) {
+      const at = yield* this.locate(offset, byteLength);
+      target.set(this.bytes.subarray(at, at + byteLength));
+    }
   }
 
   #assertInside(offset: number, length: number): void {
@@ -106,7 +120,10 @@ export class MetadataCache {
   #loadNow(index: number): number {
     if (this.#source.readIntoSync === undefined) return -1;
     const slot = this.#freeSlot();
-    this.#source.readIntoSync(this.#window(index, slot), index * this.#windowSize);
+    const window = this.#window(index, slot);
+    const known = this.#content?.peek(index * this.#windowSize, window.byteLength);
+    if (known === undefined) this.#source.readIntoSync(window, index * this.#windowSize);
+    else window.set(known);
     return this.#take(index, slot);
   }
 
