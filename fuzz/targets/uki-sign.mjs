@@ -116,6 +116,12 @@ export const targets = [
     },
   ),
   target(
+    "partition table",
+    async () => [partitionTable()],
+    async (bytes) => void uki.predictPcr5({ disk: bytes }),
+    { hot: [[512, 604]] },
+  ),
+  target(
     "variable store",
     async () => {
       const variable = (name, size) => ({ name, guid: OWNER, attributes: 7, data: new Uint8Array(size) });
@@ -386,6 +392,18 @@ function playing(answers) {
     },
     write: (_chunk, _encoding, done) => done(),
   });
+}
+
+/** A disk of 512-byte blocks with room for eight partitions, one of which is there. */
+function partitionTable() {
+  const bytes = new Uint8Array(2048);
+  const view = new DataView(bytes.buffer);
+  bytes.set(text("EFI PART"), 512);
+  view.setBigUint64(512 + 72, 2n, true);
+  view.setUint32(512 + 80, 8, true);
+  view.setUint32(512 + 84, 128, true);
+  bytes.set(uki.encodeGuid(OWNER), 1024);
+  return bytes;
 }
 
 function text(value) {

@@ -94,6 +94,8 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_DBX_IN_USE"
   /** bytes that are no TCG event log, or one that ends early or contradicts itself */
   | "UKI_SIGN_EVENT_LOG_INVALID"
+  /** a disk without a partition table that can be measured */
+  | "UKI_SIGN_GPT_INVALID"
   /** `.pcrsig` text that is not what systemd reads from it */
   | "UKI_SIGN_PCR_SIGNATURES_INVALID";
 

@@ -115,6 +115,7 @@ export {
 // TCG event logs and predictions
 
 export { type BootProgram, type PredictPcr4Options, predictPcr4 } from "./pcr/predict-pcr4.ts";
+export { DEFAULT_MAX_GPT_ENTRIES_BYTES, type PredictPcr5Options, predictPcr5 } from "./pcr/predict-pcr5.ts";
 export { type PredictPcr7Options, predictPcr7, type SecureBootVariableValues } from "./pcr/predict-pcr7.ts";
 export type { PcrMeasurement, PcrPrediction } from "./pcr/prediction.ts";
 export { decodeEventContent, describeEvent, type EventContent, isContentMeasured } from "./tcg/event-content.ts";
@@ -133,6 +134,7 @@ export {
   explainPcr,
   type PcrExplanation,
 } from "./tcg/explain.ts";
+export { predictPcrFromLog } from "./tcg/from-log.ts";
 export { type ReplayedPcr, replayEventLog } from "./tcg/replay.ts";
 export { decodeUserspaceLog, replayUserspaceLog, type UserspaceEvent } from "./tcg/userspace-log.ts";
 

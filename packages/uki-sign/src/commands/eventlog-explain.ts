@@ -6,13 +6,16 @@ import { decodeVariableStore } from "../efi/variable-store.ts";
 import { toHex } from "../internal/bytes.ts";
 import { OpenInputs, readInput } from "../internal/files.ts";
 import { predictPcr4 } from "../pcr/predict-pcr4.ts";
+import { predictPcr5 } from "../pcr/predict-pcr5.ts";
 import { predictPcr7 } from "../pcr/predict-pcr7.ts";
 import { predictPcr11Measurements } from "../pcr/predict-pcr11.ts";
 import type { PcrPrediction } from "../pcr/prediction.ts";
 import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import { describeEvent } from "../tcg/event-content.ts";
-import type { EventLog } from "../tcg/event-log.ts";
+import { decodeEventLog, type EventLog } from "../tcg/event-log.ts";
 import { type ExplainedMeasurement, explainPcr, type PcrExplanation } from "../tcg/explain.ts";
+import { predictPcrFromLog } from "../tcg/from-log.ts";
+import { replayEventLog } from "../tcg/replay.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { shortLine } from "./arguments.ts";
 
@@ -22,6 +25,9 @@ export interface ExplainFlags {
   readonly vars?: string;
   readonly uki?: string;
   readonly profile?: number;
+  readonly disk?: string;
+  readonly loaderConf?: string;
+  readonly reference?: string;
 }
 
 /** Compares a log with what the flags predict; undefined when they predict nothing. */
@@ -30,15 +36,19 @@ export async function explainLog(
   log: EventLog,
   flags: ExplainFlags,
   banks: readonly PcrBank[] | undefined,
+  pcrs: readonly number[] | undefined,
 ): Promise<PcrExplanation[] | undefined> {
-  const { program = [], vars, uki, profile } = flags;
+  const { program = [], vars, uki, profile, disk, loaderConf } = flags;
   if (profile !== undefined && uki === undefined) throw new UsageError("expected --uki with --profile, got none");
   if (vars !== undefined && program.length === 0) {
     throw new UsageError(
       "expected --program with --vars: PCR 7 depends on whose signatures were needed, got --vars alone",
     );
   }
-  if (program.length === 0 && uki === undefined) return undefined;
+  if (loaderConf !== undefined && disk === undefined) {
+    throw new UsageError("expected --disk with --loader-conf, got none");
+  }
+  if ([program[0], uki, disk, flags.reference].every((flag) => flag === undefined)) return undefined;
   await using inputs = new OpenInputs(io.cwd);
   const programs = await Promise.all(
     program.map(async (path) => ({ name: basename(path), image: await inputs.open(path) })),
@@ -46,14 +56,35 @@ export async function explainLog(
   const store = vars === undefined ? undefined : readVariables(await readInput(io.cwd, vars));
   const authorities = store === undefined ? [] : programs.map(({ image }) => findAuthority(image, store));
   const sections = uki === undefined ? undefined : measuredSections(await inputs.open(uki), { profile });
-  const known = PCR_BANKS.filter((bank) => log.algorithms.some(({ name }) => name === bank));
+  const bootDisk = disk === undefined ? undefined : await inputs.open(disk);
+  const conf = loaderConf === undefined ? undefined : await readInput(io.cwd, loaderConf);
+  const reference =
+    flags.reference === undefined ? undefined : decodeEventLog(await readInput(io.cwd, flags.reference));
+  const logs = reference === undefined ? [log] : [log, reference];
+  const known = PCR_BANKS.filter((bank) =>
+    logs.every(({ algorithms }) => algorithms.some(({ name }) => name === bank)),
+  );
   return (banks ?? known).flatMap((bank) => {
     const predictions: PcrPrediction[] = [];
     if (programs.length > 0) predictions.push(predictPcr4({ programs, bank }));
     if (store !== undefined) predictions.push(predictPcr7({ variables: store, authorities, bank }));
     if (sections !== undefined) predictions.push(predictPcr11Measurements({ sections, phases: [], bank }));
-    return predictions.map((prediction) => explainPcr(log, prediction));
+    if (bootDisk !== undefined) predictions.push(predictPcr5({ disk: bootDisk, loaderConf: conf, bank }));
+    if (reference !== undefined) {
+      const others = registersOf(logs).filter((pcr) => predictions.every((prediction) => prediction.pcr !== pcr));
+      predictions.push(...others.map((pcr) => predictPcrFromLog(reference, pcr, bank)));
+    }
+    return predictions
+      .filter(({ pcr }) => pcrs?.includes(pcr) ?? true)
+      .sort((a, b) => a.pcr - b.pcr)
+      .map((prediction) => explainPcr(log, prediction));
   });
+}
+
+/** Registers that some log extends, in order. */
+function registersOf(logs: readonly EventLog[]): number[] {
+  const numbers = logs.flatMap((log) => replayEventLog(log).map(({ pcr }) => pcr));
+  return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
 /** Prints each register: one line when it is as predicted, otherwise every step that is not. */

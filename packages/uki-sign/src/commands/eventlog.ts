@@ -18,6 +18,9 @@ interface EventlogFlags {
   readonly uki?: string;
   readonly profile?: number;
   readonly userspace?: string;
+  readonly disk?: string;
+  readonly loaderConf?: string;
+  readonly reference?: string;
   readonly json?: boolean;
 }
 
@@ -39,6 +42,9 @@ export function addEventlogCommand(program: Command, io: CommandIo): void {
       "profile of --uki that should boot, counted from 0; the first by default",
       parseInteger,
     )
+    .option("--disk <file>", "disk that should be booted from, raw: predicts PCR 5")
+    .option("--loader-conf <file>", "loader.conf of systemd-boot on it, if there is one")
+    .option("--reference <log>", "event log of a boot that was right: predicts every register that nothing else does")
     .option("--userspace <file>", "what systemd measured since then: /run/log/systemd/tpm2-measure.log")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -49,13 +55,14 @@ Examples:
   uki-sign eventlog --pcr 4 --pcr 7 --bank sha256 binary_bios_measurements
   uki-sign eventlog --pcr 11 --userspace tpm2-measure.log binary_bios_measurements
   uki-sign eventlog --program systemd-bootx64.efi --program linux.efi --vars OVMF_VARS.fd --uki linux.efi \\
-    binary_bios_measurements`,
+    binary_bios_measurements
+  uki-sign eventlog --reference yesterday.log --disk disk.raw --pcr 0 --pcr 1 --pcr 5 binary_bios_measurements`,
     )
     .action(async (path: string, flags: EventlogFlags) => {
       const pcrs = flags.pcr?.map(parseInteger);
       const banks: readonly PcrBank[] | undefined = flags.bank?.map(parseBank);
       const log = decodeEventLog(await readInput(io.cwd, path));
-      const explanations = await explainLog(io, log, flags, banks);
+      const explanations = await explainLog(io, log, flags, banks, pcrs);
       const events = log.events.filter(({ pcr }) => pcrs?.includes(pcr) ?? true);
       const later = flags.userspace === undefined ? [] : decodeUserspaceLog(await readInput(io.cwd, flags.userspace));
       const registers = replayUserspaceLog(later, replayEventLog(log)).filter(

@@ -122,6 +122,9 @@ export const LAST_DYNAMIC_PCR = 22;
 
 /** Data of EV_EFI_ACTION in PCR 4, section 10.4.4. */
 export const CALLING_EFI_APPLICATION = "Calling EFI Application from Boot Option";
+/** what EV_EFI_ACTION of PCR 5 measures when the system takes over */
+export const EXIT_BOOT_SERVICES_INVOCATION = "Exit Boot Services Invocation";
+export const EXIT_BOOT_SERVICES_SUCCEEDED = "Exit Boot Services Returned with Success";
 export const RETURNING_FROM_EFI_APPLICATION = "Returning from EFI Application from Boot Option";
 
 /** EFI device path nodes, UEFI 2.10 section 10.3: Type 0, SubType 1, Length 2. */

@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
   buildUki,
@@ -110,6 +112,34 @@ describe("uki-sign eventlog with what should boot", () => {
   }
 
   const FLAGS = ["--program", "linux.efi", "--vars", "vars.fd", "--uki", "linux.efi"];
+
+  test("explains all other registers by an earlier boot, and PCR 5 by the disk", async () => {
+    const { run, folder, events } = await machine();
+    const changed = events.map((event) =>
+      event.pcr === 11 ? event : { ...event, pcr: event.pcr === 4 ? 1 : event.pcr },
+    );
+    writeFileSync(join(folder, "reference"), agileLog(changed, ["sha256"]));
+    const { stdout } = await run("eventlog", "log", "--uki", "linux.efi", "--reference", "reference");
+    expect(stdout.match(/^PCR .*/gm)).toEqual([
+      "PCR 1 sha256: differs",
+      "PCR 4 sha256: differs",
+      "PCR 7 sha256: as predicted, 7 measurements",
+      expect.stringMatching(/^PCR 11 sha256: as predicted/),
+    ]);
+    expect(stdout).toContain("missing    EV_EFI_ACTION  Calling EFI Application from Boot Option, as event");
+    const one = await run("eventlog", "log", "--reference", "reference", "--pcr", "7", "--json");
+    expect(JSON.parse(one.stdout).explanations).toMatchObject([{ pcr: 7, matches: true }]);
+
+    const disk = new Uint8Array(34 * 512);
+    disk.set(bytes("EFI PART"), 512);
+    disk.set([2], 512 + 72);
+    disk.set([128], 512 + 84);
+    writeFileSync(join(folder, "disk.raw"), disk);
+    const table = await run("eventlog", "log", "--disk", "disk.raw");
+    expect(table.stdout).toMatch(/^PCR 5 sha256: differs\n.*missing {4}EV_EFI_GPT_EVENT +partition table of the disk/s);
+    expect((await run("eventlog", "log", "--loader-conf", "log")).exitCode).toBe(2);
+    expect((await run("eventlog", "log", "--disk", "log")).stderr).toContain("[UKI_SIGN_GPT_INVALID]");
+  });
 
   test("says for each register whether it is as predicted, and which events are not", async () => {
     const { run } = await machine();

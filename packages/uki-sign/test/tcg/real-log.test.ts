@@ -2,16 +2,19 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import {
   decodeCertificate,
+  decodeEventContent,
   decodeEventLog,
   describeEvent,
   encodeSignatureDatabase,
   explainPcr,
   isContentMeasured,
   predictPcr4,
+  predictPcr5,
   predictPcr7,
+  predictPcrFromLog,
   replayEventLog,
 } from "../../src/index.ts";
-import { torture } from "../support/errors.ts";
+import { errorOf, torture } from "../support/errors.ts";
 
 interface Machine {
   readonly owner: string;
@@ -62,6 +65,62 @@ describe("the log of a real boot", () => {
     });
     expect(hex(prediction.value)).toBe(machine.registers["7"]);
     expect(explainPcr(log, prediction).matches).toBe(true);
+  });
+
+  /** A disk with the partition table that firmware measured, and unused entries among its own. */
+  function diskOfLog(): Uint8Array {
+    const data = log.events.find(({ typeName }) => typeName === "EV_EFI_GPT_EVENT")?.data ?? new Uint8Array();
+    const disk = new Uint8Array(34 * 512);
+    disk.set(data.subarray(0, 92), 512);
+    for (let index = 0; 100 + index * 128 < data.length; index++) {
+      disk.set(data.subarray(100 + index * 128, 228 + index * 128), 1024 + 2 * index * 128);
+    }
+    return disk;
+  }
+
+  test("measured in PCR 5 what is predicted from the disk and the loader's configuration", () => {
+    const loaderConf = new TextEncoder().encode("timeout 0\neditor no\n");
+    const prediction = predictPcr5({ disk: diskOfLog(), loaderConf });
+    expect(hex(prediction.value)).toBe(machine.registers["5"]);
+    expect(explainPcr(log, prediction).matches).toBe(true);
+    const without = explainPcr(log, predictPcr5({ disk: diskOfLog() }));
+    expect(without.measurements.filter(({ kind }) => kind !== "same")).toMatchObject([
+      { kind: "unexpected", event: { typeName: "EV_EVENT_TAG" } },
+    ]);
+  });
+
+  test("refuses disks without a partition table that can be measured", () => {
+    expect(errorOf(() => predictPcr5({ disk: new Uint8Array(4096) })).code).toBe("UKI_SIGN_GPT_INVALID");
+    const huge = diskOfLog();
+    new DataView(huge.buffer).setUint32(512 + 80, 0xffff_ffff, true);
+    expect(errorOf(() => predictPcr5({ disk: huge })).code).toBe("UKI_SIGN_GPT_INVALID");
+    const beyond = diskOfLog();
+    new DataView(beyond.buffer).setBigUint64(512 + 72, 1n << 62n, true);
+    expect(errorOf(() => predictPcr5({ disk: beyond })).code).toBe("UKI_SIGN_GPT_INVALID");
+    torture(diskOfLog().subarray(0, 1024 + 256), (disk) => predictPcr5({ disk }), 13);
+  });
+
+  test.each([0, 1, 2, 3, 4, 5, 6, 7, 9, 11])(
+    "is what another boot of the same is expected to measure in PCR %i",
+    (pcr) => {
+      const { matches, predicted } = explainPcr(log, predictPcrFromLog(log, pcr, "sha256"));
+      expect(matches).toBe(true);
+      if (pcr !== 11) expect(hex(predicted)).toBe(machine.registers[pcr]);
+    },
+  );
+
+  test("names the boot entry that another boot had", () => {
+    const events = log.events.map((event) => {
+      if (decodeEventContent(event).kind !== "variable" || describeEvent(event).startsWith("Boot0001") === false)
+        return event;
+      return { ...event, digests: { ...event.digests, sha256: new Uint8Array(32) } };
+    });
+    const { measurements } = explainPcr(log, predictPcrFromLog({ ...log, events }, 1, "sha256"));
+    const [step] = measurements.filter(({ kind }) => kind !== "same");
+    expect(step).toMatchObject({
+      kind: "changed",
+      measurement: { source: "Boot0001, 78 bytes, as event 11 of the reference" },
+    });
   });
 
   test("names the program that another prediction did not expect", () => {
