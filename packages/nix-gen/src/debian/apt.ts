@@ -16,7 +16,7 @@ export interface AptOptions {
   /** directory for lists and caches, absolute; created, and kept so that the next update is quick */
   readonly stateDirectory: string;
   readonly mirror: DebianMirror;
-  /** release: `trixie` */
+  /** release: `trixie`; `trixie-backports` is that with newer packages where there are any */
   readonly suite: string;
   readonly components: readonly string[];
   readonly architecture: DebianArchitecture;
@@ -116,7 +116,9 @@ export async function openApt(options: AptOptions): Promise<Apt> {
     },
     async get(args, status) {
       await writeWhole(join(root, "status"), status);
-      return run("apt-get", args);
+      // Without being asked apt takes nothing from backports.
+      const target = BACKPORTS.test(options.suite) ? ["--target-release", options.suite] : [];
+      return run("apt-get", [...target, ...args]);
     },
     async names() {
       const { stdout } = await run("apt-cache", ["pkgnames"]);
@@ -144,8 +146,13 @@ async function assertKeyring(keyring: string): Promise<void> {
   });
 }
 
-function suiteSources({ mirror, suite }: AptOptions): SuiteSource[] {
+const BACKPORTS = /-backports$/;
+
+function suiteSources({ mirror, suite: wanted }: AptOptions): SuiteSource[] {
+  // Backports are an addition to their release.
+  const suite = wanted.replace(BACKPORTS, "");
   const sources: SuiteSource[] = [{ archive: "main", uri: mirror.main, suite }];
+  if (wanted !== suite) sources.push({ archive: "main", uri: mirror.main, suite: wanted });
   const rolling = suite === "sid" || suite === "unstable";
   if (!rolling) sources.push({ archive: "main", uri: mirror.main, suite: `${suite}-updates` });
   if (!rolling && mirror.security !== undefined) {

@@ -28,7 +28,8 @@ const REQUEST = z.strictObject({
 /**
  * What to lock: a release and named sets of packages, each resolved on its own.
  *
- * A set's `essential` adds Debian's essential packages (without apt itself); `provided` are virtual or real package
+ * The suite `trixie-backports` is the release `trixie`, with newer packages from its backports where there are any. A
+ * set's `essential` adds Debian's essential packages (without apt itself); `provided` are virtual or real package
  * names whose dependants are to be satisfied without installing anything.
  */
 export type DebianRequest = z.input<typeof REQUEST>;

@@ -21,7 +21,7 @@ import { writeTreePrograms } from "./tree-command.ts";
 
 /** What {@link makeDebianTree} makes a tree of. */
 export interface DebianTreeRequest {
-  /** release: `trixie` */
+  /** release: `trixie`; `trixie-backports` is that with newer packages where there are any */
   readonly suite: string;
   /** components of the archive; `["main"]` when not given */
   readonly components?: readonly string[];

@@ -94,6 +94,20 @@ describeWith("resolving a toy archive's packages", ARCHIVE_TOOLS, () => {
     ]);
   });
 
+  test("takes what backports have from there, and the rest from their release", async () => {
+    const release = await makeArchive([{ name: "toy-library" }, { name: "toy-editor" }], "toy");
+    onTestFinished(() => release.close());
+    await release.publish([], "toy-updates");
+    await release.publish([{ name: "toy-library", version: "2" }], "toy-backports");
+    const packages = ["toy-library", "toy-editor"];
+    const lock = await resolveDebian(
+      { suite: "toy-backports", sets: { all: { packages } } },
+      { ...options(`file://${release.directory}`), keyring: release.keyring },
+    );
+    expect(packages.map((name) => lock.packages[name]?.version)).toEqual(["2", "1"]);
+    expect(lock.releases.map(({ suite }) => suite)).toEqual(["toy", "toy-backports", "toy-updates"]);
+  });
+
   test("suggests the nearest names for one that does not exist", async () => {
     const error = await asyncRefusal(
       resolveDebian(request("toy-libary", "toy-base", "xyzzy"), options(await served())),
