@@ -1,10 +1,12 @@
 // Programs of a newer Debian than this machine's, which tests compare with: unpacked into a tree by Nix, never installed.
 // Made once; a second time costs a second. By itself it prints the environment that tests read.
-import { resolve } from "node:path";
+import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fail, ROOT } from "./setup.mjs";
 
 const SUITE = "trixie";
+const DIRECTORY = resolve(ROOT, ".leveret", "oracles");
 const PACKAGES = [
   // erofs-meta: every codec
   "erofs-utils",
@@ -28,37 +30,87 @@ export async function makeOracleTrees() {
   const { findDebianMirror, makeDebianTree, openNix } = await import("../packages/nix-gen/dist/index.js");
   const { startProgress } = await import("../packages/command/dist/index.js");
   const { env } = process;
-  const directory = resolve(ROOT, ".leveret", "oracles", SUITE);
   const progress = startProgress({ stderr: process.stderr, env });
+  let making = SUITE;
+  const makeTree = async (name, request) => {
+    making = request.suite;
+    return makeDebianTree(request, {
+      nix: await openNix({ env }),
+      mirror: await findDebianMirror({ env }),
+      directory: join(DIRECTORY, name),
+      stateDirectory: join(DIRECTORY, "state"),
+      onProgress: progress.update,
+    });
+  };
   try {
     const {
       directory: tree,
       bin,
       lockFile,
-    } = await makeDebianTree(
-      {
-        suite: SUITE,
-        packages: PACKAGES,
-        essential: true,
-        sets: { essential: { essential: true, packages: ["attr", "libcap2-bin", "passwd"] } },
-      },
-      { nix: await openNix({ env }), mirror: await findDebianMirror({ env }), directory, onProgress: progress.update },
-    );
+    } = await makeTree(SUITE, {
+      suite: SUITE,
+      packages: PACKAGES,
+      essential: true,
+      sets: { essential: { essential: true, packages: ["attr", "libcap2-bin", "passwd"] } },
+    });
+    const makeQemu = async (suite) => {
+      const made = await makeTree(`${suite}-qemu`, { suite, packages: ["qemu-system-x86"] });
+      return writeQemu(made, join(DIRECTORY, `${suite}-qemu`));
+    };
+    const qemu10 = await makeQemu(SUITE);
+    // Backports are valid for a week, and a mirror may be late: what needs them is then skipped, and says so.
+    const qemu11 = await makeQemu(`${SUITE}-backports`).catch((error) => {
+      if (error.code === undefined) throw error;
+      process.stderr.write(`Without QEMU 11, of Debian ${making}: ${error.message}\n`);
+    });
     return {
       LEVERET_TRIXIE_TREE: tree,
       LEVERET_TRIXIE_LOCK: lockFile,
       LEVERET_NIX_INSTANTIATE_2: resolve(bin, "nix-instantiate"),
+      LEVERET_QEMU_10: qemu10,
+      ...(qemu11 === undefined ? {} : { LEVERET_QEMU_11: qemu11 }),
     };
   } catch (error) {
     if (error.code === undefined) throw error;
-    return fail(`Oracles of Debian ${SUITE}: ${error.message}\n${error.hint ?? ""}`);
+    return fail(`Oracles of Debian ${making}: ${error.message}\n${error.hint ?? ""}`);
   } finally {
     progress.finish();
   }
 }
 
+// A QEMU names the places of its firmware and modules absolutely, which means this machine's: firmware of its own tree
+// comes first, and a module that its tree lacks stays lacking, as one of another version ends QEMU.
+function writeQemu({ directory: tree, bin }, directory) {
+  const own = join(tree, "usr/lib/x86_64-linux-gnu/qemu");
+  const modules = join(directory, "modules");
+  rmSync(modules, { recursive: true, force: true });
+  mkdirSync(modules, { recursive: true });
+  const present = readdirSync(own);
+  for (const name of present) symlinkSync(join(own, name), join(modules, name));
+  for (const name of readModules()) if (!present.includes(name)) writeFileSync(join(modules, name), "");
+  const places = ["qemu", "seabios"].map((name) => join(tree, "usr/share", name));
+  const firmware = [...places, join(tree, "usr/lib/ipxe/qemu")].map((place) => `-L ${quoted(place)}`).join(" ");
+  const program = join(directory, "qemu-system-x86_64");
+  const start = `exec ${quoted(join(bin, "qemu-system-x86_64"))} ${firmware} "$@"`;
+  writeFileSync(program, `#!/bin/sh\nexport QEMU_MODULE_DIR=${quoted(modules)}\n${start}\n`);
+  chmodSync(program, 0o755);
+  return program;
+}
+
+function readModules() {
+  try {
+    return readdirSync("/usr/lib/x86_64-linux-gnu/qemu").filter((name) => name.endsWith(".so"));
+  } catch {
+    return [];
+  }
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const [name, value] of Object.entries(await makeOracleTrees())) {
-    process.stdout.write(`export ${name}='${value.replaceAll("'", "'\\''")}'\n`);
+    process.stdout.write(`export ${name}=${quoted(value)}\n`);
   }
 }
