@@ -18,7 +18,9 @@ export type QemuErrorCode =
   | "QEMU_CLOSED"
   | "QEMU_STUCK"
   | "QEMU_ABORTED"
+  | "QEMU_QMP_BAD_ARGUMENTS"
   | "QEMU_QMP_COMMAND_FAILED"
+  | "QEMU_QMP_NO_OUT_OF_BAND"
   | "QEMU_QMP_TIMEOUT"
   | "QEMU_QMP_CLOSED"
   | "QEMU_QMP_PROTOCOL"
@@ -48,7 +50,7 @@ export interface QemuErrorDetails {
   readonly searched?: readonly string[] | undefined;
   /** error class QEMU named in its QMP reply */
   readonly qmpClass?: string | undefined;
-  /** problems of a description, one per wrong field */
+  /** problems of a description, or of the arguments of a QMP command, one per wrong field */
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
   /** the original error */
   readonly cause?: unknown;
@@ -87,7 +89,7 @@ export class QemuError extends Error {
   declare readonly searched?: readonly string[];
   /** Error class QEMU named in its QMP reply. */
   declare readonly qmpClass?: string;
-  /** Problems of a description, one per wrong field. */
+  /** Problems of a description, or of the arguments of a QMP command, one per wrong field. */
   declare readonly issues?: readonly { readonly path: string; readonly message: string }[];
 
   /**

@@ -36,12 +36,25 @@ export {
 export { type MachinePlan, type PlanOptions, planMachine } from "./plan.ts";
 // What the host has
 export { type FindQemuOptions, findQemu, MINIMUM_QEMU_VERSION, type Qemu, type QemuVersion } from "./qemu.ts";
+export { DEFAULT_MAX_QUEUED_EVENTS } from "./qmp/event-queue.ts";
+export type { QmpCommands, QmpEvents } from "./qmp/generated/types.ts";
+export type { QmpInteger, QmpIssue } from "./qmp/json.ts";
+export type {
+  OrOther,
+  QmpArguments,
+  QmpCall,
+  QmpCommandName,
+  QmpEvent,
+  QmpEventData,
+  QmpEventName,
+  QmpEventsOptions,
+  QmpExecuteOptions,
+  QmpReturn,
+} from "./qmp/types.ts";
 export {
   DEFAULT_MAX_QMP_LINE_BYTES,
-  DEFAULT_MAX_QUEUED_EVENTS,
   DEFAULT_QMP_TIMEOUT_MS,
   QmpClient,
-  type QmpEvent,
   type QmpGreeting,
   type QmpOptions,
 } from "./qmp.ts";

@@ -47,7 +47,8 @@ describe("connecting", () => {
     const { stream, qemu } = fakeQemu((command) => EVENT + polite(command) + EVENT);
     qemu.write(EVENT + GREETING);
     const client = await QmpClient.connect(stream);
-    expect(client.greeting).toEqual({ version: { major: 7, minor: 2, micro: 22 }, package: "Debian" });
+    const version = { major: 7, minor: 2, micro: 22 };
+    expect(client.greeting).toEqual({ version, package: "Debian", capabilities: ["oob"] });
   });
 
   test("works with one byte at a time", async () => {
@@ -130,6 +131,37 @@ describe("commands", () => {
     expect(await replies).toEqual(["a", "b"]);
   });
 
+  test("are explained from the schema when QEMU refuses them", async () => {
+    const { client } = await connected(
+      ({ id }) => `{"id": ${id}, "error": {"class": "GenericError", "desc": "Parameter 'filter' is unexpected"}}\n`,
+    );
+    const error = await failure(client.execute("query-dirty-rate", { "calc-time-unit": "second" }));
+    expect(error.issues).toEqual([{ path: "calc-time-unit", message: "needs QEMU 10.0 or newer, this is 7.2" }]);
+    expect(error.hint).toBe("calc-time-unit: needs QEMU 10.0 or newer, this is 7.2");
+    expect((await failure(client.execute("query-status"))).hint).toBeUndefined();
+  });
+
+  test("are not sent when JSON cannot carry their arguments", async () => {
+    const { client } = await connected(() => "never asked");
+    const error = await failure(client.execute("x", { a: [1, { b: Number.NaN }], c: 2 ** 60, d: "\ud800" }));
+    expect(error.code).toBe("QEMU_QMP_BAD_ARGUMENTS");
+    expect(error.issues?.map(({ path }) => path)).toEqual(["a[1].b", "c", "d"]);
+  });
+
+  test("run out of band only where QEMU offers that", async () => {
+    const sent: string[] = [];
+    const { client } = await connected((command) => {
+      sent.push(JSON.stringify(command));
+      return polite(command);
+    });
+    await client.execute("query-yank", {}, { outOfBand: true });
+    expect(sent).toEqual(['{"exec-oob":"query-yank","arguments":{},"id":2}']);
+    const { stream, qemu } = fakeQemu(polite);
+    qemu.write(GREETING.replace('"oob"', ""));
+    const plain = await QmpClient.connect(stream);
+    expect((await failure(plain.execute("query-yank", {}, { outOfBand: true }))).code).toBe("QEMU_QMP_NO_OUT_OF_BAND");
+  });
+
   test("fail with QEMU's class and text", async () => {
     const { client } = await connected(
       ({ id }) => `{"id": ${id}, "error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}\n`,
@@ -159,6 +191,24 @@ describe("commands", () => {
   });
 });
 
+describe("integers", () => {
+  test("beyond 2^53 are bigints, all others numbers", async () => {
+    const { client, qemu } = await connected(
+      ({ id }) =>
+        `{"return": {"a": [9007199254740991, 9007199254740993, -9223372036854775808], "s": "9007199254740993", "i": "i\\"1", "18446744073709551615": 1.25000000000000000}, "id": ${id}}\n`,
+    );
+    const event = client.once("GUEST_PANICKED");
+    qemu.write('{"event": "GUEST_PANICKED", "data": {"info": {"type": "hyper-v", "arg1": 18446744073709551615}}}\n');
+    expect(await client.execute("x")).toEqual({
+      a: [9007199254740991, 9007199254740993n, -(2n ** 63n)],
+      s: "9007199254740993",
+      i: 'i"1',
+      "18446744073709551615": 1.25,
+    });
+    expect((await event).data.info).toEqual({ type: "hyper-v", arg1: 2n ** 64n - 1n });
+  });
+});
+
 describe("events", () => {
   test("are waited for by name and by content", async () => {
     const { client, qemu } = await connected();
@@ -185,6 +235,21 @@ describe("events", () => {
     const names: string[] = [];
     for await (const { event } of all) names.push(event);
     expect(names).toEqual(["STOP", "STOP"]);
+  });
+
+  test("are iterated over by name, from one or several", async () => {
+    const { client, qemu } = await connected();
+    const stops = client.events("STOP");
+    const both = client.events(["STOP", "RESUME"]);
+    qemu.write(EVENT + EVENT.replace("STOP", "RESUME") + EVENT.replace("STOP", "RESET"));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    qemu.end();
+    const names = async (events: AsyncIterable<{ event: string }>): Promise<string[]> => {
+      const seen: string[] = [];
+      for await (const { event } of events) seen.push(event);
+      return seen;
+    };
+    expect([await names(stops), await names(both)]).toEqual([["STOP"], ["STOP", "RESUME"]]);
   });
 
   test("do not pile up without limit for a consumer that sleeps", async () => {

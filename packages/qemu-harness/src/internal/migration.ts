@@ -8,7 +8,7 @@ const CAPABILITIES = {
     { capability: "x-ignore-shared", state: true },
     { capability: "events", state: true },
   ],
-};
+} as const;
 
 /**
  * Writes the state of a stopped machine's devices to a file.
@@ -25,8 +25,8 @@ export async function saveState(qmp: QmpClient, descriptor: number, options: Wai
     if (!(error instanceof QemuError) || error.code !== "QEMU_QMP_COMMAND_FAILED") throw error;
     throw failed(error.message, error);
   }
-  const info = (await qmp.execute("query-migrate", {}, options)) as { readonly "error-desc"?: unknown };
-  throw failed(String(info["error-desc"] ?? "no reason"));
+  const { "error-desc": reason = "no reason" } = await qmp.execute("query-migrate", {}, options);
+  throw failed(reason);
 }
 
 /**
