@@ -177,28 +177,31 @@ describe("a partition table", () => {
     };
     const labels = new Set<string>();
     let isComplete = false;
+    const stopped = Uint8Array.from(bytes);
     for (let limit = 0; !isComplete; limit += 100) {
-      const stopped = Uint8Array.from(bytes);
-      isComplete = await writeTable(failing(stopped, limit), renamed).then(
+      const written: [number, number][] = [];
+      isComplete = await writeTable(failing(bytes, stopped, limit, written), renamed).then(
         () => true,
         () => false,
       );
       const found = await readGpt(memorySource(stopped));
       expect(found.table.partitions).toHaveLength(3);
       labels.add(found.table.partitions[0]?.label ?? "");
+      for (const [start, end] of written) stopped.set(bytes.subarray(start, end), start);
     }
     expect([...labels].sort()).toEqual(["esp", "new"]);
   });
 });
 
-/** A disk in memory that fails once so many bytes were written to it. */
-function failing(bytes: Uint8Array, limit: number): InPlaceFile {
+/** A disk that is read from `before` and written to `after`, and fails once so many bytes were written to it. */
+function failing(before: Uint8Array, after: Uint8Array, limit: number, written: [number, number][]): InPlaceFile {
   let left = limit;
   return {
-    source: memorySource(Uint8Array.from(bytes)),
+    source: memorySource(before),
     async write(offset, piece) {
       const length = Math.min(left, piece.byteLength);
-      bytes.set(piece.subarray(0, length), offset);
+      after.set(piece.subarray(0, length), offset);
+      written.push([offset, offset + length]);
       left -= length;
       if (length < piece.byteLength) throw new Error("power is off");
     },
