@@ -8,8 +8,9 @@ import { fail, ROOT } from "./setup.mjs";
 const SUITE = "trixie";
 const DIRECTORY = resolve(ROOT, ".leveret", "oracles");
 const PACKAGES = [
-  // erofs-meta: every codec
+  // erofs-meta: every codec, and a kernel that mounts what is written
   "erofs-utils",
+  "linux-image-cloud-amd64",
   // uki-sign: images, measurements and verity signatures
   "libcryptsetup12",
   "python3-pefile",
