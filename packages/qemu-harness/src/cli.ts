@@ -1,6 +1,7 @@
 import { type CommandIo, runCommand } from "@leveret/command";
 import { Command, Option } from "commander";
 import { probe } from "./commands/probe.ts";
+import { type QmpFlags, qmp } from "./commands/qmp.ts";
 import { parseSeconds, type RunFlags, run } from "./commands/run.ts";
 
 export { processIo } from "@leveret/command";
@@ -34,6 +35,19 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--json", "print one JSON document, with the console's text in it")
     .addHelpText("after", RUN_EXAMPLES)
     .action((path: string, flags: RunFlags) => run(path, flags, io));
+  program
+    .command("qmp")
+    .description("run one QMP command in a machine and print what it returns; or show what commands take and return")
+    .argument("[words...]", "description, command, and its arguments as a JSON object; with --schema only a name")
+    .option("--schema", "show a command or an event, as far as QEMU 7.2, 10.0 and 11.1 know it; without a name, all")
+    .option("--until <pattern>", "first wait until this regular expression appears on the console")
+    .option("--timeout <seconds>", "how long that, and the command, may take", parseSeconds)
+    .addOption(
+      new Option("--accelerator <name>", "how guest code is run").choices(["auto", "kvm", "tcg"]).default("auto"),
+    )
+    .option("--json", "print one JSON document")
+    .addHelpText("after", QMP_EXAMPLES)
+    .action((words: string[], flags: QmpFlags) => qmp(words, flags, io));
   return runCommand(program, argv, io);
 }
 
@@ -42,4 +56,12 @@ Examples:
   $ echo '{ "boot": { "type": "uefi" } }' > machine.json
   $ qemu-harness run machine.json --until 'UEFI Interactive Shell' --timeout 60
   $ qemu-harness run machine.json --plan
+`;
+
+const QMP_EXAMPLES = `
+Examples:
+  $ qemu-harness qmp machine.json query-status
+  $ qemu-harness qmp machine.json human-monitor-command '{ "command-line": "info mtree" }' --until login:
+  $ qemu-harness qmp --schema migrate-set-capabilities
+  $ qemu-harness qmp --schema blockdev-add qcow2     # with what that driver adds
 `;

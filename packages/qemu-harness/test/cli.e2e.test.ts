@@ -26,7 +26,7 @@ function run(...argv: readonly string[]): { status: number | null; stdout: strin
 }
 
 describe("usage", () => {
-  test.for([["main"], ["probe"], ["run"]])("help of %s", async ([command = ""]) => {
+  test.for([["main"], ["probe"], ["run"], ["qmp"]])("help of %s", async ([command = ""]) => {
     const { status, stdout } = run(...(command === "main" ? [] : [command]), "--help");
     expect(status).toBe(0);
     await expect(stdout).toMatchFileSnapshot(`golden/help-${command}.txt`);
@@ -38,10 +38,37 @@ describe("usage", () => {
     [["run", "machine.json", "--timeout", "-1"]],
     [["run", "machine.json", "--timeout", "x"]],
     [["run", "machine.json", "--until", "("]],
+    [["qmp"]],
+    [["qmp", "machine.json"]],
+    [["qmp", "machine.json", "balloon", "{"]],
+    [["qmp", "machine.json", "balloon", "[1]"]],
+    [["qmp", "machine.json", "balloon", "{}", "more"]],
     [["fly"]],
     [["probe", "--fast"]],
   ])("%j is wrong and ends with 2", ([argv = []]) => {
     expect(run(...argv).status).toBe(2);
+  });
+});
+
+describe.skipIf(missing !== "")(titled("qemu-harness qmp", missing), () => {
+  const query = ["qmp", "machine.json", "--accelerator", "tcg"];
+
+  test("prints what a command returns", () => {
+    const plain = run(...query, "query-status", "--until", "READY", "--timeout", "30");
+    expect(plain.status).toBe(0);
+    expect(JSON.parse(plain.stdout)).toMatchObject({ running: true, status: "running" });
+    const json = run(...query, "human-monitor-command", '{ "command-line": "info kvm" }', "--json");
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      kind: "qemu-harness.qmp",
+      command: "human-monitor-command",
+      return: expect.stringContaining("kvm support"),
+    });
+  });
+
+  test("says what is wrong with a command's arguments", () => {
+    const { status, stderr } = run(...query, "balloon", '{ "value": "much" }');
+    expect(status).toBe(1);
+    expect(stderr).toContain('value: expected an integer, got "much"');
   });
 });
 

@@ -41,6 +41,22 @@ function fakeQemu(): void {
   chmodSync(path, 0o755);
 }
 
+test("qmp --schema shows what commands and events are, and needs no QEMU", async () => {
+  expect(await run("qmp", "--schema", "query-yank")).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(
+      /^query-yank {2}\(may run out of band\)\ntakes\n {2}nothing\nreturns\n {2}array of object\n/,
+    ),
+  });
+  const json = JSON.parse((await run("qmp", "--schema", "RTC_CHANGE", "--json")).stdout);
+  expect(json).toMatchObject({ kind: "qemu-harness.qmp-schema", version: 1, event: "RTC_CHANGE" });
+  const all = (await run("qmp", "--schema")).stdout.split("\n");
+  expect(all).toContain("query-accelerators  (QEMU 11.1 or newer)");
+  expect(all).toContain("SHUTDOWN");
+  const unknown = await run("qmp", "--schema", "query_status");
+  expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining("there is query-status")]);
+});
+
 test("plan prints the command line and starts nothing", async () => {
   fakeQemu();
   describeMachine({ boot: { type: "kernel", kernelPath: "a kernel" }, rng: false });

@@ -75,7 +75,8 @@ async function follow(
   return { match, exit: await machine.quit() };
 }
 
-function parsePattern(source: string): RegExp {
+/** Reads a regular expression. */
+export function parsePattern(source: string): RegExp {
   try {
     return new RegExp(source, "m");
   } catch (error) {
@@ -85,7 +86,8 @@ function parsePattern(source: string): RegExp {
   }
 }
 
-async function readDescription(path: string): Promise<MachineDescription> {
+/** Reads and checks a file with a machine description. */
+export async function readDescription(path: string): Promise<MachineDescription> {
   let description: MachineDescription;
   try {
     description = JSON.parse(await readFile(path, "utf8"));

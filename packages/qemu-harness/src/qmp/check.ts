@@ -1,5 +1,6 @@
 import { MAX_QMP_DEPTH, memberPath, type QmpIssue } from "./json.ts";
 import type { QmpSchema, SchemaCommand, SchemaMember, SchemaObject, TypeUse, VersionSet } from "./schema.ts";
+import { renderVersions } from "./versions.ts";
 
 /** A schema as one of its versions has it. */
 export interface SchemaVersion {
@@ -61,16 +62,6 @@ function checkUses(version: SchemaVersion, uses: readonly TypeUse[] | undefined,
 /** `needs QEMU 10.0 or newer, this is 7.2`. */
 function needs(versions: VersionSet, { schema, name }: SchemaVersion): string {
   return `needs QEMU ${renderVersions(versions, schema)}, this is ${name}`;
-}
-
-/** `10.0 or newer`. */
-function renderVersions(versions: VersionSet, schema: QmpSchema): string {
-  const have = schema.versions.filter((_, index) => (versions & (1 << index)) !== 0);
-  const [first = ""] = have;
-  const at = schema.versions.indexOf(first);
-  if (at + have.length === schema.versions.length) return `${first} or newer`;
-  if (at === 0 && schema.versions[have.length - 1] === have.at(-1)) return `${have.at(-1)} or older`;
-  return have.join(" or ");
 }
 
 class Checker {
