@@ -7,7 +7,7 @@ import { buildVerityTree, fileSource } from "../packages/erofs-meta/dist/index.j
 import { interleave, row, run, timed } from "./measure.mjs";
 
 const MIB = 1024 * 1024;
-const SIZE_MIB = 256;
+const SIZE_MIB = 1024;
 const ROUNDS = 3;
 const SALT = Buffer.alloc(32, 7);
 const UUID = "00112233-4455-4677-8899-aabbccddeeff";
