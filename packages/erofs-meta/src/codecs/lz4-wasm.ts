@@ -7,8 +7,10 @@ const DAMAGED = 1;
 const PAGE_SIZE = 64 * 1024;
 /** Copies go 16 bytes at a time and may go that far over an end. */
 const SLACK = 16;
+/** More than a sequence of short lengths reads or writes. */
+const FAR = 64;
 
-const { get, set, tee, i32, load8, load16, load64, store8, store64 } = wasm;
+const { get, set, tee, i32, load8, load16, load64, store8, store16, store64 } = wasm;
 const { eqz, eq, ltU, gtU, geU, add, sub, and, shrU } = wasm;
 
 // Parameters, then locals.
@@ -67,20 +69,47 @@ const copyBytes: Code = wasm.loop([get(TO), get(SOURCE), load8(), store8()], adv
 
 const returnIfFull: Code = [get(TO), get(OUTPUT_END), eq, wasm.if([i32(OK), wasm.return])];
 
+const literals: Code = [
+  longLength(15),
+  clipLength,
+  [get(LENGTH), get(INPUT_END), get(FROM), sub, gtU, fail],
+  [get(FROM), set(SOURCE)],
+  [get(LENGTH), wasm.if([copyWords(16)])],
+  [get(FROM), get(LENGTH), add, set(FROM)],
+  [get(END), set(TO)],
+  returnIfFull,
+];
+
+/**
+ * A sequence of short lengths, far from both ends, without loops; most are. Leaves the block it stands in for all others,
+ * and the one around that with only the match to be done.
+ */
+const shortSequence: Code = [
+  [get(LENGTH), i32(15), eq, wasm.brIf(0)],
+  [get(TOKEN), i32(15), and, i32(15), eq, wasm.brIf(0)],
+  [get(INPUT_END), get(FROM), sub, i32(FAR), ltU, wasm.brIf(0)],
+  [get(OUTPUT_END), get(TO), sub, i32(FAR), ltU, wasm.brIf(0)],
+  [get(TO), get(FROM), load64(), store64()],
+  [get(TO), get(FROM), load64(8), store64(8)],
+  [get(FROM), get(LENGTH), add, set(FROM)],
+  [get(TO), get(LENGTH), add, set(TO)],
+  [get(FROM), load16(), tee(DISTANCE), i32(16), ltU, wasm.brIf(1)],
+  [get(DISTANCE), get(TO), get(OUTPUT_START), sub, gtU, fail],
+  advance(FROM, 2),
+  [get(TO), get(DISTANCE), sub, set(SOURCE)],
+  [get(TO), get(SOURCE), load64(), store64()],
+  [get(TO), get(SOURCE), load64(8), store64(8)],
+  [get(TO), get(SOURCE), load16(16), store16(16)],
+  [get(TOKEN), i32(15), and, i32(4), add, get(TO), add, set(TO)],
+];
+
 const body: Code = [
   [get(TO), set(OUTPUT_START)],
   wasm.loop(
     [get(FROM), get(INPUT_END), geU, fail],
     [get(FROM), load8(), tee(TOKEN), i32(4), shrU, set(LENGTH)],
     advance(FROM, 1),
-    longLength(15),
-    clipLength,
-    [get(LENGTH), get(INPUT_END), get(FROM), sub, gtU, fail],
-    [get(FROM), set(SOURCE)],
-    [get(LENGTH), wasm.if([copyWords(16)])],
-    [get(FROM), get(LENGTH), add, set(FROM)],
-    [get(END), set(TO)],
-    returnIfFull,
+    wasm.block(wasm.block(shortSequence, wasm.br(2)), literals),
 
     [get(INPUT_END), get(FROM), sub, i32(2), ltU, fail],
     [get(FROM), load16(), set(DISTANCE)],
@@ -120,6 +149,7 @@ interface Decoder {
 
 /** Compiled when it is first needed. */
 let decoder: Decoder | undefined;
+let bytes = new Uint8Array(0);
 
 /**
  * Decodes one LZ4 block in WebAssembly, some five times as fast as JavaScript does.
@@ -134,7 +164,8 @@ export function decodeLz4Fast(input: Uint8Array, output: Uint8Array): boolean {
   const outputStart = input.byteLength + SLACK;
   const needed = outputStart + output.byteLength + SLACK;
   if (memory.buffer.byteLength < needed) memory.grow(Math.ceil((needed - memory.buffer.byteLength) / PAGE_SIZE));
-  const bytes = new Uint8Array(memory.buffer);
+  // Growing makes new memory of it.
+  if (bytes.buffer !== memory.buffer) bytes = new Uint8Array(memory.buffer);
   bytes.set(input);
   const outputEnd = outputStart + output.byteLength;
   if (decode(0, input.byteLength, outputStart, outputEnd) !== OK) return false;

@@ -66,9 +66,8 @@ export class ContentReader {
 
   /** Bytes that are in memory, valid until anything is read. */
   peek(offset: number, length: number): Uint8Array | undefined {
-    const { memory, base, start } = this.#window;
-    const at = offset - start;
-    return at >= 0 && at + length <= this.#window.length ? memory.subarray(base + at, base + at + length) : undefined;
+    const next = this.#next?.loading === undefined ? this.#next : undefined;
+    return partOf(this.#window, offset, length) ?? (next === undefined ? undefined : partOf(next, offset, length));
   }
 
   /**
@@ -102,7 +101,7 @@ export class ContentReader {
   }
 
   #found(offset: number, length: number): Uint8Array | undefined {
-    const found = this.peek(offset, length);
+    const found = partOf(this.#window, offset, length);
     if (found !== undefined) this.#end = offset + length;
     return found;
   }
@@ -198,6 +197,11 @@ export class ContentReader {
 
 function contentOf({ memory, base, length }: Window): Uint8Array {
   return memory.subarray(base, base + length);
+}
+
+function partOf({ memory, base, start, length: most }: Window, offset: number, length: number): Uint8Array | undefined {
+  const at = offset - start;
+  return at >= 0 && at + length <= most ? memory.subarray(base + at, base + at + length) : undefined;
 }
 
 /** Bytes from `offset` to the end of a window that it is in. */
