@@ -46,6 +46,20 @@ test(`every other reader of JSON agrees, but for what it rounds (seed ${seed})`,
   fc.assert(holds, { seed, numRuns: 300 });
 });
 
+test.for(["x", '\\"', "1", "é", "\\\\"])("a line full of %j beside a large integer is read", (piece) => {
+  const long = piece.repeat(2_000_000);
+  const { return: text, a } = parseQmpJson(`{"return": "${long}", "a": 9007199254740993}`) as Record<string, unknown>;
+  expect([text === JSON.parse(`"${long}"`), a]).toEqual([true, 9007199254740993n]);
+});
+
+test("a number of more than 64 bits is what it is to QEMU, in time", () => {
+  expect(parseQmpJson("[18446744073709551615, 118446744073709551615]")).toEqual([
+    2n ** 64n - 1n,
+    118446744073709551615,
+  ]);
+  expect(parseQmpJson(`[${"1".repeat(1_000_000)}]`)).toEqual([Number.POSITIVE_INFINITY]);
+});
+
 describe("arguments that JSON or QEMU's reader of it cannot carry", () => {
   const deep = (levels: number): object => (levels === 1 ? {} : { a: deep(levels - 1) });
   const cycle: { self?: object } = {};

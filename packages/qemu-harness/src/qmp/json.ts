@@ -18,8 +18,11 @@ export const MAX_QMP_DEPTH = 1024;
 
 // 2^53 has 16 digits.
 const MAYBE_UNSAFE = /\d{16}/;
-// A string that is a member's name, any other string, a number.
-const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[\d.eE+-]*/g;
+const TOKEN_START = /["\d-]/g;
+const NUMBER = /-?\d[\d.eE+-]*/y;
+const COLON = /\s*:/y;
+// 64 bits have at most 20 characters. Longer ones are what they are to QEMU, too: floating point numbers.
+const INTEGER = /^-?\d{16,20}$/;
 
 /**
  * Reads JSON with integers as {@link QmpInteger}.
@@ -30,14 +33,43 @@ export function parseQmpJson(text: string): unknown {
   const plain: unknown = JSON.parse(text);
   if (!MAYBE_UNSAFE.test(text)) return plain;
   // JSON.parse gives its callbacks no source text before Node 21, so integers travel as strings, marked as such.
-  const marked = text.replace(TOKEN, (token, string: string | undefined, colon: string | undefined) => {
-    if (string !== undefined) return colon === undefined ? `"s${string.slice(1)}` : token;
-    return /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"i${token}"` : token;
-  });
-  return JSON.parse(marked, (_key, value: unknown) => {
+  return JSON.parse(markIntegers(text), (_key, value: unknown) => {
     if (typeof value !== "string") return value;
     return value.startsWith("i") ? BigInt(value.slice(1)) : value.slice(1);
   });
+}
+
+/** Valid JSON with every string that is a value marked by an `s`, and unsafe integers as strings marked by an `i`. */
+function markIntegers(text: string): string {
+  const parts: string[] = [];
+  let end = 0;
+  TOKEN_START.lastIndex = 0;
+  for (let found = TOKEN_START.exec(text); found !== null; found = TOKEN_START.exec(text)) {
+    const start = found.index;
+    parts.push(text.slice(end, start));
+    end = text[start] === '"' ? stringEnd(text, start) : endOf(NUMBER, text, start);
+    const token = text.slice(start, end);
+    if (text[start] === '"') parts.push(endOf(COLON, text, end) === end ? `"s${token.slice(1)}` : token);
+    else parts.push(INTEGER.test(token) && !Number.isSafeInteger(Number(token)) ? `"i${token}"` : token);
+    TOKEN_START.lastIndex = end;
+  }
+  parts.push(text.slice(end));
+  return parts.join("");
+}
+
+/** Where the string ends that begins at `start`; no pattern, as those run out of stack in long strings. */
+function stringEnd(text: string, start: number): number {
+  for (let quote = text.indexOf('"', start + 1); ; quote = text.indexOf('"', quote + 1)) {
+    let escapes = quote;
+    while (text[escapes - 1] === "\\") escapes -= 1;
+    if ((quote - escapes) % 2 === 0) return quote + 1;
+  }
+}
+
+/** Where a match at `start` ends; `start` itself without one. */
+function endOf(pattern: RegExp, text: string, start: number): number {
+  pattern.lastIndex = start;
+  return pattern.test(text) ? pattern.lastIndex : start;
 }
 
 /**
