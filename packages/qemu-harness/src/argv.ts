@@ -1,5 +1,6 @@
 import type { AcceleratorKind } from "./accelerator.ts";
 import type { Firmware } from "./firmware.ts";
+import { AGENT_INIT } from "./initrd.ts";
 import type { ResolvedMachine } from "./machine.ts";
 import type { QemuVersion } from "./qemu.ts";
 
@@ -13,6 +14,10 @@ export interface MachineFds {
   readonly tpm?: number | undefined;
   /** one readable file per credential, in the description's order; each holds one SMBIOS type 11 string */
   readonly credentials: readonly number[];
+  /** the agent's socket, present exactly when the machine has one */
+  readonly agent?: number | undefined;
+  /** initrd that begins with the agent */
+  readonly initrd?: number | undefined;
   /** what the guest writes, present exactly when the machine is forkable or a fork */
   readonly files?: FileFds | undefined;
 }
@@ -62,7 +67,7 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...memoryArguments(machine, context.fds.files),
     ...["-chardev", `socket,id=qmp,fd=${context.fds.qmp}`],
     ...["-mon", "chardev=qmp,mode=control"],
-    ...bootArguments(machine, context.firmware),
+    ...bootArguments(machine, context),
     ...consoleArguments(machine, context.fds),
     ...machine.disks.flatMap((disk, index) => [
       ...driveArguments(disk, index, context.fds.files?.overlays[index] ?? []),
@@ -137,13 +142,18 @@ function usesSmm(machine: ResolvedMachine): boolean {
   return machine.boot.type === "uefi" && machine.boot.secureBoot;
 }
 
-function bootArguments(machine: ResolvedMachine, firmware: Firmware | undefined): string[] {
+function bootArguments(machine: ResolvedMachine, { firmware, fds }: ArgvContext): string[] {
   const { boot } = machine;
   if (boot.type === "kernel") {
+    // The kernel of a fork is in memory already.
+    if (fds.files?.state !== undefined) return [];
+    const initrdPath = fds.initrd === undefined ? boot.initrdPath : `/dev/fd/${fds.initrd}`;
+    const init = fds.initrd === undefined ? [] : [`rdinit=${AGENT_INIT}`];
+    const line = [...init, boot.commandLine].join(" ").trim();
     return [
       ...["-kernel", boot.kernelPath],
-      ...(boot.initrdPath === undefined ? [] : ["-initrd", boot.initrdPath]),
-      ...(boot.commandLine === "" ? [] : ["-append", boot.commandLine]),
+      ...(initrdPath === undefined ? [] : ["-initrd", initrdPath]),
+      ...(line === "" ? [] : ["-append", line]),
     ];
   }
   if (firmware === undefined) throw new Error("bug: a UEFI machine needs firmware");
@@ -162,16 +172,26 @@ function bootArguments(machine: ResolvedMachine, firmware: Firmware | undefined)
   ];
 }
 
+/** Name by which the agent in the guest finds its port. */
+const AGENT_PORT = "leveret.agent";
+
 const CONSOLE_DEVICES = { serial: "isa-serial", virtio: "virtconsole", port: "virtserialport" } as const;
 
 function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
-  const bus = machine.consoles.some((item) => item.type !== "serial") ? ["-device", "virtio-serial-pci"] : [];
+  const onBus = machine.agent || machine.consoles.some((item) => item.type !== "serial");
+  const bus = onBus ? ["-device", "virtio-serial-pci"] : [];
   return [
     ...bus,
     ...machine.consoles.flatMap((item, index) => [
       ...["-chardev", `socket,id=console-${item.name},fd=${fds.consoles[index]}`],
       ...["-device", `${CONSOLE_DEVICES[item.type]},chardev=console-${item.name}${portName(item)}`],
     ]),
+    ...(fds.agent === undefined
+      ? []
+      : [
+          ...["-chardev", `socket,id=agent,fd=${fds.agent}`],
+          ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+        ]),
   ];
 }
 

@@ -7,6 +7,19 @@ export {
   type ProbeOptions,
   probeAccelerator,
 } from "./accelerator.ts";
+// In the guest
+export type { GuestAgent } from "./agent/agent.ts";
+export {
+  DEFAULT_MAX_OUTPUT_BYTES,
+  DEFAULT_READY_TIMEOUT_MS,
+  type ExecOptions,
+  type ExecResult,
+  type GuestExit,
+  type GuestProcess,
+  type ReadFileOptions,
+  type SpawnOptions,
+  type WriteFileOptions,
+} from "./agent/options.ts";
 // Command line
 export { type ArgvContext, buildArgv, commandLine, type FileFds, type MachineFds } from "./argv.ts";
 export {
@@ -21,6 +34,8 @@ export {
   SETTLE_MS,
   SerialConsole,
 } from "./console.ts";
+// Initial file systems
+export { type CpioFile, encodeCpio } from "./cpio.ts";
 // Errors
 export { QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
 export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmware.ts";

@@ -161,6 +161,11 @@ export const machineSchema = z
       )
       .default({}),
     /**
+     * whether the machine has a port for {@link Machine.agent}; a direct kernel boot then begins with the agent, which
+     * goes on with the `/init` of its initrd, if there is one
+     */
+    agent: z.boolean().default(false),
+    /**
      * whether {@link Machine.template} can be taken: memory is then a file without a name that forks map privately, and
      * nothing that a fork could not share is kept
      */

@@ -93,7 +93,9 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
     qmp: next++,
     consoles: machine.consoles.map(() => next++),
     tpm: machine.tpm === undefined ? undefined : next++,
+    agent: machine.agent ? next++ : undefined,
     credentials: Object.keys(machine.credentials).map(() => next++),
+    initrd: machine.agent && machine.boot.type === "kernel" && files?.state !== true ? next++ : undefined,
     files: files && {
       memory: next++,
       overlays: machine.disks.map((disk) => Array.from({ length: layersOf(disk) }, () => next++)),
@@ -105,12 +107,13 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
 /**
  * What stands behind the descriptors of a plan, in the order of their numbers.
  *
- * @param files - Credentials, memory, overlays and state.
+ * @param files - Credentials, initrd, memory, overlays and state.
  */
 export function inheritedFds(
   fds: MachineFds,
   tpm: Duplex | undefined,
   files: readonly number[],
 ): ("pipe" | number | Duplex)[] {
-  return ["pipe", ...fds.consoles.map(() => "pipe" as const), ...(tpm === undefined ? [] : [tpm]), ...files];
+  const agent = fds.agent === undefined ? [] : ["pipe" as const];
+  return ["pipe", ...fds.consoles.map(() => "pipe" as const), ...(tpm === undefined ? [] : [tpm]), ...agent, ...files];
 }

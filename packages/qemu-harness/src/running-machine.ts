@@ -1,5 +1,6 @@
 import { closeSync } from "node:fs";
 import type { Accelerator } from "./accelerator.ts";
+import { GuestAgent } from "./agent/agent.ts";
 import type { MachineFds } from "./argv.ts";
 import { SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
@@ -47,6 +48,12 @@ export interface Machine extends AsyncDisposable {
    */
   readonly console: (name: string) => SerialConsole;
   /**
+   * The agent that runs programs in the guest.
+   *
+   * @throws {TypeError} When the description has none.
+   */
+  readonly agent: GuestAgent;
+  /**
    * Waits for the machine to end by itself.
    *
    * @throws {QemuError} `QEMU_EXIT_TIMEOUT`, `QEMU_ABORTED`.
@@ -85,7 +92,7 @@ export interface Machine extends AsyncDisposable {
 /** What a machine needs to become a template. */
 export interface Forkable {
   /** makes the template, which then owns the files */
-  readonly toTemplate: (state: number) => Template;
+  readonly toTemplate: (state: number, firstStream: number) => Template;
   /** closes the files of a machine that ended without becoming one */
   readonly close: () => void;
 }
@@ -98,6 +105,8 @@ interface Parts {
   readonly fds: MachineFds;
   /** present for a machine that is forkable */
   readonly forkable: Forkable | undefined;
+  /** the first number that a stream of the agent may have */
+  readonly firstStream: number;
   readonly options: {
     readonly signal?: AbortSignal | undefined;
     readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
@@ -113,6 +122,7 @@ const DEFAULT_TEMPLATE_TIMEOUT_MS = 60_000;
 export class RunningMachine implements Machine {
   readonly #parts: Parts;
   readonly #consoles: readonly SerialConsole[];
+  readonly #agent: GuestAgent | undefined;
   readonly #exit: Promise<MachineExit>;
   #qmp: QmpClient | undefined;
   #reason: string | undefined;
@@ -128,12 +138,18 @@ export class RunningMachine implements Machine {
       if (options.onConsole !== undefined) serial.onOutput((chunk) => options.onConsole?.(item.name, chunk));
       return serial;
     });
+    if (parts.fds.agent !== undefined) {
+      const { commandLine } = child;
+      this.#agent = new GuestAgent(child.pipe(parts.fds.agent), { commandLine, firstStream: parts.firstStream });
+    }
     const abort = (): void => void this.kill().catch(() => {});
     options.signal?.addEventListener("abort", abort, { once: true });
     this.#exit = child.ended.then(async (status) => {
       options.signal?.removeEventListener("abort", abort);
       if (!this.#isTemplate) parts.forkable?.close();
-      for (const serial of this.#consoles) serial.end((details) => this.#endError(details));
+      const end = (details: QemuErrorDetails): QemuError => this.#endError(details);
+      for (const serial of this.#consoles) serial.end(end);
+      this.#agent?.end(end);
       // The emulator ends with its control connection, which ended with QEMU.
       if (parts.swtpm !== undefined && !(await endsWithin(parts.swtpm.ended, QUIT_TIMEOUT_MS))) {
         await killChild(parts.swtpm, KILL_TIMEOUT_MS);
@@ -190,6 +206,11 @@ export class RunningMachine implements Machine {
     if (found === undefined)
       throw new TypeError(`expected the name of a console (${names}), got ${JSON.stringify(name)}`);
     return found;
+  }
+
+  get agent(): GuestAgent {
+    if (this.#agent === undefined) throw new TypeError("expected a machine with an agent: true in its description");
+    return this.#agent;
   }
 
   async waitForExit(options: WaitOptions = {}): Promise<MachineExit> {
@@ -252,7 +273,7 @@ export class RunningMachine implements Machine {
       throw error;
     }
     await this.quit();
-    return forkable.toTemplate(state);
+    return forkable.toTemplate(state, this.#agent?.nextStream ?? 0);
   }
 
   async close(): Promise<void> {

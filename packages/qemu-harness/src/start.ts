@@ -1,6 +1,8 @@
+import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { MachineFds } from "./argv.ts";
 import { QemuError } from "./errors.ts";
+import { initrdWithAgent } from "./initrd.ts";
 import { type Child, killChild, spawnChild } from "./internal/child.ts";
 import {
   closeAll,
@@ -14,7 +16,7 @@ import { restoreState } from "./internal/migration.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
-import type { MachineDescription } from "./machine.ts";
+import type { MachineDescription, ResolvedMachine } from "./machine.ts";
 import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
 import { type Forkable, type Machine, RunningMachine } from "./running-machine.ts";
@@ -55,7 +57,8 @@ export async function startMachine(description: MachineDescription, options: Sta
   const files = await createFiles(plan.machine, options.cwd);
   // A start that fails after QEMU has begun reports its end twice.
   const close = once(() => closeAll(descriptorsOf(files)));
-  const toTemplate = (state: number): Template => templateOf(plan, options, { files, state });
+  const toTemplate: Forkable["toTemplate"] = (state, firstStream) =>
+    templateOf(plan, options, { files, state, firstStream });
   try {
     return await launch(plan, options, { files, forkable: { toTemplate, close } });
   } catch (error) {
@@ -67,7 +70,7 @@ export async function startMachine(description: MachineDescription, options: Sta
 function templateOf(
   plan: MachinePlan,
   { env, cwd }: StartOptions,
-  { files, state }: { readonly files: MachineFiles; readonly state: number },
+  { files, state, firstStream }: { readonly files: MachineFiles; readonly state: number; readonly firstStream: number },
 ): Template {
   return new MachineTemplate({
     machine: plan.machine,
@@ -81,7 +84,7 @@ function templateOf(
       // Descriptors that are passed on share their position; each fork reads the state from its beginning.
       const ownState = reopen(state);
       try {
-        return await launch(fork, { ...options, env, cwd }, { files: stacked, state: ownState });
+        return await launch(fork, { ...options, env, cwd }, { files: stacked, state: ownState, firstStream });
       } finally {
         closeAll([...own, ownState]);
       }
@@ -103,6 +106,8 @@ interface Ground {
   readonly files: MachineFiles;
   /** state of the devices that a fork begins with */
   readonly state?: number;
+  /** the first number that a stream of the agent may have */
+  readonly firstStream?: number;
   readonly forkable?: Forkable;
 }
 
@@ -110,22 +115,25 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
   const { machine, qemu, accelerator, argv, fds } = plan;
   const env = options.env ?? process.env;
   const { cwd } = options;
-  const credentials: number[] = [];
+  const inputs: number[] = [];
   let swtpm: Swtpm | undefined;
   let child: Child | undefined;
   try {
-    for (const [name, value] of Object.entries(machine.credentials)) credentials.push(credentialFile(name, value));
+    for (const [name, value] of Object.entries(machine.credentials)) inputs.push(credentialFile(name, value));
     if (machine.tpm !== undefined) {
       const { statePath } = machine.tpm;
       swtpm = await startSwtpm({ statePath: statePath === undefined ? undefined : resolve(cwd ?? "", statePath), env });
     }
+    if (fds.initrd !== undefined) inputs.push(openUnnamedFile(await agentInitrd(machine, cwd)));
     const state = ground?.state === undefined ? [] : [ground.state];
-    const files = [...credentials, ...(ground === undefined ? [] : descriptorsOf(ground.files)), ...state];
+    const files = [...inputs, ...(ground === undefined ? [] : descriptorsOf(ground.files)), ...state];
     child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, files), env, cwd });
     swtpm?.control.destroy();
-    const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, forkable: ground?.forkable, options };
+    const { forkable, firstStream = 0 } = ground ?? {};
+    const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, forkable, firstStream, options };
     const running = new RunningMachine(parts);
     running.attach(await handshake(child, fds, swtpm?.child, options));
+    if (ground?.state !== undefined && machine.agent) running.agent.awaken();
     return running;
   } catch (error) {
     swtpm?.control.destroy();
@@ -133,8 +141,18 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     if (swtpm !== undefined) await killChild(swtpm.child, KILL_TIMEOUT_MS);
     throw error;
   } finally {
-    closeAll(credentials);
+    closeAll(inputs);
   }
+}
+
+async function agentInitrd({ boot }: ResolvedMachine, cwd: string | undefined): Promise<Uint8Array> {
+  if (boot.type !== "kernel" || boot.initrdPath === undefined) return initrdWithAgent();
+  const path = resolve(cwd ?? "", boot.initrdPath);
+  const initrd = await readFile(path).catch((cause: unknown) => {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new QemuError("QEMU_START_FAILED", `expected an initrd, got: ${reason}`, { path, cause });
+  });
+  return initrdWithAgent(initrd);
 }
 
 /** Writes one credential as the SMBIOS string that systemd reads it from; returns its descriptor. */

@@ -51,6 +51,11 @@ describe("buildArgv", () => {
     ["everything", everything, { fds: { qmp: 3, consoles: [4, 5, 6], tpm: 7, credentials: [8] } }],
     ["kvm", { boot: { type: "uefi" } }, { accelerator: "kvm" }],
     [
+      "agent",
+      { boot: { type: "kernel", kernelPath: "/k", initrdPath: "/i", commandLine: "quiet" }, agent: true },
+      { fds: { ...context.fds, agent: 5, initrd: 6 } },
+    ],
+    [
       "forkable",
       { boot: { type: "uefi" }, disks: [{ path: "os.raw" }, { path: "/img/d", access: "read-only" }], forkable: true },
       { fds: { ...context.fds, files: { memory: 5, overlays: [[6], []] } } },

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { encodeCpio } from "@leveret/qemu-harness";
 import {
   BOOT_PHASES,
   buildUki,
@@ -12,7 +13,6 @@ import {
 import type { OsConfig } from "../config/schema.ts";
 import type { Artefacts } from "../nix/artefacts.ts";
 import { releaseLines } from "../plan.ts";
-import { encodeCpio } from "./cpio.ts";
 
 /** Where the initrd finds the signature of /usr's root hash. */
 const SIGNATURE_PATH = "usr/lib/leveret/usr.roothash.p7s";

@@ -5,8 +5,6 @@ import type { TestContext } from "vitest";
 
 /** Debian packages that the tests' foreign tools come from. */
 const PACKAGE_OF: Readonly<Record<string, string>> = {
-  bsdcpio: "libarchive-tools",
-  cpio: "cpio",
   "mkfs.erofs": "erofs-utils",
   sbverify: "sbsigntool",
   sgdisk: "gdisk",

@@ -3,10 +3,13 @@ export interface CpioFile {
   /** path without a leading slash; directories above it come by themselves */
   readonly path: string;
   readonly data: Uint8Array;
+  /** whether it may be started as a program */
+  readonly executable?: boolean | undefined;
 }
 
 const MODE_DIRECTORY = 0o040755;
 const MODE_FILE = 0o100644;
+const MODE_PROGRAM = 0o100755;
 const TRAILER = "TRAILER!!!";
 
 /**
@@ -26,7 +29,9 @@ export function encodeCpio(files: readonly CpioFile[], epochSeconds: number): Ui
   const nothing = new Uint8Array();
   const entries = [
     ...[...directories].sort().map((path) => ({ path, mode: MODE_DIRECTORY, data: nothing })),
-    ...[...files].sort((a, b) => (a.path < b.path ? -1 : 1)).map((file) => ({ ...file, mode: MODE_FILE })),
+    ...[...files]
+      .sort((a, b) => (a.path < b.path ? -1 : 1))
+      .map((file) => ({ ...file, mode: file.executable === true ? MODE_PROGRAM : MODE_FILE })),
   ];
   const chunks = entries.map((entry, index) => encodeEntry({ ...entry, inode: index + 1, epochSeconds }));
   chunks.push(encodeEntry({ path: TRAILER, mode: 0, data: nothing, inode: 0, epochSeconds: 0 }));

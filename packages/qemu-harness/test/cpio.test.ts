@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { encodeCpio } from "../../src/image/cpio.ts";
+import { encodeCpio } from "../src/index.ts";
 
 const FILES = [
   { path: "usr/lib/b", data: new TextEncoder().encode("hello") },

@@ -1,0 +1,11 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+
+/** Debian's kernel for virtual machines, out of the tree of oracles; undefined where there is none. */
+export function debianKernel(): string | undefined {
+  const tree = process.env.LEVERET_TRIXIE_TREE;
+  if (tree === undefined) return undefined;
+  const directory = join(tree, "boot");
+  const name = readdirSync(directory).find((entry) => entry.startsWith("vmlinuz-"));
+  return name === undefined ? undefined : join(directory, name);
+}
