@@ -55,7 +55,7 @@ test.for(["x", '\\"', "1", "é", "\\\\"])("a line full of %j beside a large inte
 test("a number of more than 64 bits is what it is to QEMU, in time", () => {
   expect(parseQmpJson("[18446744073709551615, 118446744073709551615]")).toEqual([
     2n ** 64n - 1n,
-    118446744073709551615,
+    Number("118446744073709551615"),
   ]);
   expect(parseQmpJson(`[${"1".repeat(1_000_000)}]`)).toEqual([Number.POSITIVE_INFINITY]);
 });
