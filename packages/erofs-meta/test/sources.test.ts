@@ -92,10 +92,13 @@ describe("readDirectory of many names, for which it has a thread", () => {
     const folder = await manyNames();
     await writeFile(join(folder, "5/large"), noise(1_500_000));
     const listed: TreeEntry[] = [];
-    for await (const entry of readDirectory(folder)) listed.push(entry);
+    for await (const entry of readDirectory(folder, { workers: 1 })) listed.push(entry);
+    const alone: string[] = [];
+    for await (const { path } of readDirectory(folder, { workers: 0 })) alone.push(path);
+    expect(alone).toEqual(listed.map(({ path }) => path));
     expect(listed.map(({ path }) => path)).toEqual(await pathsBelow(folder));
     const [now, later] = [imageSink(), imageSink()];
-    await writeErofs(readDirectory(folder), { output: now, ...OPTIONS });
+    await writeErofs(readDirectory(folder, { workers: 1 }), { output: now, ...OPTIONS });
     await writeErofs(listed, { output: later, ...OPTIONS });
     expect(Buffer.compare(now.bytes(), later.bytes())).toBe(0);
     const image = await openErofs(memorySource(now.bytes()));

@@ -24,6 +24,8 @@ export interface ReadDirectoryOptions {
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
   /** most directories inside one another, 256 unless given */
   readonly maxDepth?: number | undefined;
+  /** threads besides the calling one, 0 or 1; 1 for large trees where there is more than one processor */
+  readonly workers?: number | undefined;
 }
 
 const DEFAULT_MAX_SOURCE_DEPTH = 256;
@@ -57,13 +59,13 @@ export function readDirectory(root: string, options: ReadDirectoryOptions = {}):
 
 function* entriesOf(
   root: string,
-  { owner, maxDepth = DEFAULT_MAX_SOURCE_DEPTH }: ReadDirectoryOptions,
+  { owner, maxDepth = DEFAULT_MAX_SOURCE_DEPTH, workers = availableParallelism() - 1 }: ReadDirectoryOptions,
 ): Stream<TreeEntry> {
   const job: ScanJob = { root, pending: [], maxDepth, maxNames: NAMES_AT_ONCE };
   yield { type: "directory", ...rootAttributes(root, owner) };
   job.pending.push({ path: "", depth: 1 });
   const linked = new Map<string, string>();
-  for (const batch of batchesOf(job)) {
+  for (const batch of batchesOf(job, workers > 0)) {
     if (batch instanceof Promise) {
       yield batch;
       continue;
@@ -79,9 +81,9 @@ function* entriesOf(
 }
 
 /** Scans in this thread at first, and in another one when there is much. */
-function* batchesOf(job: ScanJob): Stream<ScannedBatch> {
+function* batchesOf(job: ScanJob, hasThread: boolean): Stream<ScannedBatch> {
   let seen = 0;
-  for (let content = new ArrayBuffer(CONTENT_SIZE); seen < NAMES_ALONE || availableParallelism() === 1; ) {
+  for (let content = new ArrayBuffer(CONTENT_SIZE); seen < NAMES_ALONE || !hasThread; ) {
     yield setImmediate();
     const batch = attempt(() => scanBatch(job, content));
     if (batch.paths.length === 0) return;
