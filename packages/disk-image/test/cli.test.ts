@@ -2,6 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
+import { openDiskImage, openFat } from "../src/index.ts";
 import { capture, noise, scratch } from "./support.ts";
 
 const DESCRIPTION = {
@@ -38,6 +39,35 @@ describe("disk-image", () => {
     const { io, out } = capture(folder);
     expect(await main(["inspect", "os.raw", "--files"], io)).toBe(0);
     expect(out()).toMatchSnapshot();
+  });
+
+  test("makes the serial number of a file system of the seed, and gives it the earliest time, where neither is given", async () => {
+    const fat = { files: { "os.efi": "os.efi" } };
+    const disk = { partitions: [{ label: "esp", type: "esp", size: "34M", fat }] };
+    const folder = await workspace({ seed: "test", ...disk });
+    for (const name of ["a.raw", "b.raw"]) {
+      expect(await main(["create", "os.json", name], capture(folder).io)).toBe(0);
+    }
+    expect((await readFile(join(folder, "a.raw"))).equals(await readFile(join(folder, "b.raw")))).toBe(true);
+    await using image = await openDiskImage(join(folder, "a.raw"));
+    const [file] = await (await openFat(image.open("esp"))).list("/");
+    expect(file?.modified?.toISOString()).toBe("1980-01-01T00:00:00.000Z");
+    const seedless = await workspace({ diskGuid: "00112233-4455-6677-8899-aabbccddeeff", ...disk });
+    const { io, err } = capture(seedless);
+    expect(await main(["create", "os.json", "a.raw"], io)).toBe(1);
+    expect(err()).toMatch(/expected a volumeId, or a seed .*\[DISK_BAD_OPTIONS\]/);
+  });
+
+  test("refuses a description that does not end, or that is none", async () => {
+    const folder = await workspace();
+    const endless = capture(folder);
+    expect(await main(["create", "/dev/zero", "os.raw"], endless.io)).toBe(1);
+    expect(endless.err()).toContain("[DISK_LIMIT]");
+    await writeFile(join(folder, "half.json"), "{");
+    const half = capture(folder);
+    expect(await main(["create", "half.json", "os.raw"], half.io)).toBe(1);
+    expect(half.err()).toMatch(/expected JSON in .*half\.json, got something else \[DISK_BAD_OPTIONS\]\n {2}Expected/);
+    expect(await readdir(folder)).not.toContain("os.raw");
   });
 
   test("shows a plan without writing", async () => {

@@ -1,12 +1,15 @@
-import { readFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { DiskImageError } from "../errors.ts";
 import { GPT_ATTRIBUTES } from "../format/gpt.ts";
 import type { PartitionAttribute } from "../gpt/table.ts";
+import { deterministicUuid } from "../guid.ts";
 import { ioError } from "../internal/files.ts";
 import { type DiskOptions, type PartitionContent, type PartitionOptions, parseOptions } from "../options.ts";
 
+/** Most bytes of a description: enough for a file system with a hundred thousand files. */
+const MAX_DESCRIPTION_BYTES = 16 * 1024 * 1024;
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
 const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)$/;
 
@@ -25,8 +28,9 @@ const fat = z.strictObject({
   files: z.record(z.string(), z.string()).default({}),
   directories: z.array(z.string()).optional(),
   label: z.string().optional(),
-  volumeId: z.int().min(0).max(0xffff_ffff),
-  time: z.iso.datetime({ offset: true }),
+  volumeId: z.int().min(0).max(0xffff_ffff).optional(),
+  // The earliest time that FAT can say.
+  time: z.iso.datetime({ offset: true }).default("1980-01-01T00:00:00Z"),
   type: z.union([z.literal(12), z.literal(16), z.literal(32)]).optional(),
   clusterSizeBytes: z.int().positive().optional(),
 });
@@ -56,21 +60,43 @@ const description = z.strictObject({
  * files by path, relative to the description.
  */
 export async function readDescription(path: string): Promise<DiskOptions> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
-    throw ioError(error, "read", path);
-  });
+  const text = await readText(path);
   const { size: sizeBytes, partitions, ...rest } = parseOptions(description, parseJson(text, path));
   const folder = dirname(path);
   return {
     ...rest,
     sizeBytes,
-    partitions: partitions.map((partition, index) => partitionOf(partition, index, folder)),
+    partitions: partitions.map((partition, index) => partitionOf(partition, index, folder, rest.seed)),
   };
+}
+
+/** Reads a file, or what comes through a pipe, that may not end. */
+async function readText(path: string): Promise<string> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const piece of createReadStream(path) as AsyncIterable<Buffer>) {
+      size += piece.byteLength;
+      if (size > MAX_DESCRIPTION_BYTES) {
+        const message = `expected a description of at most ${MAX_DESCRIPTION_BYTES} bytes in ${path}, got more`;
+        throw new DiskImageError("DISK_LIMIT", message, { path });
+      }
+      pieces.push(piece);
+    }
+  } catch (error) {
+    throw ioError(error, "read", path);
+  }
+  return Buffer.concat(pieces).toString("utf8");
 }
 
 type DescribedPartition = z.output<typeof description>["partitions"][number];
 
-function partitionOf(described: DescribedPartition, index: number, folder: string): PartitionOptions {
+function partitionOf(
+  described: DescribedPartition,
+  index: number,
+  folder: string,
+  seed: string | undefined,
+): PartitionOptions {
   const { size: sizeBytes, file, fat: system, ...rest } = described;
   if (file !== undefined && system !== undefined) {
     throw new DiskImageError("DISK_BAD_OPTIONS", `expected partitions[${index}] with file or fat, got both`);
@@ -81,15 +107,27 @@ function partitionOf(described: DescribedPartition, index: number, folder: strin
     const files = Object.entries(system.files).map(
       ([inside, real]) => [inside, { file: resolve(folder, real) }] as const,
     );
-    content = { fat: { ...system, time: new Date(system.time), files: Object.fromEntries(files) } };
+    const volumeId = system.volumeId ?? volumeIdOf(seed, described.label, index);
+    content = { fat: { ...system, volumeId, time: new Date(system.time), files: Object.fromEntries(files) } };
   }
   return { ...rest, sizeBytes, content };
+}
+
+function volumeIdOf(seed: string | undefined, label: string, index: number): number {
+  if (seed !== undefined) return Number.parseInt(deterministicUuid(seed, `volume ${label}`).slice(0, 8), 16);
+  throw new DiskImageError("DISK_BAD_OPTIONS", "expected a volumeId, or a seed to make one of, got neither", {
+    hint: `set "seed", or "volumeId" in partitions[${index}].fat`,
+  });
 }
 
 function parseJson(text: string, path: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new DiskImageError("DISK_BAD_OPTIONS", `expected JSON in ${path}: ${String(error)}`, { path, cause: error });
+    throw new DiskImageError("DISK_BAD_OPTIONS", `expected JSON in ${path}, got something else`, {
+      path,
+      hint: error instanceof Error ? error.message : String(error),
+      cause: error,
+    });
   }
 }
