@@ -1,11 +1,14 @@
 // Decoders of @leveret/erofs-meta, and small inputs to begin with.
 import { readFile } from "node:fs/promises";
+import { gunzipSync } from "node:zlib";
 import {
+  checkErofs,
   decodeVeritySuperblock,
   ErofsError,
   encodeVeritySuperblock,
   memorySource,
   openErofs,
+  parseXattrDump,
   readTar,
   writeErofs,
 } from "../../packages/erofs-meta/dist/index.js";
@@ -23,6 +26,24 @@ export const targets = [
   // Their extents are whole files, so that there is one way to read them only.
   image("lzma", async () => [await fixture("lzma")], [], { halves: false }),
   image("zstd", async () => [await fixture("zstd"), await fixture("zstd-fast")], [], { halves: false }),
+  image("48-bit", async () => [await packedFixture("48bit-lz4")], [], { last: "/small" }),
+  image("boxed", async () => [await packedFixture("metabox-lz4-tails")], [], { last: "/small" }),
+  {
+    name: "erofs-meta check",
+    code,
+    isExpected,
+    seeds: async () => [await built({}), await built(lz4(4096))],
+    run: (bytes) => checkErofs(memorySource(bytes), { maxEntries: 300, maxContentBytes: 16 * MAX_FILE_BYTES }),
+    repair: withoutChecksum,
+    hot: [[SUPERBLOCK, SUPERBLOCK + 128]],
+  },
+  {
+    name: "erofs-meta xattr dump",
+    code,
+    isExpected,
+    seeds: async () => [Buffer.from('# file: a\\040b\nuser.x="y\\012"\nuser.z=0sAAH/\n\n# file: c\nuser.x=0x00ff\n')],
+    run: async (bytes) => void parseXattrDump(bytes),
+  },
   {
     name: "erofs-meta verity superblock",
     code,
@@ -52,19 +73,19 @@ export const targets = [
   },
 ];
 
-function image(name, seeds, hot = [], { halves = true } = {}) {
+function image(name, seeds, hot = [], { halves = true, last = halves ? "/links/relative" : "/mixed" } = {}) {
   return {
     name: `erofs-meta ${name} image`,
     code,
     isExpected,
     seeds,
-    run: (bytes) => readImage(bytes, halves),
+    run: (bytes) => readImage(bytes, halves, last),
     repair: withoutChecksum,
     hot: [[SUPERBLOCK, SUPERBLOCK + 128], ...hot],
   };
 }
 
-async function readImage(bytes, halves) {
+async function readImage(bytes, halves, last) {
   const opened = await openErofs(memorySource(bytes));
   for await (const { inode } of opened.walk({ maxEntries: 300, maxDepth: 20 })) {
     await tolerate(() => opened.xattrs(inode));
@@ -79,7 +100,7 @@ async function readImage(bytes, halves) {
       }
     });
   }
-  await opened.lookup(halves ? "/links/relative" : "/mixed");
+  await opened.lookup(last);
 }
 
 /** One damaged file is no reason not to look at the next. */
@@ -128,6 +149,11 @@ async function built(options) {
 async function fixture(name) {
   const url = new URL(`../../packages/erofs-meta/test/fixtures/${name}.erofs`, import.meta.url);
   return new Uint8Array(await readFile(url));
+}
+
+async function packedFixture(name) {
+  const url = new URL(`../../packages/erofs-meta/test/fixtures/${name}.erofs.gz`, import.meta.url);
+  return new Uint8Array(gunzipSync(await readFile(url)));
 }
 
 function verity() {
