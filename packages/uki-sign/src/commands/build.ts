@@ -60,7 +60,7 @@ Examples:
       const signing = await loadSigning(io, flags, keys);
       await using inputs = new OpenInputs(io.cwd);
       const unsigned = await build(io, inputs, flags, keys);
-      const sign = signing && describing(signing, unsigned, flags.output);
+      const sign = signing && (await describing(signing, unsigned, flags.output));
       await writePe(resolve(io.cwd, flags.output), unsigned, { sign, signal: io.signal });
       await using image = await openInput(io.cwd, flags.output);
       const { kind, sizeBytes, sections, profiles, signatures } = inspectUki(image);

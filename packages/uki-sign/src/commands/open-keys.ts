@@ -4,10 +4,9 @@ import { UkiSignError } from "../errors.ts";
 import { readInput, readSecret } from "../internal/files.ts";
 import type { PassphraseSource } from "../keys/load.ts";
 import { isEncryptedKey, type PemSigner, pemSigner } from "../keys/signer.ts";
-import { type Pkcs11Options, type Pkcs11Signer, pkcs11Certificate, pkcs11Signer } from "../pkcs11/signer.ts";
+import type { Pkcs11Options, Pkcs11Signer } from "../pkcs11/signer.ts";
 import { isSignerAddress } from "../remote/address.ts";
 import type { SigningRequest } from "../remote/protocol.ts";
-import { remoteSigner } from "../remote/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { printable } from "./arguments.ts";
 
@@ -35,7 +34,9 @@ export class OpenKeys implements AsyncDisposable {
 
   /** The private key that a flag names. */
   async signer(value: string): Promise<PemSigner> {
+    // Loaded when they are needed: a key in a file needs no network.
     if (value.startsWith("pkcs11:")) {
+      const { pkcs11Signer } = await import("../pkcs11/signer.ts");
       const token = await pkcs11Signer(value, {
         ...this.#pkcs11(),
         pin: (of) => this.#secret(of, `PIN of ${printable(of)}: `),
@@ -44,6 +45,7 @@ export class OpenKeys implements AsyncDisposable {
       return token;
     }
     if (isSignerAddress(value)) {
+      const { remoteSigner } = await import("../remote/signer.ts");
       const token = await this.#secret(value, `Token for ${value}: `);
       return await remoteSigner(value, {
         token: requireToken(value, token),
@@ -57,7 +59,10 @@ export class OpenKeys implements AsyncDisposable {
 
   /** The certificate that a flag names. */
   async certificate(value: string): Promise<Certificate> {
-    if (value.startsWith("pkcs11:")) return await pkcs11Certificate(value, this.#pkcs11());
+    if (value.startsWith("pkcs11:")) {
+      const { pkcs11Certificate } = await import("../pkcs11/signer.ts");
+      return await pkcs11Certificate(value, this.#pkcs11());
+    }
     return decodeCertificate(await readInput(this.#io.cwd, value));
   }
 

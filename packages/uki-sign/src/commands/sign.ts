@@ -38,7 +38,7 @@ Examples:
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
       await using image = await openInput(io.cwd, path);
       await writePe(resolve(io.cwd, flags.output), image, {
-        sign: describing(signing, image, path),
+        sign: await describing(signing, image, path),
         signal: io.signal,
       });
       await using signed = await openInput(io.cwd, flags.output);

@@ -6,7 +6,7 @@ import type { SignPeOptions } from "../authenticode/sign.ts";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { loadKeys } from "../keys/load.ts";
 import type { Signer } from "../keys/signer.ts";
-import { describePe, type RemoteSigner } from "../remote/signer.ts";
+import type { RemoteSigner } from "../remote/signer.ts";
 import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
 import { KEY_VALUE, type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
@@ -73,9 +73,10 @@ export async function loadSigning(
 }
 
 /** The same, telling a remote signer what the image is. */
-export function describing(signing: SignPeOptions, image: Bytes, path: string): SignPeOptions {
+export async function describing(signing: SignPeOptions, image: Bytes, path: string): Promise<SignPeOptions> {
   const { signer, hash, signingTime } = signing;
   if (!isRemote(signer)) return signing;
+  const { describePe } = await import("../remote/signer.ts");
   return { ...signing, signer: signer.describing(describePe(image, { name: basename(path), hash, signingTime })) };
 }
 
