@@ -35,6 +35,7 @@ export const USER_CONTEXT_SPECIFIC = 2n;
 /** CKF_*: bits of a token's flags */
 export const TOKEN_FLAG = {
   loginRequired: 0x4n,
+  initialized: 0x400n,
   protectedAuthenticationPath: 0x100n,
   pinCountLow: 0x1_0000n,
   pinFinalTry: 0x2_0000n,

@@ -188,7 +188,9 @@ async function listTokens(connection: Connection): Promise<Token[]> {
   const slots = connection.call(CALLS.getSlotList, (request) => request.byte(1).u32(MAX_TOKENS));
   const tokens: Token[] = [];
   for (const slot of (await told(slots, "the list of tokens")).ulongArray("slots")) {
-    tokens.push(await readToken(connection, slot));
+    const token = await readToken(connection, slot);
+    // Others are places for tokens, without a name.
+    if ((token.flags & TOKEN_FLAG.initialized) !== 0n) tokens.push(token);
   }
   return tokens;
 }

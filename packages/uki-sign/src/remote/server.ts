@@ -118,11 +118,7 @@ export async function startSigningServer(options: SigningServerOptions): Promise
   const listener: RequestListener = (request, response) => {
     void answer({ requests, people, signer: parsed.signer, closing: closing.signal }, request, response);
   };
-  const limits = { requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 8192 };
-  const server =
-    tls === undefined
-      ? createServer(limits, listener)
-      : createTlsServer({ ...limits, cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" }, listener);
+  const server = makeServer(tls, listener);
   server.maxConnections = MAX_CONNECTIONS;
   await listen(server, socketPath === undefined ? { host, port } : { path: socketPath });
   let closed: Promise<void> | undefined;
@@ -132,6 +128,19 @@ export async function startSigningServer(options: SigningServerOptions): Promise
   };
   const address = addressOf(server, tls !== undefined, host, socketPath);
   return { address, close, [Symbol.asyncDispose]: close };
+}
+
+function makeServer(tls: { certificate: string; key: string } | undefined, listener: RequestListener): Server {
+  const limits = { requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 8192 };
+  if (tls === undefined) return createServer(limits, listener);
+  try {
+    return createTlsServer({ ...limits, cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" }, listener);
+  } catch (error) {
+    // OpenSSL's own error is not kept as the cause: nothing that touched the key leaves here.
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "something else";
+    const message = `expected a certificate and its private key in PEM for TLS, got ${reason}`;
+    throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", message, { field: "tls" });
+  }
 }
 
 async function listen(server: Server, where: { host: string; port: number } | { path: string }): Promise<void> {

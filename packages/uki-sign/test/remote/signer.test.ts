@@ -293,6 +293,7 @@ describe("a remote signer", () => {
     ["one token for two", { approvers: { ann: BUILDER }, approvals: 1 }, "both builder and ann have"],
     ["a short token", { clients: { builder: "hare" } }, "at least 32 characters"],
     ["an address on a network without TLS", { host: "0.0.0.0" }, "expected tls"],
+    ["TLS without a certificate", { tls: { certificate: "junk", key: "junk" } }, "expected a certificate"],
     ["an address that is not of this machine", { host: "127.0.0.1.example" }, "expected tls"],
   ])("does not start with %s", async (_what, options, message) => {
     const error = await rejectionOf(serve(options));
