@@ -18,6 +18,19 @@ describe("erofs-meta", () => {
     expect(out()).toBe("chunked\ncompressed\ndev\nhello\nlink -> sub/../hello\nplain\nsub/\n");
   });
 
+  test("has help for every command", async () => {
+    const listed = capture(await image());
+    await main(["--help"], listed.io);
+    const names = [...listed.out().matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name ?? "");
+    const commands = names.filter((name) => name !== "help");
+    expect(commands).toContain("build");
+    for (const command of commands) {
+      const { io, out } = capture("/");
+      expect(await main([command, "--help"], io), command).toBe(0);
+      expect(out()).toContain(`Usage: erofs-meta ${command}`);
+    }
+  });
+
   test("lists with details", async () => {
     const { io, out } = capture(await image());
     expect(await main(["ls", "--long", "tiny.erofs", "/hello"], io)).toBe(0);

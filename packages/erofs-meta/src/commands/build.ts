@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { ioError } from "../internal/files.ts";
 import { type CompressionOptions, DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
@@ -36,7 +36,7 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
     .argument("<image>", "file to write")
     .argument("<source>", "a directory, or an uncompressed tar archive; - is an archive on standard input")
     .option("--uuid <uuid>", "volume UUID; random unless given")
-    .option("--time <seconds>", "build time, seconds since 1970", parseTime, 0n)
+    .addOption(new Option("--time <seconds>", "build time, seconds since 1970").argParser(parseTime).default(0n, "0"))
     .option("--fixed-time", "give everything the build time")
     .option("--owner <uid:gid>", "owner of everything in a directory, instead of its own", parseOwner)
     .option("--xattrs <file>", "what `getfattr -R -h -d -m - -e base64 .` prints in the directory")
