@@ -209,6 +209,10 @@ export const targets = [
       const { address } = await signingServer();
       const status = await post(`${address}/v1/requests`, bytes);
       if (status !== 200 && status !== 400) throw new Error(`expected status 200 or 400, got ${status}`);
+      if (status === 400) {
+        const refused = isJson(bytes) ? "UKI_SIGN_REMOTE_REFUSED" : "UKI_SIGN_REMOTE";
+        throw new uki.UkiSignError(refused, "the server takes no such request");
+      }
     },
   ),
   target(
@@ -356,6 +360,15 @@ const signingServer = shared(async () => {
   const { signer } = await keys();
   return uki.startSigningServer({ signer, clients: { fuzz: TOKEN }, anyDigest: true, expireMs: 100 });
 });
+
+function isJson(bytes) {
+  try {
+    JSON.parse(Buffer.from(bytes).toString());
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** The status with which a server answers. */
 async function post(url, body) {
