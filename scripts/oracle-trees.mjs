@@ -1,4 +1,4 @@
-// Programs of a newer Debian than this machine's, which tests compare with: unpacked into a tree by Nix, never installed.
+// Programs of another Debian than this machine's, which tests compare with: unpacked into a tree by Nix, never installed.
 // Made once; a second time costs a second. By itself it prints the environment that tests read.
 import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -54,6 +54,8 @@ export async function makeOracleTrees() {
       essential: true,
       sets: { essential: { essential: true, packages: ["attr", "libcap2-bin", "passwd"] } },
     });
+    // uki-sign: a stub that came with its symbols
+    const { directory: bookworm } = await makeTree("bookworm", { suite: "bookworm", packages: ["systemd-boot-efi"] });
     const makeQemu = async (suite) => {
       const made = await makeTree(`${suite}-qemu`, { suite, packages: ["qemu-system-x86"] });
       return writeQemu(made, join(DIRECTORY, `${suite}-qemu`));
@@ -65,6 +67,7 @@ export async function makeOracleTrees() {
       process.stderr.write(`Without QEMU 11, of Debian ${making}: ${error.message}\n`);
     });
     return {
+      LEVERET_BOOKWORM_TREE: bookworm,
       LEVERET_TRIXIE_TREE: tree,
       LEVERET_TRIXIE_LOCK: lockFile,
       LEVERET_NIX_INSTANTIATE_2: resolve(bin, "nix-instantiate"),

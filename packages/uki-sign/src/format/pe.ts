@@ -19,8 +19,12 @@ export const COFF_MACHINE = 0;
 export const COFF_NUMBER_OF_SECTIONS = 2;
 export const COFF_TIME_DATE_STAMP = 4;
 export const COFF_POINTER_TO_SYMBOL_TABLE = 8;
+export const COFF_NUMBER_OF_SYMBOLS = 12;
 export const COFF_SIZE_OF_OPTIONAL_HEADER = 16;
 export const COFF_CHARACTERISTICS = 18;
+
+/** size of one entry of the symbol table, which the string table follows: u32 size of that, itself included, and names */
+export const SYMBOL_SIZE = 18;
 
 /** `Machine` of x86-64 */
 export const MACHINE_AMD64 = 0x8664;

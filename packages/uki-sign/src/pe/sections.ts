@@ -8,6 +8,7 @@ import { parseOptions } from "../internal/options.ts";
 import { ByteView } from "./byte-view.ts";
 import { decodePe, type PeImage, type PeSection } from "./image.ts";
 import { alignUp, byRawOffset, contiguousEnd } from "./layout.ts";
+import { endsWithSymbols } from "./symbols.ts";
 
 /** A section to put into a PE image. */
 export interface NewPeSection {
@@ -50,6 +51,9 @@ const optionsSchema = z.strictObject({
 
 type Section = z.output<typeof sectionsSchema>[number];
 
+/** Sections of systemd's stub that its code never refers to. */
+const FOUND_BY_NAME: readonly string[] = [".sbat"];
+
 /** A section of the result: its header's fields and the bytes it gets. */
 interface Placed {
   /** header to start from; the four positions and sizes below overwrite its own */
@@ -64,8 +68,8 @@ interface Placed {
 /**
  * Adds sections to a PE image, laid out so that UEFI loads them: each at the next multiple of the section alignment in
  * memory and of the file alignment in the file. Everything else in the headers and in the existing sections stays as it
- * is; the checksum, which nothing in UEFI reads, becomes 0. When the headers have no room for the new section headers,
- * the data of the sections moves back in the file to make some.
+ * is; the checksum, which nothing in UEFI reads, becomes 0, and COFF symbols behind the sections are dropped. When the
+ * headers have no room for the new section headers, the data of the sections moves back in the file to make some.
  *
  * @param image - The image to extend, unsigned; not modified.
  * @param sections - Sections in the order to add them.
@@ -96,26 +100,32 @@ export function joinPeSections(
   const added = parseOptions(sectionsSchema, sections);
   const { timeDateStamp, clearDllCharacteristics, replace } = parseOptions(optionsSchema, options);
   const decoded = decodePe(image);
-  assertExtensible(decoded);
+  const { hasSymbols } = assertExtensible(image, decoded);
 
-  const replacements = new Map<PeSection, Section>();
+  const replacements = new Map<PeSection, Section | undefined>();
   const appended: Section[] = [];
   for (const section of added) {
     const existing = replace.includes(section.name)
       ? decoded.sections.find(({ name }) => name === section.name)
       : undefined;
-    if (existing === undefined) appended.push(section);
-    else replacements.set(existing, section);
+    const fits = existing !== undefined && hasRoom(decoded, existing, totalSize(partsOf(section.data)));
+    if (!fits) appended.push(section);
+    if (existing !== undefined) replacements.set(existing, fits ? section : undefined);
   }
 
-  const sizeOfHeaders = headersSize(image, decoded, appended.length);
-  const kept = placeExisting(image, decoded, replacements, sizeOfHeaders);
+  const left = [...replacements.values()].filter((replacement) => replacement === undefined).length;
+  const sizeOfHeaders = headersSize(image, decoded, appended.length - left);
+  const kept = placeExisting(image, decoded, replacements, { sizeOfHeaders, hasSymbols });
   const placed = [...kept, ...placeAppended(decoded, appended, kept, sizeOfHeaders)];
 
   const header = new Uint8Array(sizeOfHeaders);
   header.set(readBytes(image, 0, decoded.sizeOfHeaders));
   const view = viewOf(header);
   const coff = decoded.peOffset + pe.PE_MAGIC_SIZE;
+  if (hasSymbols) {
+    view.setUint32(coff + pe.COFF_POINTER_TO_SYMBOL_TABLE, 0, true);
+    view.setUint32(coff + pe.COFF_NUMBER_OF_SYMBOLS, 0, true);
+  }
   const optional = decoded.optionalHeaderOffset;
   const addedSize = appended.reduce((sum, { data }) => sum + totalSize(partsOf(data)), 0);
   const initialized = view.getUint32(optional + pe.OPTIONAL_SIZE_OF_INITIALIZED_DATA, true);
@@ -145,7 +155,8 @@ export function joinPeSections(
   return new JoinedBytes([{ offset: 0, bytes: header }, ...parts], rawEndOf(placed, sizeOfHeaders));
 }
 
-function assertExtensible(decoded: PeImage): void {
+/** Refuses what nothing can be added to; tells whether there are symbols behind the sections, which have to go for that. */
+function assertExtensible(image: Bytes, decoded: PeImage): { hasSymbols: boolean } {
   if (decoded.certificates !== undefined) {
     throw new UkiSignError(
       "UKI_SIGN_PE_UNSUPPORTED",
@@ -156,13 +167,13 @@ function assertExtensible(decoded: PeImage): void {
     );
   }
   const end = contiguousEnd(decoded);
-  if (end !== decoded.fileSize) {
-    throw new UkiSignError(
-      "UKI_SIGN_PE_UNSUPPORTED",
-      `expected an image that ends with its last section (byte ${end}), got ${decoded.fileSize - end} more bytes`,
-      { offset: end, hint: "a symbol table can be removed with strip" },
-    );
-  }
+  const hasSymbols = endsWithSymbols(image, decoded, end);
+  if (end === decoded.fileSize || hasSymbols) return { hasSymbols };
+  throw new UkiSignError(
+    "UKI_SIGN_PE_UNSUPPORTED",
+    `expected an image that ends with its last section (byte ${end}), got ${decoded.fileSize - end} more bytes`,
+    { offset: end },
+  );
 }
 
 /** Size of the headers once `count` section headers are added: as before when they fit, else grown. */
@@ -182,12 +193,12 @@ function headersSize(image: Bytes, decoded: PeImage, count: number): number {
   );
 }
 
-/** The image's own sections in the order of its table, with new content where it is replaced. */
+/** The image's own sections in the order of its table, with new content where it is replaced; without those replaced by nothing. */
 function placeExisting(
   image: Bytes,
   decoded: PeImage,
-  replacements: ReadonlyMap<PeSection, Section>,
-  sizeOfHeaders: number,
+  replacements: ReadonlyMap<PeSection, Section | undefined>,
+  { sizeOfHeaders, hasSymbols }: { readonly sizeOfHeaders: number; readonly hasSymbols: boolean },
 ): Placed[] {
   const placed = new Map<PeSection, Placed>();
   const withData = byRawOffset(decoded.sections);
@@ -198,6 +209,7 @@ function placeExisting(
     const { virtualAddress, headerOffset } = section;
     const header = readBytes(image, headerOffset, pe.SECTION_HEADER_SIZE);
     const replacement = replacements.get(section);
+    if (replacement === undefined && replacements.has(section)) continue;
     if (replacement === undefined) {
       const parts = section.rawSize === 0 ? [] : [partOf(image, section.rawOffset, section.rawSize)];
       const rawOffset = section.rawSize === 0 ? section.rawOffset : end;
@@ -207,13 +219,12 @@ function placeExisting(
     } else {
       const parts = partsOf(replacement.data);
       const virtualSize = totalSize(parts);
-      assertFits(decoded, section, virtualSize);
       const rawSize = Math.max(section.rawSize, alignUp(virtualSize, decoded.fileAlignment));
       placed.set(section, { header, parts, virtualSize, virtualAddress, rawSize, rawOffset: end });
       end += rawSize;
     }
   }
-  if (moved) assertMovable(image, decoded);
+  if (moved) assertMovable(image, decoded, hasSymbols);
   return decoded.sections.flatMap((section) => placed.get(section) ?? []);
 }
 
@@ -242,13 +253,17 @@ function placeAppended(
   });
 }
 
-/** A replaced section may grow up to the next section in memory. */
-function assertFits(decoded: PeImage, section: PeSection, size: number): void {
+/**
+ * Whether a section can be replaced where it is in memory: it may grow up to the next one. One that cannot goes behind all
+ * others if nothing but its name leads to it, and is refused otherwise.
+ */
+function hasRoom(decoded: PeImage, section: PeSection, size: number): boolean {
   const later = decoded.sections
     .map(({ virtualAddress }) => virtualAddress)
     .filter((address) => address > section.virtualAddress);
   const room = Math.min(...later) - section.virtualAddress;
-  if (size <= room) return;
+  if (size <= room) return true;
+  if (FOUND_BY_NAME.includes(section.name)) return false;
   throw new UkiSignError(
     "UKI_SIGN_PE_NO_ROOM",
     `expected at most ${room} bytes for the existing section ${section.name}, got ${size}`,
@@ -257,10 +272,10 @@ function assertFits(decoded: PeImage, section: PeSection, size: number): void {
 }
 
 /** Moving data in the file is safe only when nothing but section headers holds file offsets. */
-function assertMovable(image: Bytes, decoded: PeImage): void {
+function assertMovable(image: Bytes, decoded: PeImage, hasSymbols: boolean): void {
   const view = new ByteView(image);
   const u32 = (offset: number): number => view.u32(offset, "a header");
-  const symbols = u32(decoded.peOffset + pe.PE_MAGIC_SIZE + pe.COFF_POINTER_TO_SYMBOL_TABLE);
+  const symbols = hasSymbols ? 0 : u32(decoded.peOffset + pe.PE_MAGIC_SIZE + pe.COFF_POINTER_TO_SYMBOL_TABLE);
   const debug = decoded.directories[pe.DIRECTORY_DEBUG]?.size ?? 0;
   const perSection = decoded.sections.find(
     ({ headerOffset }) =>

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import * as pe from "../../src/format/pe.ts";
 import { addPeSections, attachSignature, decodePe, findPeSection, readPeSection } from "../../src/index.ts";
 import { errorOf, torture } from "../support/errors.ts";
-import { bytes, fill, TEST_PE, testPe, testStub, withU32 } from "../support/pe.ts";
+import { bytes, fill, TEST_PE, testPe, testStub, withSymbols, withU32 } from "../support/pe.ts";
 
 const image = testPe();
 const content = (file: Uint8Array, name: string) => readPeSection(file, findPeSection(decodePe(file), name));
@@ -101,9 +101,50 @@ describe("addPeSections", () => {
   });
 
   test("refuses a replaced section that would run into the next one", () => {
-    const grow = [{ name: ".sbat", data: fill(4097, 9) }];
-    const error = errorOf(() => addPeSections(testStub(), grow, { replace: [".sbat"] }));
-    expect(error.message).toBe("expected at most 4096 bytes for the existing section .sbat, got 4097");
+    const grow = [{ name: ".text", data: fill(4097, 9) }];
+    const error = errorOf(() => addPeSections(testStub(), grow, { replace: [".text"] }));
+    expect(error.message).toBe("expected at most 4096 bytes for the existing section .text, got 4097");
+  });
+
+  test("puts .sbat, which only its name leads to, behind the others when it would run into the next one", () => {
+    const result = addPeSections(testStub(), [{ name: ".sbat", data: fill(4097, 9) }], { replace: [".sbat"] });
+    expect(decodePe(result).sections).toMatchObject([
+      { name: ".text", rawOffset: 1024, virtualAddress: 4096 },
+      { name: ".sdmagic", rawOffset: 4096, virtualAddress: 3 * 4096 },
+      { name: ".sbat", rawOffset: 4608, virtualAddress: 4 * 4096, virtualSize: 4097 },
+    ]);
+    expect(content(result, ".sdmagic")).toEqual(bytes("#### LoaderInfo: systemd-stub 257 ####\0"));
+    expect(result).toHaveLength(4608 + 9 * 512);
+  });
+
+  describe("of an image with symbols behind its sections", () => {
+    const one = [{ name: ".one", data: fill(1, 1) }];
+
+    test("drops them", () => {
+      const expected = addPeSections(image, one);
+      expect(addPeSections(withSymbols(image, 3, 100), one)).toEqual(expected);
+      expect(addPeSections(withSymbols(image, 3, 4), one)).toEqual(expected);
+      expect(addPeSections(withSymbols(image, 2, 0), one)).toEqual(expected);
+    });
+
+    test("moves data that only they would have had to move with", () => {
+      const grow = [{ name: ".sbat", data: fill(600, 9) }];
+      const expected = addPeSections(testStub(), grow, { replace: [".sbat"] });
+      expect(addPeSections(withSymbols(testStub(), 3, 100), grow, { replace: [".sbat"] })).toEqual(expected);
+    });
+
+    test.each<[string, Uint8Array]>([
+      ["end before the file", Uint8Array.of(...withSymbols(image, 3, 100), 0)],
+      ["end after the file", withSymbols(image, 3, 100).subarray(0, -1)],
+      ["begin elsewhere", withU32(withSymbols(image, 3, 100), TEST_PE.coff + 8, image.length + 1)],
+      ["are too many", withU32(withSymbols(image, 3, 100), TEST_PE.coff + 12, 0xffff_ffff)],
+    ])("refuses tables that %s", (_name, file) => {
+      expect(errorOf(() => addPeSections(file, one)).code).toBe("UKI_SIGN_PE_UNSUPPORTED");
+    });
+
+    test("lets only its own error escape when they are damaged", () => {
+      torture(withSymbols(image, 1, 5), (damaged) => addPeSections(damaged, one));
+    });
   });
 
   test("refuses an image that ends beyond 4 GiB", () => {

@@ -83,6 +83,15 @@ export function withU16(image: Uint8Array, offset: number, value: number): Uint8
   return copy;
 }
 
+/** An image with COFF symbols behind its sections, and a string table of `stringsSize` bytes unless that is 0. */
+export function withSymbols(image: Uint8Array, count: number, stringsSize: number): Uint8Array {
+  const symbols = fill(count * 18, 0x2a);
+  const strings = fill(stringsSize, 0x61);
+  if (stringsSize > 0) new DataView(strings.buffer).setUint32(0, stringsSize, true);
+  const file = Uint8Array.of(...image, ...symbols, ...strings);
+  return withU32(withU32(file, TEST_PE.coff + 8, image.length), TEST_PE.coff + 12, count);
+}
+
 /** A stub like systemd's: code and a `.sbat` section. */
 export function testStub(options: TestPeOptions = {}): Uint8Array {
   return testPe({

@@ -1,6 +1,6 @@
 // Environment: LEVERET_TRIXIE_TREE is a directory with the unpacked Debian 13 packages systemd, systemd-boot-efi,
 // systemd-repart, systemd-ukify, libcryptsetup12, python3-pefile and what they need. Nothing in it has to be installed or
-// run as root.
+// run as root. LEVERET_BOOKWORM_TREE is the same with systemd-boot-efi of Debian 12.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -24,6 +24,12 @@ export const REPART = join(TREE, "usr/bin/systemd-repart");
 export function systemdStub(): Uint8Array {
   return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")));
 }
+
+/** systemd's stub of Debian 12: version 252, with its symbols. */
+export const BOOKWORM_STUB = join(
+  process.env.LEVERET_BOOKWORM_TREE ?? "$LEVERET_BOOKWORM_TREE",
+  "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+);
 
 /** The boot loader. */
 export const SYSTEMD_BOOT = join(TREE, "usr/lib/systemd/boot/efi/systemd-bootx64.efi");
