@@ -22,7 +22,7 @@ const example = (line: string): string => `\nExample:\n  ${line}`;
  *
  * @param argv - Arguments after the program's name.
  * @param io - Streams, environment, working directory and abort signal.
- * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
   // What boot and doctor find may be bad although they did all they were asked to do.

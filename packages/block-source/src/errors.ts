@@ -1,5 +1,5 @@
 /** What can go wrong with a file. */
-export type FileErrorKind = "full" | "io" | "not-found" | "truncated" | "wrong-type";
+export type FileErrorKind = "full" | "io" | "not-found" | "same-file" | "too-large" | "truncated" | "wrong-type";
 
 /** Makes an error of the package that bundles this one. */
 export type ReportFileError = (
@@ -15,7 +15,7 @@ export type ReportFileError = (
 ) => Error;
 
 /** Turns a failure of `node:fs` into the package's error; anything else, such as an abort, passes unchanged. */
-export type FileErrors = (error: unknown, verb: "open" | "read" | "write", path: string) => unknown;
+export type FileErrors = (error: unknown, verb: "create" | "open" | "read" | "write", path: string) => unknown;
 
 const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
@@ -23,15 +23,23 @@ const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 export function ioErrors(report: ReportFileError): FileErrors {
   return (error, verb, path) => {
     if (!isSystemError(error)) return error;
-    if (error.code === "ENOENT") {
-      return report("not-found", `expected a file at ${path}, got none`, { path, cause: error });
+    const { code } = error;
+    const facts = { path, cause: error };
+    if (code === "ENOENT") {
+      const expected = verb === "create" ? `a directory for ${path}` : `a file at ${path}`;
+      return report("not-found", `expected ${expected}, got none`, facts);
     }
-    if (FULL.has(error.code)) {
-      const hint = "free some space, or choose another place for the output";
-      return report("full", `cannot write ${path}: ${error.message}`, { path, hint, cause: error });
+    const message = `cannot ${verb === "create" ? "make a file beside" : verb} ${path}: ${reasonOf(error)}`;
+    if (FULL.has(code)) {
+      return report("full", message, { ...facts, hint: "free some space, or choose another place for the output" });
     }
-    return report("io", `cannot ${verb} ${path}: ${error.message}`, { path, cause: error });
+    return report("io", message, facts);
   };
+}
+
+/** What the system says in words, without its code, the call, and the temporary name of a file. */
+function reasonOf(error: Error): string {
+  return /^[A-Z0-9]+: (.+?), /.exec(error.message)?.[1] ?? error.message;
 }
 
 function isSystemError(error: unknown): error is Error & { readonly code: string } {

@@ -1,4 +1,4 @@
-export { type AtomicFiles, atomicFiles } from "./atomic-file.ts";
+export { type AtomicFiles, type AtomicWriteOptions, atomicFiles } from "./atomic-file.ts";
 export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
 export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
 export {
@@ -12,3 +12,4 @@ export {
 export { type InPlaceFile, inPlaceFiles, type OpenInPlace } from "./in-place.ts";
 export { type PackageFiles, packageFiles } from "./package-files.ts";
 export { type Sources, sources } from "./sources.ts";
+export { type ReadWhole, type ReadWholeOptions, wholeFiles } from "./whole-file.ts";

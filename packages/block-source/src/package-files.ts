@@ -3,6 +3,7 @@ import { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } f
 import { type HttpErrorKind, httpSources, type OpenHttp, type ReportHttpError } from "./http.ts";
 import { inPlaceFiles, type OpenInPlace } from "./in-place.ts";
 import { type Sources, sources } from "./sources.ts";
+import { type ReadWhole, wholeFiles } from "./whole-file.ts";
 
 /** Everything a package does with files, with its own errors. */
 export interface PackageFiles {
@@ -11,6 +12,7 @@ export interface PackageFiles {
   readonly ioError: FileErrors;
   readonly atomic: AtomicFiles;
   readonly openInPlace: OpenInPlace;
+  readonly readWhole: ReadWhole;
   readonly openHttp: OpenHttp;
 }
 
@@ -33,6 +35,7 @@ export function packageFiles<Code>(
     ioError: ioErrors(report),
     atomic: atomicFiles(report),
     openInPlace: inPlaceFiles(report),
+    readWhole: wholeFiles(report),
     openHttp: httpSources(report),
   };
 }

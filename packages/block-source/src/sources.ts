@@ -1,7 +1,8 @@
-import { constants, readSync, type Stats } from "node:fs";
+import { constants, readSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import type { BlockSource, DisposableBlockSource } from "./block-source.ts";
 import { ioErrors, type ReportFileError } from "./errors.ts";
+import { kindOf } from "./kind.ts";
 
 /** Ways to get a {@link BlockSource}. */
 export interface Sources {
@@ -147,11 +148,6 @@ async function contentSize(report: ReportFileError, path: string, handle: FileHa
     else high = middle;
   }
   return low;
-}
-
-function kindOf(stat: Stats): string {
-  if (stat.isDirectory()) return "a directory";
-  return stat.isFIFO() ? "a FIFO" : "something else";
 }
 
 function rangeCheck(report: ReportFileError): (offset: number, length: number, sizeBytes: number) => void {

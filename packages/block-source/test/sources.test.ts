@@ -1,9 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { link, lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { atomicFiles, type FileErrorKind, ioErrors, sources } from "../src/index.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { atomicFiles, type FileErrorKind, ioErrors, sources, wholeFiles } from "../src/index.ts";
 
 class ToyError extends Error {
   readonly kind: FileErrorKind;
@@ -17,6 +17,7 @@ class ToyError extends Error {
 const report = (...args: ConstructorParameters<typeof ToyError>): ToyError => new ToyError(...args);
 const { memory, file, window } = sources(report);
 const files = atomicFiles(report);
+const LETTER = new Uint8Array([65]);
 let directory = "";
 
 beforeAll(async () => {
@@ -90,6 +91,91 @@ test("a file appears when it is complete, and a failure leaves what was there", 
   await expect(failing).rejects.toBe(reason);
   expect([...(await readFile(path))]).toEqual([0, 65]);
   expect((await readdir(directory)).filter((name) => name.endsWith(".partial"))).toEqual([]);
+});
+
+test("an output is written where its links lead, and keeps the mode that was there", async () => {
+  const folder = await mkdtemp(join(directory, "links-"));
+  const put = (name: string): Promise<void> => files.write(join(folder, name), (sink) => sink.write(0, LETTER));
+  await writeFile(join(folder, "real"), "old", { mode: 0o600 });
+  await symlink("real", join(folder, "link"));
+  await put("link");
+  expect((await lstat(join(folder, "link"))).isSymbolicLink()).toBe(true);
+  expect(await readFile(join(folder, "real"), "utf8")).toBe("A");
+  expect((await lstat(join(folder, "real"))).mode & 0o777).toBe(0o600);
+  await mkdir(join(folder, "inner"));
+  await symlink("inner/../later", join(folder, "dangling"));
+  await put("dangling");
+  expect(await readFile(join(folder, "later"), "utf8")).toBe("A");
+  await symlink("round", join(folder, "round"));
+  await expect(put("round")).rejects.toMatchObject({ kind: "io" });
+  await put("n".repeat(255));
+  expect((await readdir(folder)).sort()).toEqual([
+    "dangling",
+    "inner",
+    "later",
+    "link",
+    "n".repeat(255),
+    "real",
+    "round",
+  ]);
+});
+
+test.each([
+  ["/dev/full", "wrong-type", "a character device"],
+  ["fifo-output", "wrong-type", "a FIFO"],
+  [".", "wrong-type", "a directory"],
+  ["nowhere/file", "not-found", "expected a directory for"],
+  ["blocked/file", "io", "not a directory"],
+])("%s is no place for an output", async (name, kind, message) => {
+  const path = name.startsWith("/") ? name : join(directory, name);
+  if (name === "fifo-output") execFileSync("mkfifo", [path]);
+  if (name === "blocked/file") await writeFile(join(directory, "blocked"), "");
+  const before = await readdir(directory);
+  const writing = files.write(path, (sink) => sink.write(0, LETTER));
+  await expect(writing).rejects.toMatchObject({ kind, message: expect.stringContaining(message) });
+  expect(await readdir(directory)).toEqual(before);
+});
+
+test("an input is no output, by whatever name", async () => {
+  const [data, same, other] = ["data", "same", "other"].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await writeFile(data, "x");
+  await link(data, same);
+  await writeFile(other, "x");
+  await expect(files.assertNoInput(same, [other, data])).rejects.toMatchObject({ kind: "same-file" });
+  await files.assertNoInput(other, [data, join(directory, "none")]);
+  await files.assertNoInput(join(directory, "none"), [data]);
+});
+
+describe("reading whole", () => {
+  const readWhole = wholeFiles(report);
+
+  test("takes a file up to the limit, and nothing that goes on for ever", async () => {
+    const path = join(directory, "whole");
+    await writeFile(path, "12345");
+    expect(Buffer.from(await readWhole(path, { maxBytes: 5 })).toString()).toBe("12345");
+    await expect(readWhole(path, { maxBytes: 4 })).rejects.toMatchObject({ kind: "too-large" });
+    await expect(readWhole("/dev/zero", { maxBytes: 1 << 20 })).rejects.toMatchObject({ kind: "too-large" });
+    expect(await readWhole("/dev/null", { maxBytes: 0 })).toHaveLength(0);
+    await expect(readWhole(directory, { maxBytes: 1 })).rejects.toMatchObject({ kind: "wrong-type" });
+    await expect(readWhole(join(directory, "none"), { maxBytes: 1 })).rejects.toMatchObject({ kind: "not-found" });
+  });
+
+  test("waits for who writes to a FIFO, until it is aborted", async () => {
+    const path = join(directory, "slow");
+    execFileSync("mkfifo", [path]);
+    const controller = new AbortController();
+    const aborted = readWhole(path, { maxBytes: 9, signal: controller.signal });
+    const reason = new Error("enough");
+    controller.abort(reason);
+    await expect(aborted).rejects.toBe(reason);
+    const reading = readWhole(path, { maxBytes: 9 });
+    execFileSync("sh", ["-c", 'printf abc > "$1"', "sh", path]);
+    expect(Buffer.from(await reading).toString()).toBe("abc");
+  });
 });
 
 test("failures of the system are translated, and others pass", () => {

@@ -1,4 +1,5 @@
 import { openSync, writeSync } from "node:fs";
+import { constants } from "node:os";
 import { ReadStream } from "node:tty";
 
 /** The part of a writable stream that a command line uses. */
@@ -16,13 +17,43 @@ export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** working directory, absolute */
   readonly cwd: string;
-  /** aborts when the person presses Ctrl-C or the process is asked to end */
+  /**
+   * aborts with an {@link Interruption} when the person presses Ctrl-C, the process is asked to end, or standard output
+   * cannot be written
+   */
   readonly signal: AbortSignal;
   /**
    * Asks the person at the terminal for something that is not shown while it is typed; undefined when there is no terminal,
    * or when they end the input (Ctrl-D). Rejects when they press Ctrl-C.
    */
   readonly askSecret?: ((question: string) => Promise<string | undefined>) | undefined;
+}
+
+/** Why a command ends before it is done: the reason with which {@link CommandIo.signal} aborts. */
+export class Interruption extends Error {
+  /** what ends it: a signal, standard output that cannot be written, or that nobody reads it any more */
+  readonly origin: "signal" | "output" | "reader";
+  /** what a shell says of a program that a signal ended, 128 and the signal's number; 1 when output was lost */
+  readonly exitCode: number;
+  static {
+    this.prototype.name = "Interruption";
+  }
+
+  private constructor(message: string, origin: Interruption["origin"], exitCode: number) {
+    super(message);
+    this.origin = origin;
+    this.exitCode = exitCode;
+  }
+
+  static bySignal(name: NodeJS.Signals): Interruption {
+    return new Interruption(`interrupted by ${name}`, "signal", 128 + constants.signals[name]);
+  }
+
+  /** Standard output failed. */
+  static byOutput({ code, message }: NodeJS.ErrnoException): Interruption {
+    if (code === "EPIPE") return new Interruption("nobody reads the output", "reader", 128 + constants.signals.SIGPIPE);
+    return new Interruption(`cannot write to standard output: ${message}`, "output", 1);
+  }
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -32,8 +63,8 @@ const SAME_PRESS_MS = 1000;
 
 /**
  * The real process as a {@link CommandIo}. The first SIGINT, SIGTERM or SIGHUP aborts its signal; one that comes a second
- * or more later ends the process at once, for when cleaning up hangs. A reader that goes away early (`| head`) is no
- * mistake.
+ * or more later ends the process at once, for when cleaning up hangs. A reader that goes away early (`| head`) ends the
+ * work too, without a word.
  */
 export function processIo(): CommandIo {
   const controller = new AbortController();
@@ -41,7 +72,7 @@ export function processIo(): CommandIo {
   const onSignal = (name: NodeJS.Signals): void => {
     if (!controller.signal.aborted) {
       abortedAt = Date.now();
-      controller.abort(new Error(`interrupted by ${name}`));
+      controller.abort(Interruption.bySignal(name));
       return;
     }
     // One Ctrl-C comes twice below npm and npx: from the terminal, and passed on by them.
@@ -50,11 +81,9 @@ export function processIo(): CommandIo {
     process.kill(process.pid, name);
   };
   for (const name of SIGNALS) process.on(name, onSignal);
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-    });
-  }
+  process.stdout.on("error", (error) => controller.abort(Interruption.byOutput(error)));
+  // There is no place left to say that this one fails.
+  process.stderr.on("error", () => {});
   return {
     stdout: process.stdout,
     stderr: process.stderr,

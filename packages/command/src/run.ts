@@ -1,5 +1,6 @@
+import { setImmediate } from "node:timers/promises";
 import type { Command, CommanderError } from "commander";
-import type { CommandIo } from "./io.ts";
+import { type CommandIo, Interruption } from "./io.ts";
 import { escapeText, style } from "./text.ts";
 
 /** Wrong usage that only shows after parsing (two options that exclude each other): exit code 2. */
@@ -30,29 +31,41 @@ export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): v
  * document on stdout, `{ kind: "error", version: 1, code, message, … }`.
  *
  * @returns 0 done, 1 failed (a coded error is printed with its hint; anything else is a bug and is printed with its
- *   stack), 2 wrong usage, 130 interrupted.
+ *   stack), 2 wrong usage, 128 and the signal's number when interrupted (130 for Ctrl-C), 141 when nobody reads the output.
  */
 export async function runCommand(program: Command, argv: readonly string[], io: CommandIo): Promise<number> {
   configure(program, io);
   const json = argv.includes("--json");
-  try {
-    await program.parseAsync(argv, { from: "user" });
-    return 0;
-  } catch (error) {
-    if (isCommanderError(error)) {
-      if (error.exitCode === 0) return 0;
-      // Commander itself has told the person.
-      if (json) writeError(io, { code: "USAGE", message: error.message.replace(/^error: /, "") });
-      return 2;
-    }
-    if (io.signal.aborted) {
-      const message = "interrupted; nothing half-written was left";
-      if (json) writeError(io, { code: "INTERRUPTED", message });
-      else io.stderr.write(`${message}\n`);
-      return 130;
-    }
-    return reportError(error, io, json);
+  const failure = await program.parseAsync(argv, { from: "user" }).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+  // A stream says in the next tick that it failed.
+  await setImmediate();
+  const interruption = io.signal.aborted ? interruptionOf(io.signal.reason) : undefined;
+  if (interruption !== undefined && (interruption.origin !== "signal" || failure !== undefined)) {
+    return reportInterruption(interruption, io, json);
   }
+  return failure === undefined ? 0 : reportFailure(failure.error, io, json);
+}
+
+/** A program that calls `main` with a signal of its own may abort it with any reason. */
+function interruptionOf(reason: unknown): Interruption {
+  return reason instanceof Interruption ? reason : Interruption.bySignal("SIGINT");
+}
+
+function reportInterruption({ origin, message, exitCode }: Interruption, io: CommandIo, json: boolean): number {
+  if (origin === "signal" && json) writeError(io, { code: "INTERRUPTED", message });
+  else if (origin !== "reader") io.stderr.write(`${message}\n`);
+  return exitCode;
+}
+
+function reportFailure(error: unknown, io: CommandIo, json: boolean): number {
+  if (!isCommanderError(error)) return reportError(error, io, json);
+  if (error.exitCode === 0) return 0;
+  // Commander itself has told the person.
+  if (json) writeError(io, { code: "USAGE", message: error.message.replace(/^error: /, "") });
+  return 2;
 }
 
 function configure(command: Command, io: CommandIo): void {

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { runCommand, UsageError, writeJson } from "../src/index.ts";
+import { Interruption, runCommand, UsageError, writeJson } from "../src/index.ts";
 import { capture } from "./capture.ts";
 
 const nothing = (): void => {};
@@ -123,16 +123,41 @@ describe("runCommand", () => {
     expect(JSON.parse(out())).toMatchObject({ kind: "error", version: 1, code, message: expect.any(String) });
   });
 
-  test.each([[[]], [["--json"]]])("returns 130 when it was interrupted, with flags %j", async (flags) => {
+  test.each([[[]], [["--json"]]])("says which signal interrupted it, with flags %j", async (flags) => {
     const controller = new AbortController();
     const { io, out, err } = capture({ signal: controller.signal });
     const interrupted = () => {
-      controller.abort(new Error("interrupted by SIGINT"));
+      controller.abort(Interruption.bySignal("SIGTERM"));
       controller.signal.throwIfAborted();
     };
-    expect(await runCommand(program(interrupted), ["go", ...flags], io)).toBe(130);
-    if (flags.length === 0) expect(err()).toBe("interrupted; nothing half-written was left\n");
+    expect(await runCommand(program(interrupted), ["go", ...flags], io)).toBe(143);
+    if (flags.length === 0) expect(err()).toBe("interrupted by SIGTERM\n");
     else expect(JSON.parse(out())).toMatchObject({ kind: "error", code: "INTERRUPTED" });
+  });
+
+  test("returns 130 for a caller's own abort, and 0 when the work ends in spite of it", async () => {
+    const controller = new AbortController();
+    const { io } = capture({ signal: controller.signal });
+    controller.abort();
+    expect(
+      await runCommand(
+        program(() => controller.signal.throwIfAborted()),
+        ["go"],
+        io,
+      ),
+    ).toBe(130);
+    expect(await runCommand(program(nothing), ["go"], io)).toBe(0);
+  });
+
+  test.each([
+    ["EPIPE", 141, ""],
+    ["ENOSPC", 1, "cannot write to standard output: no room\n"],
+  ])("fails when standard output did, with %s, though the command did not notice", async (code, exitCode, said) => {
+    const controller = new AbortController();
+    const { io, err } = capture({ signal: controller.signal });
+    const fails = () => controller.abort(Interruption.byOutput(Object.assign(new Error("no room"), { code })));
+    expect(await runCommand(program(fails), ["go"], io)).toBe(exitCode);
+    expect(err()).toBe(said);
   });
 
   test("returns 0 for --help, as wide as the terminal", async () => {

@@ -1,6 +1,7 @@
 import { fillPartition } from "./filling.ts";
 import { encodeGpt } from "./gpt/table.ts";
-import { type DiskOptions, diskOptions, parseOptions } from "./options.ts";
+import { atomic } from "./internal/files.ts";
+import { type Content, type DiskOptions, diskOptions, type PartitionContent, parseOptions } from "./options.ts";
 import { type DiskPlan, prepareDisk } from "./plan.ts";
 import { writeQcow2File, writeSparseFile } from "./sink.ts";
 
@@ -11,8 +12,9 @@ import { writeQcow2File, writeSparseFile } from "./sink.ts";
  * @param path - Image to write; a file that is there is replaced only on success.
  * @param options - See {@link DiskOptions}.
  * @returns Where everything lies.
- * @throws {DiskImageError} What {@link planDisk} throws, before anything is written; `DISK_FULL` and `DISK_IO` from
- *   writing, after which nothing is left. An abort throws the signal's reason and leaves nothing.
+ * @throws {DiskImageError} What {@link planDisk} throws, before anything is written; `DISK_BAD_OPTIONS` when the image is
+ *   a file that it is made from; `DISK_WRONG_TYPE` for an image that is a device or anything else but a regular file;
+ *   `DISK_FULL` and `DISK_IO` from writing, after which nothing is left. An abort throws the signal's reason and leaves nothing.
  * @see UEFI Specification 2.10, section 5; UAPI.2 Discoverable Partitions Specification
  * @example
  * await writeDiskImage("os.raw", {
@@ -27,6 +29,7 @@ export async function writeDiskImage(path: string, options: DiskOptions): Promis
   const checked = parseOptions(diskOptions, options);
   const { signal, onProgress } = checked;
   signal?.throwIfAborted();
+  await atomic.assertNoInput(path, checked.partitions.flatMap(contentFiles));
   const { plan, table, fillings } = await prepareDisk(checked);
   const totalBytes = fillings.reduce((sum, { contentBytes }) => sum + contentBytes, 0);
   let doneBytes = 0;
@@ -45,4 +48,11 @@ export async function writeDiskImage(path: string, options: DiskOptions): Promis
     signal?.throwIfAborted();
   });
   return plan;
+}
+
+/** The files of this machine that fill a partition. */
+function contentFiles({ content }: { readonly content?: PartitionContent | undefined }): string[] {
+  if (content === undefined || content instanceof Uint8Array || "source" in content || "write" in content) return [];
+  const contents: Content[] = "fat" in content ? Object.values(content.fat.files) : [content];
+  return contents.flatMap((each) => (each instanceof Uint8Array || "source" in each ? [] : [each.file]));
 }

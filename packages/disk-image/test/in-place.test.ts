@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { copyFile, open, readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { InPlaceFile } from "../src/in-place/file.ts";
+import { type InPlaceFile, openRawDisk } from "../src/in-place/file.ts";
 import { writeTable } from "../src/in-place/write-table.ts";
 import {
   DiskImageError,
@@ -267,6 +267,32 @@ describe("a partition", () => {
     await replacePartition(path, "old", { content: noise(MIB, 2) });
     await replacePartition(path, "_empty", { content: new Uint8Array(2 * MIB) });
     expect((await stat(path)).blocks).toBe(blocks);
+  });
+
+  test("is replaced beside another one at the same time, and neither is lost", async () => {
+    const path = await disk();
+    await Promise.all([
+      replacePartition(path, "_empty", { label: "os_2", content: noise(MIB, 7) }),
+      replacePartition(path, "old", { label: "os_1", content: noise(2 * MIB, 8) }),
+    ]);
+    await using found = await openDiskImage(path);
+    expect(found.partitions.map(({ label }) => label)).toEqual(["esp", "os_1", "os_2"]);
+    expect(found.gpt).toMatchObject(SOUND);
+  });
+
+  test("whose entry another process changed meanwhile is an error, another entry is left as it has become", async () => {
+    const path = await disk();
+    const meanwhile = (which: number, label: string) => async (): Promise<void> => {
+      await using file = await openRawDisk(path);
+      const { table } = await readGpt(file.source);
+      const partitions = table.partitions.map((each) => (each.number === which ? { ...each, label } : each));
+      await writeTable(file, { ...table, partitions });
+    };
+    await replacePartition(path, 3, { label: "os_2", content: { write: meanwhile(2, "newer") } });
+    const replacing = replacePartition(path, 3, { label: "os_3", content: { write: meanwhile(3, "theirs") } });
+    await expect(replacing).rejects.toMatchObject({ code: "DISK_CHANGED" });
+    await using found = await openDiskImage(path);
+    expect(found.partitions.map(({ label }) => label)).toEqual(["esp", "newer", "theirs"]);
   });
 
   test("reports progress and can be interrupted", async () => {

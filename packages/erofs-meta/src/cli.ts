@@ -15,7 +15,7 @@ export { processIo } from "@leveret/command";
  *
  * @param argv - Arguments after the program's name.
  * @param io - Streams, environment, working directory and interruption.
- * @returns 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ * @returns 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("erofs-meta")

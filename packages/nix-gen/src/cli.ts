@@ -11,7 +11,7 @@ export { processIo } from "@leveret/command";
  *
  * @param argv - Arguments after the program's name.
  * @param io - Streams, environment, working directory and abort signal.
- * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
  */
 export function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("nix-gen").description("Nix code from data: expressions, archives, package sources");

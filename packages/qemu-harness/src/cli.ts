@@ -11,7 +11,7 @@ export { processIo } from "@leveret/command";
  *
  * @param argv - Arguments without the program.
  * @param io - Streams, environment, working directory and signal.
- * @returns Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ * @returns Exit code: 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("qemu-harness").description("Start, drive and test QEMU machines");

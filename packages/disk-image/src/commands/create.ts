@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { type CommandIo, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
+import { atomic } from "../internal/files.ts";
 import type { ImageFormat } from "../options.ts";
 import { planDisk } from "../plan.ts";
 import { writeDiskImage } from "../write.ts";
@@ -42,7 +43,8 @@ Example of a description:
 }
 
 async function create(io: CommandIo, description: string, image: string, options: CreateOptions): Promise<void> {
-  const disk = await readDescription(resolve(io.cwd, description));
+  await atomic.assertNoInput(resolve(io.cwd, image), [resolve(io.cwd, description)]);
+  const disk = await readDescription(resolve(io.cwd, description), io.signal);
   const plan =
     options.plan === true
       ? await planDisk(disk)

@@ -1,11 +1,10 @@
-import { createReadStream } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { DiskImageError } from "../errors.ts";
 import { GPT_ATTRIBUTES } from "../format/gpt.ts";
 import type { PartitionAttribute } from "../gpt/table.ts";
 import { deterministicUuid } from "../guid.ts";
-import { ioError } from "../internal/files.ts";
+import { readWhole } from "../internal/files.ts";
 import { type DiskOptions, type PartitionContent, type PartitionOptions, parseOptions } from "../options.ts";
 
 /** Most bytes of a description: enough for a file system with a hundred thousand files. */
@@ -59,8 +58,9 @@ const description = z.strictObject({
  * Reads a JSON description of a disk: the options of `writeDiskImage` with sizes that may be text such as `512M`, and
  * files by path, relative to the description.
  */
-export async function readDescription(path: string): Promise<DiskOptions> {
-  const text = await readText(path);
+export async function readDescription(path: string, signal?: AbortSignal): Promise<DiskOptions> {
+  const bytes = await readWhole(path, { maxBytes: MAX_DESCRIPTION_BYTES, signal });
+  const text = Buffer.from(bytes).toString("utf8");
   const { size: sizeBytes, partitions, ...rest } = parseOptions(description, parseJson(text, path));
   const folder = dirname(path);
   return {
@@ -68,25 +68,6 @@ export async function readDescription(path: string): Promise<DiskOptions> {
     sizeBytes,
     partitions: partitions.map((partition, index) => partitionOf(partition, index, folder, rest.seed)),
   };
-}
-
-/** Reads a file, or what comes through a pipe, that may not end. */
-async function readText(path: string): Promise<string> {
-  const pieces: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const piece of createReadStream(path) as AsyncIterable<Buffer>) {
-      size += piece.byteLength;
-      if (size > MAX_DESCRIPTION_BYTES) {
-        const message = `expected a description of at most ${MAX_DESCRIPTION_BYTES} bytes in ${path}, got more`;
-        throw new DiskImageError("DISK_LIMIT", message, { path });
-      }
-      pieces.push(piece);
-    }
-  } catch (error) {
-    throw ioError(error, "read", path);
-  }
-  return Buffer.concat(pieces).toString("utf8");
 }
 
 type DescribedPartition = z.output<typeof description>["partitions"][number];

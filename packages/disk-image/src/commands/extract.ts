@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { memorySource } from "../block-source.ts";
 import { extractTo } from "../extract.ts";
 import { openFat } from "../fat/read.ts";
+import { atomic } from "../internal/files.ts";
 import { openInput } from "./input.ts";
 import { parsePartition } from "./text.ts";
 
@@ -34,6 +35,7 @@ async function extract(
   output: string,
   options: ExtractOptions,
 ): Promise<void> {
+  await atomic.assertNoInput(resolve(io.cwd, output), [resolve(io.cwd, image)]);
   await using disk = await openInput(io, image);
   const partition = disk.partition(parsePartition(which));
   const window = disk.open(partition.number);

@@ -5,6 +5,7 @@ import { difference, type GptCopies, type GptCopy, isCopy, readGptCopies } from 
 import type { GptTable, SectorSize } from "../gpt/table.ts";
 import { parseOptions, sectorSizeOption } from "../options.ts";
 import { type InPlaceFile, openRawDisk } from "./file.ts";
+import { inTurn } from "./in-turn.ts";
 import { assertWritable, lastFreeLba, mbrState, writeTable } from "./write-table.ts";
 
 const repairOptions = z.strictObject({
@@ -55,6 +56,15 @@ export interface GptRepair {
  */
 export async function repairDiskImage(path: string, options: RepairOptions = {}): Promise<GptRepair> {
   const { from, sectorSize, dryRun } = parseOptions(repairOptions, options);
+  return inTurn(path, () => repairIn(path, from, sectorSize, dryRun));
+}
+
+async function repairIn(
+  path: string,
+  from: RepairOptions["from"],
+  sectorSize: SectorSize | undefined,
+  dryRun: boolean,
+): Promise<GptRepair> {
   await using disk = await openRawDisk(path);
   const copies = await readGptCopies(disk.source, sectorSize);
   const trusted = trustedCopy(copies, from);

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { z } from "zod";
 import { DiskImageError } from "../errors.ts";
 import { fillPartition, ownSize, prepareFilling } from "../filling.ts";
@@ -12,7 +13,8 @@ import {
 import { type PartitionTypeName, partitionTypeGuid } from "../guid.ts";
 import { DiskImage, type DiskPartition } from "../open.ts";
 import { type DiskProgress, type PartitionContent, parseOptions, replaceOptions } from "../options.ts";
-import { clear, openRawDisk } from "./file.ts";
+import { clear, type InPlaceFile, openRawDisk } from "./file.ts";
+import { inTurn } from "./in-turn.ts";
 import { assertWritable, writeTable } from "./write-table.ts";
 
 /** What {@link replacePartition} changes; what is left out stays as it is. */
@@ -39,13 +41,16 @@ export interface ReplaceOptions {
  * is touched, of which one copy is whole at every moment: an interruption leaves the old entry over a content that is
  * partly new, so replace a partition that nothing uses, as the free one of two slots is.
  *
+ * Calls of one process for the same file wait for each other. What another process changes in the table meanwhile stays,
+ * unless it is the same entry.
+ *
  * @param path - The disk.
  * @param which - As for {@link DiskImage.partition}.
  * @param options - See {@link ReplaceOptions}.
  * @returns The partition as it is now.
  * @throws {DiskImageError} `DISK_BAD_OPTIONS`; `DISK_CORRUPT` when the copies of the table are not both valid, equal and
- *   in their places; `DISK_TOO_SMALL` with the arithmetic; `DISK_NOT_FOUND`; `DISK_UNSUPPORTED` for qcow2; and as
- *   `readGpt`. An abort throws the signal's reason.
+ *   in their places; `DISK_TOO_SMALL` with the arithmetic; `DISK_NOT_FOUND`; `DISK_UNSUPPORTED` for qcow2;
+ *   `DISK_CHANGED` when another process changed the entry; and as `readGpt`. An abort throws the signal's reason.
  * @example
  * await replacePartition("os.raw", "_empty", { content: { file: "usr.erofs" }, label: "os_2", uuid });
  */
@@ -55,8 +60,12 @@ export async function replacePartition(
   options: ReplaceOptions,
 ): Promise<DiskPartition> {
   const checked = parseOptions(replaceOptions, options);
+  checked.signal?.throwIfAborted();
+  return inTurn(path, () => replaceIn(path, which, checked));
+}
+
+async function replaceIn(path: string, which: number | string, checked: Changes): Promise<DiskPartition> {
   const { content, signal, onProgress, sectorSize } = checked;
-  signal?.throwIfAborted();
   await using disk = await openRawDisk(path);
   const found = await readGpt(disk.source, { sectorSize });
   assertSound(found);
@@ -77,8 +86,31 @@ export async function replacePartition(
     });
     await disk.sync();
   }
-  if (Object.keys(entryChanges(checked)).length > 0) await writeTable(disk, table);
+  if (Object.keys(entryChanges(checked)).length > 0) await writeEntry(disk, found.table, number, checked);
   return after;
+}
+
+/** Changes one entry of the table as it is now; `known` is the table as it was read before the content was written. */
+async function writeEntry(disk: InPlaceFile, known: GptTable, number: number, changes: Changes): Promise<void> {
+  const { sectorSize } = known;
+  const found = await readGpt(disk.source, { sectorSize });
+  assertSound(found);
+  assertSameEntry(known, found.table, number);
+  const table = changedTable(found.table, number, changes);
+  assertWritable(table);
+  await writeTable(disk, table);
+  // There is no lock that others would heed, so look whether somebody wrote at the same moment.
+  const written = await readGpt(disk.source, { sectorSize });
+  assertSound(written);
+  assertSameEntry(table, written.table, number);
+}
+
+function assertSameEntry(expected: GptTable, found: GptTable, number: number): void {
+  const [wanted, got] = [expected, found].map(({ partitions }) => partitions.find((each) => each.number === number));
+  if (isDeepStrictEqual(wanted, got)) return;
+  throw new DiskImageError("DISK_CHANGED", `expected partition ${number} to stay as it was found, got another one`, {
+    hint: "another process changes this disk: its content and this one may be mixed; let one end, then replace again",
+  });
 }
 
 type Changes = z.output<typeof replaceOptions>;
