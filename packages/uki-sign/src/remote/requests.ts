@@ -110,9 +110,13 @@ export class SigningRequests {
     const entry = this.#entry(id);
     if (entry.request.state === "pending" && !signal.aborted) {
       await new Promise<void>((resolve) => {
-        entry.watchers.add(resolve);
-        signal.addEventListener("abort", () => resolve(), { once: true });
-        signal.addEventListener("abort", () => entry.watchers.delete(resolve), { once: true });
+        const end = (): void => {
+          entry.watchers.delete(end);
+          signal.removeEventListener("abort", end);
+          resolve();
+        };
+        entry.watchers.add(end);
+        signal.addEventListener("abort", end, { once: true });
       });
     }
     return entry.request;
@@ -186,8 +190,13 @@ export class SigningRequests {
   #entry(id: string): Entry {
     const entry = this.#entries.get(id);
     if (entry !== undefined) return entry;
-    throw new UkiSignError("UKI_SIGN_REMOTE", "expected a request that is known, got none");
+    throw unknownRequest();
   }
+}
+
+/** What is said about a request that there is not, or not for who asks. */
+export function unknownRequest(): UkiSignError {
+  return new UkiSignError("UKI_SIGN_REMOTE", "expected a request that is known, got none");
 }
 
 /** What a signature of this kind is over. */

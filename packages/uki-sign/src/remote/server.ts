@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import { chmod, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -8,7 +8,9 @@ import { UkiSignError } from "../errors.ts";
 import { parseOptions } from "../internal/options.ts";
 import type { PemSigner } from "../keys/signer.ts";
 import { isLoopback } from "./address.ts";
+import { Connections } from "./connections.ts";
 import { readBody } from "./http.ts";
+import { listen } from "./listen.ts";
 import {
   DEFAULT_MAX_REMOTE_MESSAGE_BYTES,
   decisionSchema,
@@ -17,7 +19,7 @@ import {
   type SigningRequest,
   WAIT_MS,
 } from "./protocol.ts";
-import { type SigningEvent, SigningRequests } from "./requests.ts";
+import { type SigningEvent, SigningRequests, unknownRequest } from "./requests.ts";
 
 /** How long a remote signer keeps a request, in milliseconds. */
 export const DEFAULT_SIGNING_REQUEST_EXPIRY_MS = 10 * 60_000;
@@ -25,8 +27,16 @@ export const DEFAULT_SIGNING_REQUEST_EXPIRY_MS = 10 * 60_000;
 /** Shortest token, in characters: nobody guesses 128 random bits. */
 const MIN_TOKEN_LENGTH = 32;
 
-/** Most connections at a time. */
-const MAX_CONNECTIONS = 128;
+/** How long a client may take to say what it wants, in milliseconds; how often the time is looked at. */
+const PATIENCE = {
+  headersTimeout: 5000,
+  requestTimeout: 10_000,
+  connectionsCheckingInterval: 1000,
+  maxHeaderSize: 8192,
+} as const;
+
+/** How long TLS may take to be agreed on, in milliseconds. */
+const HANDSHAKE_MS = 5000;
 
 const namesSchema = z.record(
   z.string().regex(/^[\w.@-]{1,64}$/, "expected a name of letters, digits and .@_-"),
@@ -116,10 +126,10 @@ export async function startSigningServer(options: SigningServerOptions): Promise
   const requests = new SigningRequests(parsed);
   const closing = new AbortController();
   const listener: RequestListener = (request, response) => {
-    void answer({ requests, people, signer: parsed.signer, closing: closing.signal }, request, response);
+    void answer({ requests, people, connections, signer: parsed.signer, closing: closing.signal }, request, response);
   };
   const server = makeServer(tls, listener);
-  server.maxConnections = MAX_CONNECTIONS;
+  const connections = new Connections(server);
   await listen(server, socketPath === undefined ? { host, port } : { path: socketPath });
   let closed: Promise<void> | undefined;
   const close = (): Promise<void> => {
@@ -131,32 +141,20 @@ export async function startSigningServer(options: SigningServerOptions): Promise
 }
 
 function makeServer(tls: { certificate: string; key: string } | undefined, listener: RequestListener): Server {
-  const limits = { requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 8192 };
-  if (tls === undefined) return createServer(limits, listener);
+  if (tls === undefined) return createServer(PATIENCE, listener);
   try {
-    return createTlsServer({ ...limits, cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" }, listener);
+    const options = {
+      cert: tls.certificate,
+      key: tls.key,
+      minVersion: "TLSv1.2",
+      handshakeTimeout: HANDSHAKE_MS,
+    } as const;
+    return createTlsServer({ ...PATIENCE, ...options }, listener);
   } catch (error) {
     // OpenSSL's own error is not kept as the cause: nothing that touched the key leaves here.
     const reason = error instanceof Error && "code" in error ? String(error.code) : "something else";
     const message = `expected a certificate and its private key in PEM for TLS, got ${reason}`;
     throw new UkiSignError("UKI_SIGN_BAD_OPTIONS", message, { field: "tls" });
-  }
-}
-
-async function listen(server: Server, where: { host: string; port: number } | { path: string }): Promise<void> {
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(where, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-    // For its owner only; until here a token was all that it took.
-    if ("path" in where) await chmod(where.path, 0o600);
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UkiSignError("UKI_SIGN_REMOTE", `expected an address to listen at, got ${reason}`, { cause });
   }
 }
 
@@ -203,6 +201,7 @@ function readPeople(clients: Record<string, string>, approvers: Record<string, s
 interface Context {
   readonly requests: SigningRequests;
   readonly people: readonly Person[];
+  readonly connections: Connections;
   readonly signer: PemSigner;
   readonly closing: AbortSignal;
 }
@@ -238,6 +237,7 @@ function send(response: ServerResponse, status: number, body: object): void {
 async function route(context: Context, request: IncomingMessage, response: ServerResponse): Promise<object> {
   const { requests, signer } = context;
   const person = identify(context.people, request.headers.authorization);
+  context.connections.keep(request.socket);
   const { pathname, searchParams } = new URL(request.url ?? "/", "http://signer");
   const [, version, resource, id, action, ...more] = pathname.split("/");
   const target = version === "v1" && more.length === 0 ? `${request.method} ${resource}` : "";
@@ -256,7 +256,7 @@ async function route(context: Context, request: IncomingMessage, response: Serve
   }
   if (target === "GET requests" && id !== undefined && action === undefined) {
     const known = requests.get(id);
-    if (person.role === "client" && known.client !== person.name) throw notYours();
+    if (person.role === "client" && known.client !== person.name) throw unknownRequest();
     const wait = searchParams.has("wait") ? AbortSignal.timeout(WAIT_MS) : AbortSignal.abort();
     const gone = new AbortController();
     response.on("close", () => gone.abort());
@@ -290,10 +290,6 @@ function roleOf({ role, name }: Person, wanted: Person["role"]): string {
   if (role === wanted) return name;
   const message = `expected the token of ${wanted === "client" ? "a client" : "an approver"}, got another one`;
   throw new UkiSignError("UKI_SIGN_REMOTE_UNAUTHORIZED", message);
-}
-
-function notYours(): UkiSignError {
-  return new UkiSignError("UKI_SIGN_REMOTE", "expected a request that is known, got none");
 }
 
 function sha256(text: string): Uint8Array {
