@@ -41,7 +41,7 @@ export const CLUSTER_HEAD_2 = 3;
 export const CLUSTER_TYPE_MASK = 0x3;
 
 export const FULL_INDEX_SIZE = 8;
-export const FULL_INDEX = { advise: 0, clusterOffset: 2, block: 4, delta: 4 } as const;
+export const FULL_INDEX = { advise: 0, clusterOffset: 2, block: 4, delta: 4, deltaAhead: 6 } as const;
 /** bytes between the map header and the first full index */
 export const FULL_INDEX_PADDING = 8;
 

@@ -7,34 +7,48 @@ const BUFFER_SIZE = 1024 * 1024;
 /** Block addresses are 32 bits wide, and the highest means a hole. */
 const MAX_BLOCKS = 0xffffffff;
 
-/** Writes blocks one after another in large pieces, one of them being written while the next is gathered. */
+/**
+ * Writes blocks in large pieces, one of them being written while the next is gathered. No block may be written twice;
+ * those that never are, are zeros.
+ */
 export class BlockWriter {
   readonly #sink: ByteSink;
   readonly #blockSize: number;
   #buffer = new Uint8Array(BUFFER_SIZE);
   #other = new Uint8Array(BUFFER_SIZE);
   #filled = 0;
-  /** bytes written or gathered, from the start of the image */
+  /** where the next bytes go, from the start of the image */
   #position: number;
+  /** behind what is written or gathered */
+  #end: number;
   #writing: Promise<void> | undefined;
 
   constructor(sink: ByteSink, blockSize: number, firstBlock: number) {
     this.#sink = sink;
     this.#blockSize = blockSize;
     this.#position = firstBlock * blockSize;
+    this.#end = this.#position;
   }
 
-  /** The block that comes next; only meaningful at the start of one. */
-  get block(): number {
-    return this.#position / this.#blockSize;
-  }
-
-  /** Position in the image in `bytes`. */
+  /** Where the next bytes go, from the start of the image in `bytes`. */
   get position(): number {
     return this.#position;
   }
 
-  /** Appends bytes, which the caller may reuse afterwards. */
+  /** Length of the image so far in `bytes`. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Goes on at the start of a block, wherever that is. */
+  *moveTo(block: number): Steps<void> {
+    const position = block * this.#blockSize;
+    if (position === this.#position) return;
+    if (this.#filled > 0) yield this.#handOn();
+    this.#position = position;
+  }
+
+  /** Writes bytes, which the caller may reuse afterwards. */
   *write(bytes: Uint8Array): Steps<void> {
     this.#assertRoom(bytes.byteLength);
     for (let from = 0; from < bytes.byteLength; ) {
@@ -47,7 +61,7 @@ export class BlockWriter {
     }
   }
 
-  /** Appends zeros. */
+  /** Writes zeros. */
   *skip(length: number): Steps<void> {
     this.#assertRoom(length);
     for (let left = length; left > 0; ) {
@@ -85,6 +99,7 @@ export class BlockWriter {
   #advance(count: number): void {
     this.#filled += count;
     this.#position += count;
+    this.#end = Math.max(this.#end, this.#position);
   }
 
   async #handOn(): Promise<void> {

@@ -1,10 +1,10 @@
 import { availableParallelism } from "node:os";
 import { type JobThread, leastBusy, startThread } from "../internal/job-thread.ts";
 import type { Steps } from "../internal/steps.ts";
-import type { BlockWriter } from "./block-writer.ts";
+import type { Course } from "./block-space.ts";
 import { batchCompressor, type CompressedSegment, type CompressJob, type Segment } from "./compress-segment.js";
 import { maxIndexSize } from "./compressed-index.ts";
-import { type ContentOptions, piecesOf, placeContent } from "./content.ts";
+import { type ContentOptions, type ContentOutput, piecesOf, placeContent } from "./content.ts";
 import type { ContentStream } from "./entry.ts";
 import type { Placement, StoredRun } from "./node.ts";
 
@@ -27,7 +27,7 @@ interface Pending {
   readonly options: ContentOptions;
   readonly place: (placement: Placement) => void;
   readonly extents: StoredRun[];
-  firstBlock: number | undefined;
+  course: Course | undefined;
 }
 
 /**
@@ -67,7 +67,7 @@ export interface CompressibleFile extends Pick<Pending, "path" | "areaEnd" | "is
 export class CompressingPlacer {
   readonly #job: CompressJob;
   readonly #algorithm: number;
-  readonly #writer: BlockWriter;
+  readonly #output: ContentOutput;
   readonly #threads: readonly JobThread<Answer>[];
   /** compresses in this thread, where there are no others */
   readonly #compress: ReturnType<typeof batchCompressor>;
@@ -77,10 +77,10 @@ export class CompressingPlacer {
   #batch: Batch;
 
   /** @param algorithm - its number in the format */
-  constructor(job: CompressJob, algorithm: number, writer: BlockWriter, workers: number | undefined) {
+  constructor(job: CompressJob, algorithm: number, output: ContentOutput, workers: number | undefined) {
     this.#job = job;
     this.#algorithm = algorithm;
-    this.#writer = writer;
+    this.#output = output;
     this.#segmentSize = Math.max(SEGMENT_SIZE, EXTENTS_PER_SEGMENT * job.clusterSize);
     // Found beside this module both in the sources and in the built package, where it is an entry of its own.
     const url = new URL("./compress-worker.js", import.meta.url);
@@ -94,7 +94,7 @@ export class CompressingPlacer {
   /** Takes a file's content. */
   *add({ content, ...file }: CompressibleFile): Steps<void> {
     const size = content instanceof Uint8Array ? content.byteLength : content.sizeBytes;
-    const pending: Pending = { ...file, size, extents: [], firstBlock: undefined };
+    const pending: Pending = { ...file, size, extents: [], course: undefined };
     let left = size;
     let open: { start: number; end: number } | undefined;
     for (const piece of piecesOf(content, file.path)) {
@@ -175,41 +175,51 @@ export class CompressingPlacer {
   *#place(file: Pending, segment: Segment, result: CompressedSegment, data: Uint8Array): Steps<void> {
     if (!result.isCompressed) {
       const content = data.subarray(result.start, result.start + file.size);
-      file.place(yield* placeContent(this.#writer, content, file.path, file.options));
-      yield* this.#writer.pad();
+      file.place(yield* placeContent(this.#output, content, file.path, file.options));
       return;
     }
     const { blockSize } = this.#job;
-    file.firstBlock ??= this.#writer.block;
+    const { writer, space } = this.#output;
+    const extents = this.#extentsOf(file, segment, result);
+    // How much all of a file takes is known when it is one segment.
+    const blocks = segment.isLast ? extents.reduce((sum, extent) => sum + extent.blocks, 0) : undefined;
+    file.course ??= space.course(blocks);
     let at = result.start;
     let tail: Uint8Array = new Uint8Array(0);
-    for (let index = 0; index < result.extents.length; index += 3) {
-      const length = result.extents[index] ?? 0;
-      const stored = result.extents[index + 1] ?? 0;
+    for (const { length, stored, blocks: count, isCompressed } of extents) {
       const bytes = data.subarray(at, at + stored);
-      const isCompressed = result.extents[index + 2] === 1;
       at += stored;
-      if (segment.isLast && index + 3 === result.extents.length && this.#fitsInline(file, stored)) {
-        file.extents.push({ length, blocks: 0, isCompressed });
+      if (count === 0) {
+        file.extents.push({ length, block: 0, blocks: 0, isCompressed });
         tail = file.options.tails.keep(bytes);
         continue;
       }
-      const blocks = Math.ceil(stored / blockSize);
+      const { block } = file.course.take(count, count);
+      file.extents.push({ length, block, blocks: count, isCompressed });
+      yield* writer.moveTo(block);
       // Compressed data ends with its last block, other content starts with its first.
-      if (isCompressed) yield* this.#writer.skip(blocks * blockSize - stored);
-      yield* this.#writer.write(bytes);
-      yield* this.#writer.pad();
-      file.extents.push({ length, blocks, isCompressed });
+      if (isCompressed) yield* writer.skip(count * blockSize - stored);
+      yield* writer.write(bytes);
+      yield* writer.pad();
     }
     if (!segment.isLast) return;
-    const map = {
-      algorithm: this.#algorithm,
-      isBig: this.#job.clusterSize > blockSize,
-      size: file.size,
-      firstBlock: file.firstBlock,
-      extents: file.extents,
-    };
-    file.place({ layout: "compressed-compact", map, tail });
+    file.course.end();
+    const { size, course, extents: all } = file;
+    const map = { algorithm: this.#algorithm, isBig: this.#job.clusterSize > blockSize, size, extents: all };
+    file.place({ layout: course.isOneRun() ? "compressed-compact" : "compressed-full", map, tail });
+  }
+
+  /** Extents of a segment, without blocks yet, and their lengths as they are stored in `bytes`. */
+  #extentsOf(file: Pending, { isLast }: Segment, { extents }: CompressedSegment): (StoredRun & { stored: number })[] {
+    const found: (StoredRun & { stored: number })[] = [];
+    for (let index = 0; index < extents.length; index += 3) {
+      const length = extents[index] ?? 0;
+      const stored = extents[index + 1] ?? 0;
+      const isInline = isLast && index + 3 === extents.length && this.#fitsInline(file, stored);
+      const blocks = isInline ? 0 : Math.ceil(stored / this.#job.blockSize);
+      found.push({ length, stored, block: 0, blocks, isCompressed: extents[index + 2] === 1 });
+    }
+    return found;
   }
 
   /** A tail behind the indexes has to be in one block, for which all of the inode has to be. */

@@ -11,8 +11,8 @@ import {
 import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
 import { viewOf } from "../internal/bytes.ts";
 import type { writeErofsOptions } from "../options.ts";
-import type { BlockWriter } from "./block-writer.ts";
 import { CompressingPlacer } from "./compressing-placer.ts";
+import type { ContentOutput } from "./content.ts";
 import type { CompressionFields } from "./encode.ts";
 
 const DEFAULT_CLUSTER_SIZE = { lz4: 4096, deflate: 65536 } as const;
@@ -22,7 +22,7 @@ export interface ImageCompression {
   /** features that readers have to know */
   readonly incompat: number;
   readonly fields: CompressionFields;
-  placer(writer: BlockWriter): CompressingPlacer;
+  placer(output: ContentOutput): CompressingPlacer;
 }
 
 /** Works out what the options say about compression. */
@@ -41,9 +41,9 @@ export function compressionOf(
     fields: hasRecords
       ? { algorithms: 2 ** number, records: encodeRecord(algorithm, clusterSize / blockSize) }
       : { algorithms: LZ4_MAX_DISTANCE, records: new Uint8Array(0) },
-    placer: (writer) => {
+    placer: (output) => {
       const lz4Module = algorithm === "lz4" ? compileLz4Encoder() : undefined;
-      return new CompressingPlacer({ algorithm, level, blockSize, clusterSize, lz4Module }, number, writer, workers);
+      return new CompressingPlacer({ algorithm, level, blockSize, clusterSize, lz4Module }, number, output, workers);
     },
   };
 }

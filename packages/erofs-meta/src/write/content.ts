@@ -2,6 +2,7 @@ import { ErofsError } from "../errors.ts";
 import { NULL_BLOCK } from "../format/inode.ts";
 import { isZero } from "../internal/bytes.ts";
 import { awaited, type Steps } from "../internal/steps.ts";
+import type { BlockSpace, Course } from "./block-space.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import type { ContentStream } from "./entry.ts";
 import type { Placement } from "./node.ts";
@@ -49,18 +50,21 @@ export interface ContentOptions {
   readonly maxTail: number;
 }
 
+/** Where contents go, and what writes them there. */
+export interface ContentOutput {
+  readonly space: BlockSpace;
+  readonly writer: BlockWriter;
+}
+
 /** Writes content as it comes, chunk by chunk, and returns where it went. */
 export function* placeContent(
-  writer: BlockWriter,
+  output: ContentOutput,
   content: Uint8Array | ContentStream,
   path: string,
   options: ContentOptions,
 ): Steps<Placement> {
-  const placer = new ContentPlacer(
-    writer,
-    content instanceof Uint8Array ? content.byteLength : content.sizeBytes,
-    options,
-  );
+  const size = content instanceof Uint8Array ? content.byteLength : content.sizeBytes;
+  const placer = new ContentPlacer(output, size, options);
   for (const piece of piecesOf(content, path)) {
     if (piece instanceof Promise) yield piece;
     else yield* placer.add(piece);
@@ -104,24 +108,29 @@ export function* piecesOf(
 /** Takes content in pieces of any size and writes the chunks that are not zeros. */
 class ContentPlacer {
   readonly #writer: BlockWriter;
+  readonly #course: Course;
   readonly #options: ContentOptions;
   readonly #size: number;
   readonly #chunkBits: number;
   readonly #chunkSize: number;
-  readonly #first: number;
+  /** the end goes behind the inode, if everything else lies together */
+  readonly #hasTail: boolean;
   readonly #starts: number[] = [];
   #partial: Uint8Array | undefined;
   #filled = 0;
   #hasHoles = false;
 
-  constructor(writer: BlockWriter, size: number, options: ContentOptions) {
+  constructor({ space, writer }: ContentOutput, size: number, options: ContentOptions) {
     this.#writer = writer;
     this.#options = options;
     this.#size = size;
-    const { blockSize } = options;
-    this.#chunkBits = Math.max(0, Math.ceil(Math.log2(Math.ceil(size / blockSize) / MAX_CHUNKS)));
+    const { blockSize, maxTail, tails } = options;
+    const blocks = Math.ceil(size / blockSize);
+    this.#chunkBits = Math.max(0, Math.ceil(Math.log2(blocks / MAX_CHUNKS)));
     this.#chunkSize = blockSize * 2 ** this.#chunkBits;
-    this.#first = writer.block;
+    const tailSize = size % blockSize;
+    this.#hasTail = tailSize > 0 && tailSize <= maxTail && tails.hasRoom(tailSize);
+    this.#course = space.course(this.#hasTail ? blocks - 1 : blocks);
   }
 
   *add(piece: Uint8Array): Steps<void> {
@@ -139,20 +148,15 @@ class ContentPlacer {
   }
 
   *end(): Steps<Placement> {
-    const { blockSize, maxTail, tails } = this.#options;
+    const { blockSize, tails } = this.#options;
     const last = this.#partial?.subarray(0, this.#filled) ?? new Uint8Array(0);
-    const tailSize = this.#size % blockSize;
-    if (!this.#hasHoles && tailSize > 0 && tailSize <= maxTail && tails.hasRoom(tailSize)) {
-      const split = last.byteLength - tailSize;
-      yield* this.#writer.write(last.subarray(0, split));
-      return { layout: "inline", block: this.#first, tail: tails.keep(last.subarray(split)) };
-    }
-    if (last.byteLength > 0) {
-      this.#starts.push(this.#writer.block);
-      yield* this.#writer.write(last);
-      yield* this.#writer.pad();
-    }
-    if (!this.#hasHoles) return { layout: "plain", block: this.#size === 0 ? 0 : this.#first };
+    const split = Math.floor(last.byteLength / blockSize) * blockSize;
+    const isInline = this.#hasTail && !this.#hasHoles && this.#course.isOneRun(split / blockSize);
+    yield* this.#store(isInline ? last.subarray(0, split) : last);
+    this.#course.end();
+    const block = this.#course.first ?? 0;
+    if (isInline) return { layout: "inline", block, tail: tails.keep(last.subarray(split)) };
+    if (!this.#hasHoles && this.#course.isOneRun()) return { layout: "plain", block };
     return { layout: "chunk", chunkBits: this.#chunkBits, blocks: Uint32Array.from(this.#starts) };
   }
 
@@ -167,18 +171,32 @@ class ContentPlacer {
 
   /** Writes whole chunks, neighbours in one go. */
   *#writeChunks(bytes: Uint8Array): Steps<void> {
-    const { blockSize, sparse } = this.#options;
     const size = this.#chunkSize;
+    const isHole = (at: number): boolean => this.#options.sparse && isZero(bytes, at, at + size);
     let run = 0;
     for (let at = 0; at < bytes.byteLength; at += size) {
-      if (sparse && isZero(bytes, at, at + size)) {
-        yield* this.#writer.write(bytes.subarray(run, at));
-        run = at + size;
-        this.#hasHoles = true;
-        this.#starts.push(NULL_BLOCK);
-      } else this.#starts.push(this.#writer.block + (at - run) / blockSize);
+      if (!isHole(at)) continue;
+      yield* this.#store(bytes.subarray(run, at));
+      run = at + size;
+      this.#hasHoles = true;
+      this.#starts.push(NULL_BLOCK);
     }
-    yield* this.#writer.write(run === 0 ? bytes : bytes.subarray(run));
+    yield* this.#store(run === 0 ? bytes : bytes.subarray(run));
+  }
+
+  /** Writes chunks, of which the last one may be shorter, to the next blocks. */
+  *#store(bytes: Uint8Array): Steps<void> {
+    const { blockSize } = this.#options;
+    const unit = 2 ** this.#chunkBits;
+    for (let from = 0; from < bytes.byteLength; ) {
+      const { block, count } = this.#course.take(Math.ceil((bytes.byteLength - from) / blockSize), unit);
+      for (let at = 0; at < count; at += unit) this.#starts.push(block + at);
+      const part = bytes.subarray(from, from + count * blockSize);
+      yield* this.#writer.moveTo(block);
+      yield* this.#writer.write(part);
+      yield* this.#writer.pad();
+      from += part.byteLength;
+    }
   }
 }
 

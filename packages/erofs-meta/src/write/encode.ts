@@ -104,6 +104,7 @@ function dataWord(placement: Placement): number {
     case "chunk":
       return placement.chunkBits;
     case "compressed-compact":
+    case "compressed-full":
       return placement.map.extents.reduce((sum, { blocks }) => sum + blocks, 0);
     default:
       return placement.block;

@@ -1,6 +1,7 @@
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
 import { indexSize } from "./compressed-index.ts";
 import { encodeDirectory, type NamedNode } from "./directory.ts";
+import { InodeArea, type InodeSize } from "./inode-area.ts";
 import type { Child, DirectoryNode, Node, Placement } from "./node.ts";
 import { badTree, componentsOf, isDirectory, maxTailOf } from "./tree.ts";
 import { encodeNodeXattrs } from "./xattrs.ts";
@@ -46,22 +47,23 @@ export function layOut(root: DirectoryNode, blockSize: number, time: ImageTime):
         ? { layout: "inline", block: 0, tail: sizes.subarray(node.size - tailSize) }
         : { layout: "plain", block: 0 };
   }
-  let at = FIRST_OFFSET;
+  const area = new InodeArea(blockSize, FIRST_OFFSET);
   for (const [index, node] of nodes.entries()) {
-    const inodeSize = isCompact(node, time) ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE;
-    const area = inodeSize + encodeNodeXattrs(node).byteLength;
-    const { placement } = node;
-    // An inode stays inside one block, and so does what is inline behind it.
-    const behind = sizeBehind(placement, area, blockSize);
-    const hasTail = "tail" in placement && placement.tail.byteLength > 0;
-    const together = hasTail ? area + behind : inodeSize;
-    if ((at % blockSize) + together > blockSize) at = Math.ceil(at / blockSize) * blockSize;
-    node.offset = at;
-    node.nid = at / INODE_SLOT_SIZE;
+    node.offset = area.place(inodeSizeOf(node, blockSize, time));
+    node.nid = node.offset / INODE_SLOT_SIZE;
     node.ino = index + 1;
-    at = Math.ceil((at + area + behind) / INODE_SLOT_SIZE) * INODE_SLOT_SIZE;
   }
-  return { nodes, directories, areaSize: at };
+  return { nodes, directories, areaSize: area.end };
+}
+
+/** What an inode takes. It stays inside one block, and so does what is inline behind it. */
+function inodeSizeOf(node: Node, blockSize: number, time: ImageTime): InodeSize {
+  const { placement } = node;
+  const inodeSize = isCompact(node, time) ? COMPACT_INODE_SIZE : EXTENDED_INODE_SIZE;
+  const area = inodeSize + encodeNodeXattrs(node).byteLength;
+  const size = area + sizeBehind(placement, area, blockSize);
+  const hasTail = "tail" in placement && placement.tail.byteLength > 0;
+  return { size, together: hasTail ? size : inodeSize };
 }
 
 /** Bytes that follow an inode with its xattrs. */
@@ -74,7 +76,8 @@ function sizeBehind(placement: Placement, areaEnd: number, blockSize: number): n
     case "chunk":
       return placement.blocks.byteLength;
     case "compressed-compact":
-      return indexSize(areaEnd, placement.map.size, blockSize) + placement.tail.byteLength;
+    case "compressed-full":
+      return indexSize(areaEnd, placement, blockSize) + placement.tail.byteLength;
   }
 }
 

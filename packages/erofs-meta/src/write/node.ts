@@ -7,9 +7,9 @@ export type Placement =
   | { readonly layout: "chunk"; readonly chunkBits: number; readonly blocks: Uint32Array }
   | CompressedPlacement;
 
-/** Content in extents that lie one behind another. */
+/** Content in extents; full indexes, which say for each of them where it is, for those not one behind another. */
 export interface CompressedPlacement {
-  readonly layout: "compressed-compact";
+  readonly layout: "compressed-compact" | "compressed-full";
   readonly map: CompressedMap;
   /** the last extent, where it fits behind the indexes; empty where it does not */
   readonly tail: Uint8Array;
@@ -22,7 +22,6 @@ export interface CompressedMap {
   /** extents may take more than a block */
   readonly isBig: boolean;
   readonly size: number;
-  readonly firstBlock: number;
   readonly extents: readonly StoredRun[];
 }
 
@@ -30,6 +29,8 @@ export interface CompressedMap {
 export interface StoredRun {
   /** length of the content in `bytes` */
   readonly length: number;
+  /** first block in the image; 0 for a tail behind the indexes */
+  readonly block: number;
   /** blocks in the image; 0 for a tail behind the indexes */
   readonly blocks: number;
   readonly isCompressed: boolean;

@@ -3,9 +3,8 @@ import { MAX_NAME_BYTES } from "../format/directory.ts";
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE } from "../format/xattr.ts";
 import type { Steps } from "../internal/steps.ts";
-import type { BlockWriter } from "./block-writer.ts";
 import type { CompressingPlacer } from "./compressing-placer.ts";
-import { type ContentOptions, placeContent, TailStore } from "./content.ts";
+import { type ContentOptions, type ContentOutput, placeContent, TailStore } from "./content.ts";
 import type { TreeAttributes, TreeEntry } from "./entry.ts";
 import type { Child, DirectoryNode, EncodedXattr, Node, Placement } from "./node.ts";
 import type { XattrTable } from "./xattrs.ts";
@@ -37,7 +36,7 @@ const encoder = new TextEncoder();
 export class TreeBuilder {
   readonly root: DirectoryNode;
   readonly #settings: TreeSettings;
-  readonly #writer: BlockWriter;
+  readonly #output: ContentOutput;
   readonly #xattrs: XattrTable;
   readonly #tails: TailStore;
   readonly #compressing: CompressingPlacer | undefined;
@@ -46,12 +45,12 @@ export class TreeBuilder {
   /** @param compressing - compresses contents, unless they are to be stored as they are */
   constructor(
     settings: TreeSettings,
-    writer: BlockWriter,
+    output: ContentOutput,
     xattrs: XattrTable,
     compressing: CompressingPlacer | undefined,
   ) {
     this.#settings = settings;
-    this.#writer = writer;
+    this.#output = output;
     this.#xattrs = xattrs;
     this.#tails = new TailStore(settings.maxTailBytes);
     this.#compressing = compressing;
@@ -124,7 +123,7 @@ export class TreeBuilder {
     };
     const { path } = node;
     if (this.#compressing === undefined) {
-      node.placement = yield* placeContent(this.#writer, content, path, options);
+      node.placement = yield* placeContent(this.#output, content, path, options);
       return;
     }
     const place = (placement: Placement): void => {

@@ -11,6 +11,7 @@ import { parseUuid, viewOf } from "../internal/bytes.ts";
 import { atomic } from "../internal/files.ts";
 import { finish, type Steps } from "../internal/steps.ts";
 import { type CompressionOptions, parseOptions, writeErofsOptions } from "../options.ts";
+import { BlockSpace } from "./block-space.ts";
 import { BlockWriter } from "./block-writer.ts";
 import { encodeIndex } from "./compressed-index.ts";
 import { compressionOf } from "./compression.ts";
@@ -93,31 +94,32 @@ type Settings = Omit<z.output<typeof writeErofsOptions>, "output">;
 
 async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settings): Promise<WrittenErofs> {
   const { blockSize, signal } = settings;
-  const writer = new BlockWriter(sink, blockSize, headSize(blockSize) / blockSize);
+  const firstBlock = headSize(blockSize) / blockSize;
+  const writer = new BlockWriter(sink, blockSize, firstBlock);
   const xattrs = new XattrTable(settings.xattrPrefixes);
+  // Before everything else, because their position has few bits.
+  const prefixes = xattrs.encodePrefixes();
+  const space = new BlockSpace(firstBlock + Math.ceil(prefixes.byteLength / blockSize));
+  const output = { space, writer };
   const compression = compressionOf(settings);
-  const compressing = compression?.placer(writer);
-  const builder = new TreeBuilder(settings, writer, xattrs, compressing);
-  let xattrBlock = 0;
-  let metaBlock = 0;
+  const compressing = compression?.placer(output);
+  const builder = new TreeBuilder(settings, output, xattrs, compressing);
+  let places: MetadataPlaces;
   let layout: Layout;
   try {
-    // Before everything else, because their position has few bits.
-    const prefixes = xattrs.encodePrefixes();
-    for (const step of writer.write(prefixes)) await step;
-    for (const step of writer.pad()) await step;
+    await finish(writeBlocks(writer, firstBlock, prefixes));
     for await (const entry of entries) {
       signal?.throwIfAborted();
       for (const step of builder.add(entry)) await step;
-      for (const step of writer.pad()) await step;
     }
     if (compressing !== undefined) for (const step of compressing.finish()) await step;
     const shared = xattrs.share();
-    if (shared.byteLength > 0) xattrBlock = writer.block;
+    const xattrBlock = shared.byteLength === 0 ? 0 : space.takeAtEnd(Math.ceil(shared.byteLength / blockSize));
     layout = layOut(builder.root, blockSize, settings);
-    metaBlock = writer.block + Math.ceil(shared.byteLength / blockSize);
-    placeDirectories(layout, blockSize, metaBlock + Math.ceil(layout.areaSize / blockSize));
-    await finish(writeMetadata(writer, shared, layout, settings));
+    const metaBlock = space.takeAtEnd(Math.ceil(layout.areaSize / blockSize));
+    placeDirectories(layout, blockSize, space);
+    places = { xattrBlock, metaBlock };
+    await finish(writeMetadata(writer, shared, layout, places, settings));
     await writer.flush();
   } finally {
     await compressing?.close();
@@ -127,14 +129,13 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
 
   const hasPrefixes = settings.xattrPrefixes.length > 0;
   const head = encodeHead({
+    ...places,
     blockSize,
     rootNid: builder.root.nid,
     inodes: layout.nodes.length,
     buildTime: settings.buildTime,
     buildTimeNsec: settings.buildTimeNsec,
-    blocks: writer.block,
-    metaBlock,
-    xattrBlock,
+    blocks: writer.end / blockSize,
     uuid: parseUuid(settings.uuid),
     volumeName: new TextEncoder().encode(settings.volumeName),
     compat:
@@ -145,7 +146,15 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     compression: compression?.fields,
   });
   await sink.write(0, head);
-  return { sizeBytes: writer.position, inodes: layout.nodes.length, uuid: settings.uuid };
+  return { sizeBytes: writer.end, inodes: layout.nodes.length, uuid: settings.uuid };
+}
+
+/** Where everything is that is no content. */
+interface MetadataPlaces {
+  /** start of the shared xattrs in `blocks`; 0 when there are none */
+  readonly xattrBlock: number;
+  /** start of the inode area in `blocks` */
+  readonly metaBlock: number;
 }
 
 /** Features that nodes have and readers have to know. */
@@ -153,32 +162,45 @@ function featuresOf({ nodes }: Layout): number {
   let features = 0;
   for (const { placement } of nodes) {
     if (placement.layout === "chunk") features |= INCOMPAT_CHUNKED_FILE;
-    if (placement.layout === "compressed-compact" && placement.tail.byteLength > 0) features |= INCOMPAT_INLINE_TAILS;
+    if ("map" in placement && placement.tail.byteLength > 0) features |= INCOMPAT_INLINE_TAILS;
   }
   return features;
 }
 
-/** Directories that do not fit behind their inodes have blocks of their own behind the inode area. */
-function placeDirectories({ directories }: Layout, blockSize: number, firstBlock: number): void {
-  let block = firstBlock;
+/** Directories that do not fit behind their inodes have blocks of their own. */
+function placeDirectories({ directories }: Layout, blockSize: number, space: BlockSpace): void {
   for (const { node, names } of directories) {
     const { layout } = node.placement;
     const count = layout === "inline" ? Math.floor(node.size / blockSize) : Math.ceil(node.size / blockSize);
+    const block = count === 0 ? 0 : space.takeAtEnd(count);
     const content = encodeDirectory(names, blockSize);
     node.placement =
       layout === "inline"
-        ? { layout, block: count === 0 ? 0 : block, tail: Uint8Array.from(content.subarray(count * blockSize)) }
+        ? { layout, block, tail: Uint8Array.from(content.subarray(count * blockSize)) }
         : { layout: "plain", block };
-    block += count;
   }
 }
 
-function* writeMetadata(writer: BlockWriter, shared: Uint8Array, layout: Layout, settings: Settings): Steps<void> {
-  yield* writer.write(shared);
-  yield* writer.pad();
+function* writeMetadata(
+  writer: BlockWriter,
+  shared: Uint8Array,
+  layout: Layout,
+  { xattrBlock, metaBlock }: MetadataPlaces,
+  settings: Settings,
+): Steps<void> {
+  yield* writeBlocks(writer, xattrBlock, shared);
+  yield* writer.moveTo(metaBlock);
   yield* writeInodes(writer, layout, settings);
   yield* writer.pad();
   yield* writeDirectories(writer, layout, settings.blockSize);
+}
+
+/** Writes whole blocks, if anything. */
+function* writeBlocks(writer: BlockWriter, block: number, bytes: Uint8Array): Steps<void> {
+  if (bytes.byteLength === 0) return;
+  yield* writer.moveTo(block);
+  yield* writer.write(bytes);
+  yield* writer.pad();
 }
 
 function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings): Steps<void> {
@@ -190,11 +212,10 @@ function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings
     yield* writer.write(inode);
     yield* writer.write(area);
     const { placement } = node;
-    if (placement.layout === "compressed-compact") {
+    if ("map" in placement) {
       yield* writer.write(encodeIndex(inode.byteLength + area.byteLength, placement, settings.blockSize));
-      yield* writer.write(placement.tail);
     }
-    if (placement.layout === "inline") yield* writer.write(placement.tail);
+    if ("tail" in placement) yield* writer.write(placement.tail);
     if (placement.layout === "chunk") {
       const map = new Uint8Array(placement.blocks.length * 4);
       const view = viewOf(map);
@@ -206,9 +227,9 @@ function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings
 
 function* writeDirectories(writer: BlockWriter, { directories }: Layout, blockSize: number): Steps<void> {
   for (const { node, names } of directories) {
-    const inBlocks = node.placement.layout === "inline" ? Math.floor(node.size / blockSize) * blockSize : node.size;
-    if (inBlocks === 0) continue;
-    yield* writer.write(encodeDirectory(names, blockSize).subarray(0, inBlocks));
-    yield* writer.pad();
+    const { placement } = node;
+    const inBlocks = placement.layout === "inline" ? Math.floor(node.size / blockSize) * blockSize : node.size;
+    if (inBlocks === 0 || !("block" in placement)) continue;
+    yield* writeBlocks(writer, placement.block, encodeDirectory(names, blockSize).subarray(0, inBlocks));
   }
 }
