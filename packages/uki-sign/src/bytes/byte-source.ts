@@ -32,6 +32,8 @@ const CODES = {
   full: "UKI_SIGN_FILE",
   io: "UKI_SIGN_FILE",
   "not-found": "UKI_SIGN_FILE",
+  "same-file": "UKI_SIGN_FILE",
+  "too-large": "UKI_SIGN_TOO_LARGE",
   truncated: "UKI_SIGN_PE_TRUNCATED",
   "wrong-type": "UKI_SIGN_FILE",
 } as const satisfies Record<string, UkiSignErrorCode>;
