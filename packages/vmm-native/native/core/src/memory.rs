@@ -1,0 +1,125 @@
+//! A guest's memory, seen from outside: the only module of this crate with unsafe code.
+//!
+//! A guest may run on another processor while its memory is read, and write to it at any time. So nothing here hands out
+//! a reference: bytes are copied, one volatile access each, and what is read twice may differ.
+#![allow(unsafe_code)]
+
+use core::fmt;
+
+/// Memory of a guest, contiguous from guest physical address 0.
+#[derive(Debug)]
+pub struct GuestMemory {
+    base: *mut u8,
+    size: u64,
+}
+
+/// An address outside of a guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// First guest physical address of the access.
+    pub address: u64,
+    /// How many bytes it was to be.
+    pub length: u64,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes at {:#x} are not in the guest's memory", self.length, self.address)
+    }
+}
+
+impl core::error::Error for OutOfMemory {}
+
+impl GuestMemory {
+    /// Memory that begins at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `size` bytes from `base` on are valid for reads and writes as long as this exists, and no reference to any of
+    /// them does.
+    pub unsafe fn new(base: *mut u8, size: u64) -> GuestMemory {
+        GuestMemory { base, size }
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Host address of a range, for devices of the host that fill it.
+    pub fn host_range(&self, address: u64, length: u64) -> Result<*mut u8, OutOfMemory> {
+        match address.checked_add(length) {
+            Some(end) if end <= self.size => Ok(self.base.wrapping_add(address as usize)),
+            _ => Err(OutOfMemory { address, length }),
+        }
+    }
+
+    /// Copies bytes out.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), OutOfMemory> {
+        let from = self.host_range(address, bytes.len() as u64)?;
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: `host_range` has checked that all of the range is memory, which `new` was promised to be readable.
+            *byte = unsafe { from.add(index).read_volatile() };
+        }
+        Ok(())
+    }
+
+    /// Copies bytes in.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        let to = self.host_range(address, bytes.len() as u64)?;
+        for (index, byte) in bytes.iter().enumerate() {
+            // SAFETY: `host_range` has checked that all of the range is memory, which `new` was promised to be writable.
+            unsafe { to.add(index).write_volatile(*byte) };
+        }
+        Ok(())
+    }
+
+    /// Copies eight bytes out, in one access when they are aligned: entries of page tables never come in halves.
+    pub fn read_u64(&self, address: u64) -> Result<u64, OutOfMemory> {
+        let from = self.host_range(address, 8)?;
+        if from.addr() % 8 == 0 {
+            // SAFETY: checked as in `read`, and aligned.
+            return Ok(unsafe { from.cast::<u64>().read_volatile() });
+        }
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Memory for the tests of other modules, never given back.
+#[cfg(test)]
+pub(crate) fn leaked(size: usize) -> GuestMemory {
+    let bytes = std::vec![0_u8; size].leak();
+    // SAFETY: leaked, and the reference is gone.
+    unsafe { GuestMemory::new(bytes.as_mut_ptr(), size as u64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut memory = leaked(16);
+        memory.write(3, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
+        let mut bytes = [0; 4];
+        memory.read(2, &mut bytes).unwrap();
+        assert_eq!(bytes, [0, 1, 2, 3]);
+        assert_eq!(memory.read_u64(3), Ok(0x0807_0605_0403_0201));
+        assert_eq!(memory.read_u64(8), Ok(0x0000_0000_0908_0706));
+    }
+
+    #[test]
+    fn nothing_outside_is_touched() {
+        let mut memory = leaked(16);
+        for (address, length) in [(16, 1), (15, 2), (u64::MAX, 1), (u64::MAX - 7, 16), (0, 17)] {
+            let mut bytes = std::vec![0; length];
+            let refused = Err(OutOfMemory { address, length: length as u64 });
+            assert_eq!(memory.read(address, &mut bytes), refused);
+            assert_eq!(memory.write(address, &bytes), refused);
+        }
+        assert_eq!(memory.read(16, &mut []), Ok(()));
+        assert_eq!(memory.read_u64(9), Err(OutOfMemory { address: 9, length: 8 }));
+    }
+}

@@ -1,0 +1,290 @@
+//! Nested page tables: guest physical to host physical addresses (manual, 15.25, with the table formats of 5.3).
+//!
+//! They have the form of long mode's tables with four levels. A walk of them is a user access (15.25.5), so every entry
+//! has its user bit set.
+
+use core::fmt;
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+/// In an entry above the last level: it maps a page, and points to no table.
+const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Bytes that an entry of each level maps, from the last level to the first.
+const SPAN: [u64; 4] = [1 << 12, 1 << 21, 1 << 30, 1 << 39];
+/// Highest level whose entries can map pages: 1 GiB.
+const MAX_LEAF_LEVEL: usize = 2;
+const TOP: usize = 3;
+/// Guest physical addresses end here: four levels.
+const END: u64 = 1 << 48;
+
+/// One page of 512 entries.
+#[derive(Clone, Debug)]
+#[repr(C, align(4096))]
+pub struct Table([u64; 512]);
+
+impl Table {
+    /// A table that maps nothing.
+    pub const EMPTY: Table = Table([0; 512]);
+}
+
+/// What a guest may do with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything: memory.
+    Full,
+    /// Reads and fetches: firmware. The guest cannot have page tables there, for walks of those are writes.
+    ReadOnly,
+    /// Reads and writes, no fetches.
+    NoExecute,
+}
+
+/// What the tables say about a guest physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// Host physical address.
+    pub address: u64,
+    /// Size of the page that the address is in.
+    pub page_size: u64,
+    /// What the guest may do there.
+    pub access: Access,
+    /// Whether the guest has touched the page.
+    pub accessed: bool,
+    /// Whether the guest has written to the page.
+    pub dirty: bool,
+}
+
+/// Why something cannot be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// An address or a size that is no multiple of 4 KiB.
+    Unaligned {
+        /// The address or size.
+        value: u64,
+    },
+    /// A range that ends behind 2^48.
+    TooHigh {
+        /// Its first guest physical address.
+        guest: u64,
+    },
+    /// Something is mapped at this guest physical address.
+    Mapped {
+        /// The guest physical address.
+        guest: u64,
+    },
+    /// There is no table left.
+    NoTables {
+        /// How many there are.
+        tables: usize,
+    },
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MapError::Unaligned { value } => write!(out, "expected a multiple of 4096, got {value:#x}"),
+            MapError::TooHigh { guest } => write!(out, "expected addresses below 2^48, got {guest:#x} and above"),
+            MapError::Mapped { guest } => write!(out, "{guest:#x} is mapped already"),
+            MapError::NoTables { tables } => write!(out, "all {tables} tables are in use"),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+/// Nested page tables, in an array of tables whose host physical address is known.
+#[derive(Debug)]
+pub struct NestedPageTables<'a> {
+    tables: &'a mut [Table],
+    base: u64,
+    used: usize,
+}
+
+impl<'a> NestedPageTables<'a> {
+    /// Tables that map nothing.
+    ///
+    /// `tables` lies at host physical address `base`, without gaps; its first is the root.
+    pub fn new(tables: &'a mut [Table], base: u64) -> NestedPageTables<'a> {
+        tables.fill(Table::EMPTY);
+        NestedPageTables { tables, base, used: 1 }
+    }
+
+    /// What goes into nCR3.
+    pub fn root(&self) -> u64 {
+        self.base
+    }
+
+    /// Maps `size` bytes from `guest` on to those from `host` on, with the largest pages that fit.
+    ///
+    /// What was mapped before the one that failed stays mapped.
+    pub fn map(&mut self, guest: u64, host: u64, size: u64, access: Access) -> Result<(), MapError> {
+        for value in [guest, host, size] {
+            if value % SPAN[0] != 0 {
+                return Err(MapError::Unaligned { value });
+            }
+        }
+        if guest.checked_add(size).is_none_or(|end| end > END) {
+            return Err(MapError::TooHigh { guest });
+        }
+        let mut done = 0;
+        while done < size {
+            let fits = |level: &usize| {
+                ((guest + done) | (host + done)).is_multiple_of(SPAN[*level]) && size - done >= SPAN[*level]
+            };
+            let level = (0..=MAX_LEAF_LEVEL).rev().find(fits).unwrap_or(0);
+            self.map_page(guest + done, host + done, level, access)?;
+            done += SPAN[level];
+        }
+        Ok(())
+    }
+
+    /// Where a guest physical address leads to; `None` where nothing is mapped.
+    pub fn translate(&self, guest: u64) -> Option<Translation> {
+        let mut table = 0;
+        for level in (0..=TOP).rev() {
+            let entry = self.tables[table].0[index(guest, level)];
+            if entry & PRESENT == 0 {
+                return None;
+            }
+            if level > 0 && entry & LARGE == 0 {
+                table = self.table_at(entry);
+                continue;
+            }
+            let offset = guest % SPAN[level];
+            return Some(Translation {
+                address: (entry & ADDRESS & !(SPAN[level] - 1)) + offset,
+                page_size: SPAN[level],
+                access: access_of(entry),
+                accessed: entry & ACCESSED != 0,
+                dirty: entry & DIRTY != 0,
+            });
+        }
+        None
+    }
+
+    fn map_page(&mut self, guest: u64, host: u64, leaf: usize, access: Access) -> Result<(), MapError> {
+        let mut table = 0;
+        for level in (leaf + 1..=TOP).rev() {
+            let place = index(guest, level);
+            let entry = self.tables[table].0[place];
+            table = if entry & PRESENT == 0 {
+                let new = self.used;
+                if new == self.tables.len() {
+                    return Err(MapError::NoTables { tables: new });
+                }
+                self.used += 1;
+                let address = self.base + new as u64 * SPAN[0];
+                self.tables[table].0[place] = address | PRESENT | WRITABLE | USER;
+                new
+            } else if entry & LARGE != 0 {
+                return Err(MapError::Mapped { guest });
+            } else {
+                self.table_at(entry)
+            };
+        }
+        let entry = &mut self.tables[table].0[index(guest, leaf)];
+        if *entry & PRESENT != 0 {
+            return Err(MapError::Mapped { guest });
+        }
+        let large = if leaf == 0 { 0 } else { LARGE };
+        *entry = host | PRESENT | USER | large | bits_of(access);
+        Ok(())
+    }
+
+    fn table_at(&self, entry: u64) -> usize {
+        ((entry & ADDRESS) - self.base) as usize / SPAN[0] as usize
+    }
+}
+
+fn index(guest: u64, level: usize) -> usize {
+    (guest / SPAN[level] % 512) as usize
+}
+
+fn bits_of(access: Access) -> u64 {
+    match access {
+        Access::Full => WRITABLE,
+        Access::ReadOnly => 0,
+        Access::NoExecute => WRITABLE | NO_EXECUTE,
+    }
+}
+
+fn access_of(entry: u64) -> Access {
+    match (entry & WRITABLE != 0, entry & NO_EXECUTE != 0) {
+        (true, false) => Access::Full,
+        (true, true) => Access::NoExecute,
+        (false, _) => Access::ReadOnly,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    const BASE: u64 = 0x7_0000;
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_range_gets_the_largest_pages_that_fit() {
+        let mut tables = vec![Table::EMPTY; 8];
+        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        // 4 KiB below 1 GiB to 4 KiB above 2 GiB + 2 MiB.
+        npt.map(GIB - 4096, 5 * GIB - 4096, GIB + 2 * MIB + 8192, Access::Full).unwrap();
+        let page_size = |guest| npt.translate(guest).map(|found| (found.address, found.page_size));
+        assert_eq!(page_size(GIB - 4097), None);
+        assert_eq!(page_size(GIB - 1), Some((5 * GIB - 1, 4096)));
+        assert_eq!(page_size(GIB + 0x1234_5678), Some((5 * GIB + 0x1234_5678, GIB)));
+        assert_eq!(page_size(2 * GIB + 1), Some((6 * GIB + 1, 2 * MIB)));
+        assert_eq!(page_size(2 * GIB + 2 * MIB + 1), Some((6 * GIB + 2 * MIB + 1, 4096)));
+        assert_eq!(page_size(2 * GIB + 2 * MIB + 4096), None);
+    }
+
+    #[test]
+    fn entries_are_as_the_manual_draws_them() {
+        let mut tables = vec![Table::EMPTY; 4];
+        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        npt.map(0x3000, 0x8000, 0x1000, Access::ReadOnly).unwrap();
+        npt.map(0x20_0000, 0x40_0000, 2 * MIB, Access::NoExecute).unwrap();
+        assert_eq!(npt.root(), BASE);
+        assert_eq!(tables[0].0[0], BASE + 0x1007);
+        assert_eq!(tables[1].0[0], BASE + 0x2007);
+        assert_eq!(tables[2].0[..2], [BASE + 0x3007, 0x8000_0000_0040_0087]);
+        assert_eq!(tables[3].0[..5], [0, 0, 0, 0x8005, 0]);
+    }
+
+    #[test]
+    fn access_accessed_and_dirty_are_read_back() {
+        let mut tables = vec![Table::EMPTY; 4];
+        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        for (page, access) in [Access::Full, Access::ReadOnly, Access::NoExecute].into_iter().enumerate() {
+            let guest = page as u64 * 4096;
+            npt.map(guest, guest, 4096, access).unwrap();
+            let found = npt.translate(guest).unwrap();
+            assert_eq!((found.access, found.accessed, found.dirty), (access, false, false));
+        }
+        npt.tables[3].0[0] |= ACCESSED | DIRTY;
+        let found = npt.translate(0).unwrap();
+        assert!(found.accessed && found.dirty);
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_refused() {
+        let mut tables = vec![Table::EMPTY; 4];
+        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        assert_eq!(npt.map(1, 0, 4096, Access::Full), Err(MapError::Unaligned { value: 1 }));
+        assert_eq!(npt.map(0, 0, 4097, Access::Full), Err(MapError::Unaligned { value: 4097 }));
+        assert_eq!(npt.map(END - 4096, 0, 8192, Access::Full), Err(MapError::TooHigh { guest: END - 4096 }));
+        assert_eq!(npt.map(!0xfff, 0, 8192, Access::Full), Err(MapError::TooHigh { guest: !0xfff }));
+        npt.map(0, 0, 2 * MIB, Access::Full).unwrap();
+        assert_eq!(npt.map(4096, 0, 4096, Access::Full), Err(MapError::Mapped { guest: 4096 }));
+        assert_eq!(npt.map(0, 0, 2 * MIB, Access::Full), Err(MapError::Mapped { guest: 0 }));
+        npt.map(2 * MIB, 0, 4096, Access::Full).unwrap();
+        assert_eq!(npt.map(4 * MIB, 0, 4096, Access::Full), Err(MapError::NoTables { tables: 4 }));
+    }
+}

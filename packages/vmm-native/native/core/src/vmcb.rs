@@ -1,0 +1,337 @@
+//! The virtual machine control block: 4 KiB that VMRUN reads a guest from and that #VMEXIT writes it back to.
+//!
+//! Manual, 15.5 and appendix B: a control area (B-1) and, from 0x400, a state save area (B-2). The block is kept as the
+//! bytes it is, so encoding and decoding it is nothing; the tables below give each field its name, place and size.
+
+/// Where the state save area begins in the block.
+const SAVE: usize = 0x400;
+
+/// A virtual machine control block.
+#[derive(Clone)]
+#[repr(C, align(4096))]
+pub struct Vmcb([u8; 4096]);
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $get:ident, $set:ident: $type:ty = $offset:expr;)*) => {
+        impl Vmcb {
+            $(
+                $(#[$doc])*
+                pub fn $get(&self) -> $type {
+                    <$type>::from_le_bytes(*self.bytes_at($offset))
+                }
+
+                #[doc = concat!("Sets [`Vmcb::", stringify!($get), "`].")]
+                pub fn $set(&mut self, value: $type) {
+                    *self.bytes_at_mut($offset) = value.to_le_bytes();
+                }
+            )*
+        }
+    };
+}
+
+// Control area, table B-1.
+fields! {
+    /// Host physical address of the I/O permission map, 12 KiB (15.10.1).
+    iopm_base, set_iopm_base: u64 = 0x040;
+    /// Host physical address of the MSR permission map, 8 KiB (15.11).
+    msrpm_base, set_msrpm_base: u64 = 0x048;
+    /// Added to what the guest reads as time stamp counter.
+    tsc_offset, set_tsc_offset: u64 = 0x050;
+    /// Address space identifier; 0 is the host's, and makes VMRUN fail (15.5.1).
+    guest_asid, set_guest_asid: u32 = 0x058;
+    /// What VMRUN does with cached translations (15.16.1).
+    tlb_control, set_tlb_control: u8 = 0x05c;
+    /// Virtual interrupts: V_TPR 7:0, V_IRQ 8, V_INTR_PRIO 19:16, V_IGN_TPR 20, V_INTR_MASKING 24, V_INTR_VECTOR 39:32.
+    virtual_interrupt, set_virtual_interrupt: u64 = 0x060;
+    /// Bit 0: the guest is in an interrupt shadow (15.21.5).
+    interrupt_shadow, set_interrupt_shadow: u64 = 0x068;
+    /// Why the guest stopped (appendix C); see [`crate::exit`].
+    exit_code, set_exit_code: u64 = 0x070;
+    /// Particulars of the exit.
+    exit_info_1, set_exit_info_1: u64 = 0x078;
+    /// More of them.
+    exit_info_2, set_exit_info_2: u64 = 0x080;
+    /// The event that was being delivered when the guest stopped, in the form of [`Event`] (15.7.2).
+    exit_int_info, set_exit_int_info: u64 = 0x088;
+    /// Bit 0: nested paging (15.25.3).
+    nested_paging, set_nested_paging: u64 = 0x090;
+    /// The event that VMRUN delivers first, in the form of [`Event`] (15.20).
+    event_injection, set_event_injection: u64 = 0x0a8;
+    /// Host physical address of the nested page tables (15.25.3).
+    nested_cr3, set_nested_cr3: u64 = 0x0b0;
+    /// Which parts of the block are as they were at the last exit (15.15.3).
+    clean_bits, set_clean_bits: u32 = 0x0c0;
+    /// Where the instruction that exited ends; 0 on processors that do not save it (15.7.1).
+    next_rip, set_next_rip: u64 = 0x0c8;
+}
+
+// State save area, table B-2.
+fields! {
+    /// Current privilege level.
+    cpl, set_cpl: u8 = SAVE + 0x0cb;
+    /// Extended feature enable register; VMRUN wants its SVME bit set.
+    efer, set_efer: u64 = SAVE + 0x0d0;
+    /// CR4.
+    cr4, set_cr4: u64 = SAVE + 0x148;
+    /// CR3.
+    cr3, set_cr3: u64 = SAVE + 0x150;
+    /// CR0.
+    cr0, set_cr0: u64 = SAVE + 0x158;
+    /// DR7.
+    dr7, set_dr7: u64 = SAVE + 0x160;
+    /// DR6.
+    dr6, set_dr6: u64 = SAVE + 0x168;
+    /// RFLAGS.
+    rflags, set_rflags: u64 = SAVE + 0x170;
+    /// RIP.
+    rip, set_rip: u64 = SAVE + 0x178;
+    /// RSP.
+    rsp, set_rsp: u64 = SAVE + 0x1d8;
+    /// RAX, the one general register that VMRUN loads.
+    rax, set_rax: u64 = SAVE + 0x1f8;
+    /// CR2.
+    cr2, set_cr2: u64 = SAVE + 0x240;
+    /// The guest's page attribute table.
+    guest_pat, set_guest_pat: u64 = SAVE + 0x268;
+}
+
+/// Events that can be intercepted, as `32 * vector word + bit`: words at 0x00 (CR), 0x04 (DR), 0x08 (exceptions), 0x0c,
+/// 0x10 and 0x14 (the rest), table B-1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[expect(missing_docs, reason = "each has the name that the manual gives it")]
+pub enum Intercept {
+    Intr = 32 * 3,
+    Nmi = 32 * 3 + 1,
+    Smi = 32 * 3 + 2,
+    Init = 32 * 3 + 3,
+    Vintr = 32 * 3 + 4,
+    Rdpmc = 32 * 3 + 15,
+    Cpuid = 32 * 3 + 18,
+    Invd = 32 * 3 + 22,
+    Hlt = 32 * 3 + 24,
+    Invlpga = 32 * 3 + 26,
+    /// Ports whose bit in the I/O permission map is set.
+    IoioProt = 32 * 3 + 27,
+    /// Model-specific registers whose bit in the MSR permission map is set.
+    MsrProt = 32 * 3 + 28,
+    Shutdown = 32 * 3 + 31,
+    Vmrun = 32 * 4,
+    Vmmcall = 32 * 4 + 1,
+    Vmload = 32 * 4 + 2,
+    Vmsave = 32 * 4 + 3,
+    Stgi = 32 * 4 + 4,
+    Clgi = 32 * 4 + 5,
+    Skinit = 32 * 4 + 6,
+    Monitor = 32 * 4 + 10,
+    Mwait = 32 * 4 + 11,
+    Xsetbv = 32 * 4 + 13,
+}
+
+/// Segment registers and descriptor tables of the state save area, by their offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+#[expect(missing_docs, reason = "each has the name that the manual gives it")]
+pub enum SegmentRegister {
+    Es = 0x000,
+    Cs = 0x010,
+    Ss = 0x020,
+    Ds = 0x030,
+    Fs = 0x040,
+    Gs = 0x050,
+    Gdtr = 0x060,
+    Ldtr = 0x070,
+    Idtr = 0x080,
+    Tr = 0x090,
+}
+
+/// A segment register with what the processor remembers of its descriptor (15.5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// What the register itself holds.
+    pub selector: u16,
+    /// Bits 55:52 and 47:40 of the descriptor, put together: G, D/B, L, AVL, P, DPL, S, type.
+    pub attributes: u16,
+    /// Last byte, in bytes.
+    pub limit: u32,
+    /// Linear address of the first byte.
+    pub base: u64,
+}
+
+/// Kinds of [`Event`], by their number in its bits 10:8 (15.20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EventKind {
+    /// An external or virtual interrupt.
+    Interrupt = 0,
+    /// A non-maskable interrupt; the vector is not looked at.
+    Nmi = 2,
+    /// A fault or trap.
+    Exception = 3,
+    /// What INTn does.
+    SoftwareInterrupt = 4,
+}
+
+/// An event on its way into a guest: what EVENTINJ takes and EXITINTINFO tells (15.20, 15.7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What it is.
+    pub kind: EventKind,
+    /// Entry of the interrupt descriptor table.
+    pub vector: u8,
+    /// What is pushed as error code, for the exceptions that have one.
+    pub error_code: Option<u32>,
+}
+
+impl Event {
+    const ERROR_CODE: u64 = 1 << 11;
+    const VALID: u64 = 1 << 31;
+
+    /// The event as EVENTINJ has it.
+    pub fn encode(self) -> u64 {
+        let error = self.error_code.map_or(0, |code| Event::ERROR_CODE | u64::from(code) << 32);
+        u64::from(self.vector) | (self.kind as u64) << 8 | Event::VALID | error
+    }
+
+    /// The event that EXITINTINFO tells of, if there is one.
+    ///
+    /// Without the valid bit everything else is stale. QEMU's emulation calls an interrupt whose delivery faulted an
+    /// exception, of a vector that exceptions do not have.
+    pub fn decode(value: u64) -> Option<Event> {
+        if value & Event::VALID == 0 {
+            return None;
+        }
+        let vector = value as u8;
+        let kind = match value >> 8 & 7 {
+            0 => EventKind::Interrupt,
+            2 => EventKind::Nmi,
+            3 if vector >= 32 => EventKind::Interrupt,
+            3 => EventKind::Exception,
+            4 => EventKind::SoftwareInterrupt,
+            _ => return None,
+        };
+        let error_code = (value & Event::ERROR_CODE != 0).then_some((value >> 32) as u32);
+        Some(Event { kind, vector, error_code })
+    }
+}
+
+impl Vmcb {
+    /// A block of zeros, which no processor would run.
+    pub const fn new() -> Vmcb {
+        Vmcb([0; 4096])
+    }
+
+    /// The block as the processor sees it.
+    pub fn as_bytes(&self) -> &[u8; 4096] {
+        &self.0
+    }
+
+    /// Whether an event makes the guest exit.
+    pub fn intercepts(&self, what: Intercept) -> bool {
+        let (byte, bit) = (what as usize / 8, what as usize % 8);
+        self.0[byte] & 1 << bit != 0
+    }
+
+    /// Makes an event exit from now on, or no longer.
+    pub fn set_intercept(&mut self, what: Intercept, on: bool) {
+        let (byte, bit) = (what as usize / 8, what as usize % 8);
+        self.0[byte] = self.0[byte] & !(1 << bit) | u8::from(on) << bit;
+    }
+
+    /// A segment register or descriptor table.
+    pub fn segment(&self, register: SegmentRegister) -> Segment {
+        let at = SAVE + register as usize;
+        Segment {
+            selector: u16::from_le_bytes(*self.bytes_at(at)),
+            attributes: u16::from_le_bytes(*self.bytes_at(at + 2)),
+            limit: u32::from_le_bytes(*self.bytes_at(at + 4)),
+            base: u64::from_le_bytes(*self.bytes_at(at + 8)),
+        }
+    }
+
+    /// Sets a segment register or descriptor table.
+    pub fn set_segment(&mut self, register: SegmentRegister, segment: Segment) {
+        let at = SAVE + register as usize;
+        *self.bytes_at_mut(at) = segment.selector.to_le_bytes();
+        *self.bytes_at_mut(at + 2) = segment.attributes.to_le_bytes();
+        *self.bytes_at_mut(at + 4) = segment.limit.to_le_bytes();
+        *self.bytes_at_mut(at + 8) = segment.base.to_le_bytes();
+    }
+
+    fn bytes_at<const N: usize>(&self, offset: usize) -> &[u8; N] {
+        self.0[offset..].first_chunk().expect("fields lie within the block")
+    }
+
+    fn bytes_at_mut<const N: usize>(&mut self, offset: usize) -> &mut [u8; N] {
+        self.0[offset..].first_chunk_mut().expect("fields lie within the block")
+    }
+}
+
+impl Default for Vmcb {
+    fn default() -> Vmcb {
+        Vmcb::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intercepts_are_the_bits_of_table_b_1() {
+        let mut vmcb = Vmcb::new();
+        vmcb.set_intercept(Intercept::Cpuid, true);
+        vmcb.set_intercept(Intercept::Shutdown, true);
+        vmcb.set_intercept(Intercept::Vmrun, true);
+        vmcb.set_intercept(Intercept::Xsetbv, true);
+        vmcb.set_intercept(Intercept::Xsetbv, false);
+        assert_eq!(vmcb.as_bytes()[0x0c..0x14], [0, 0, 0x04, 0x80, 0x01, 0, 0, 0]);
+        assert!(vmcb.intercepts(Intercept::Cpuid) && !vmcb.intercepts(Intercept::Xsetbv));
+    }
+
+    #[test]
+    fn fields_lie_where_the_manual_says_and_nowhere_else() {
+        let mut vmcb = Vmcb::new();
+        vmcb.set_guest_asid(0x0403_0201);
+        vmcb.set_tlb_control(5);
+        vmcb.set_rip(0x1122_3344_5566_7788);
+        vmcb.set_cpl(3);
+        let mut expected = [0; 4096];
+        expected[0x58..0x5d].copy_from_slice(&[1, 2, 3, 4, 5]);
+        expected[0x578..0x580].copy_from_slice(&0x1122_3344_5566_7788_u64.to_le_bytes());
+        expected[0x4cb] = 3;
+        assert_eq!(vmcb.as_bytes(), &expected);
+        assert_eq!((vmcb.guest_asid(), vmcb.rip(), vmcb.cpl()), (0x0403_0201, 0x1122_3344_5566_7788, 3));
+    }
+
+    #[test]
+    fn segments_are_read_as_they_were_written() {
+        let mut vmcb = Vmcb::new();
+        let segment = Segment { selector: 0x10, attributes: 0xa9b, limit: 0xffff_ffff, base: 0x1234_5678_9abc };
+        vmcb.set_segment(SegmentRegister::Tr, segment);
+        assert_eq!(vmcb.segment(SegmentRegister::Tr), segment);
+        assert_eq!(vmcb.as_bytes()[0x490..0x494], [0x10, 0, 0x9b, 0x0a]);
+    }
+
+    #[test]
+    fn events_are_read_as_they_were_written() {
+        for kind in [EventKind::Interrupt, EventKind::Nmi, EventKind::Exception, EventKind::SoftwareInterrupt] {
+            for error_code in [None, Some(0), Some(0xdead_beef)] {
+                let event = Event { kind, vector: 13, error_code };
+                assert_eq!(Event::decode(event.encode()), Some(event));
+            }
+        }
+        assert_eq!(Event { kind: EventKind::Exception, vector: 13, error_code: Some(0) }.encode(), 0x8000_0b0d);
+    }
+
+    #[test]
+    fn an_event_without_its_valid_bit_is_none() {
+        assert_eq!(Event::decode(0x30d), None);
+    }
+
+    #[test]
+    fn an_interrupt_that_qemu_calls_an_exception_is_an_interrupt() {
+        let event = Event { kind: EventKind::Interrupt, vector: 0x30, error_code: None };
+        assert_eq!(Event::decode(0x8000_0330), Some(event));
+    }
+}

@@ -1,0 +1,154 @@
+import { access, constants } from "node:fs/promises";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Machine, type MachineDescription, type SerialConsole, startMachine } from "@leveret/qemu-harness";
+import { VmmError } from "./errors.ts";
+import { type GuestStop, type HypervisorEvent, parseEvent } from "./internal/events.ts";
+import { type GuestDescription, type ResolvedGuest, type RunOptions, resolveGuest } from "./options.ts";
+
+/** How long, in `milliseconds`, the hypervisor may take until the guest runs. */
+const DEFAULT_START_TIMEOUT_MS = 60_000;
+/** Memory for the hypervisor itself, and for the firmware of the machine it runs in, in `MiB`. */
+const HYPERVISOR_MEMORY_MIB = 32;
+
+/** The hypervisor as it was built with this package. */
+const HYPERVISOR_FILE = fileURLToPath(new URL("../dist/leveret-hypervisor", import.meta.url));
+
+const CONSOLE = { hypervisor: "hypervisor", guest: "guest0" } as const;
+
+/** A running guest. */
+export interface Guest extends AsyncDisposable {
+  /** the description with every default filled in */
+  readonly description: ResolvedGuest;
+  /** the guest's first serial port */
+  readonly console: SerialConsole;
+  /** copy-pasteable command line of the QEMU that the hypervisor runs in */
+  readonly commandLine: string;
+  /**
+   * Waits for the guest to stop.
+   *
+   * @param options - Limit, default 120 s, and signal.
+   * @returns Why it stopped, and what it exited for.
+   * @throws {VmmError} `VMM_PANICKED` when the hypervisor itself ended.
+   * @throws {QemuError} `QEMU_CONSOLE_TIMEOUT`, `QEMU_ABORTED`, `QEMU_EXITED` when QEMU ended.
+   */
+  readonly waitForStop: (options?: { timeoutMs?: number; signal?: AbortSignal }) => Promise<GuestStop>;
+  /** Ends the guest, the hypervisor and QEMU. Idempotent. */
+  readonly close: () => Promise<void>;
+}
+
+/**
+ * Starts QEMU, the hypervisor in it, and a guest in that.
+ *
+ * @param description - The guest.
+ * @param options - QEMU, limit and signal.
+ * @returns The guest, which runs.
+ * @throws {VmmError} `VMM_BAD_OPTIONS`, `VMM_NOT_BUILT` in a checkout without Rust, `VMM_UNREADABLE` when the kernel cannot
+ *   be read, `VMM_START_FAILED` with what the hypervisor expected and got.
+ * @throws {QemuError} Whatever QEMU itself goes wrong with.
+ * @example
+ * await using guest = await startGuest({ kernelPath: "hello.bin" });
+ * await guest.console.waitFor("hello");
+ * const { reason, exits } = await guest.waitForStop();
+ */
+export async function startGuest(description: GuestDescription, options: RunOptions = {}): Promise<Guest> {
+  const resolved = resolveGuest(description);
+  await assertReadable(resolved.kernelPath);
+  await access(HYPERVISOR_FILE).catch((cause: unknown) => {
+    throw new VmmError("VMM_NOT_BUILT", "expected the hypervisor beside this package, got none", {
+      hint: "install Rust (rustup.rs) and build again",
+      path: HYPERVISOR_FILE,
+      cause,
+    });
+  });
+  const { signal, timeoutMs = DEFAULT_START_TIMEOUT_MS } = options;
+  // KVM has no AMD-V to pass on unless the host has; emulation always has.
+  const machine = await startMachine(describeMachine(resolved), { ...options, timeoutMs, accelerator: "tcg" });
+  try {
+    const { event } = await nextEvent(machine, ["running"], { timeoutMs, signal });
+    if (event !== "running") throw new Error(`bug: waited for a running guest, got ${event}`);
+  } catch (error) {
+    await machine.close();
+    throw error;
+  }
+  return new RunningGuest(resolved, machine);
+}
+
+/** The machine that the hypervisor runs in. */
+function describeMachine({ kernelPath, memoryMiB }: ResolvedGuest): MachineDescription {
+  return {
+    name: "hypervisor",
+    memoryMiB: memoryMiB + HYPERVISOR_MEMORY_MIB,
+    boot: { type: "kernel", kernelPath: HYPERVISOR_FILE },
+    consoles: [
+      { name: CONSOLE.hypervisor, type: "serial" },
+      { name: CONSOLE.guest, type: "serial" },
+    ],
+    rng: false,
+    fwCfg: [
+      { name: "opt/leveret/guest0/kernel", path: resolve(kernelPath) },
+      { name: "opt/leveret/guest0/memory-mib", value: `${memoryMiB}` },
+    ],
+  };
+}
+
+async function assertReadable(path: string): Promise<void> {
+  try {
+    await access(path, constants.R_OK);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new VmmError("VMM_UNREADABLE", `expected a readable kernel, got ${message}`, { path, cause });
+  }
+}
+
+class RunningGuest implements Guest {
+  readonly description: ResolvedGuest;
+  readonly #machine: Machine;
+  #stop: GuestStop | undefined;
+
+  constructor(description: ResolvedGuest, machine: Machine) {
+    this.description = description;
+    this.#machine = machine;
+  }
+
+  get console(): SerialConsole {
+    return this.#machine.console(CONSOLE.guest);
+  }
+
+  get commandLine(): string {
+    return this.#machine.commandLine;
+  }
+
+  async waitForStop(options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<GuestStop> {
+    if (this.#stop !== undefined) return this.#stop;
+    const event = await nextEvent(this.#machine, ["stopped"], options);
+    if (event.event !== "stopped") throw new Error(`bug: waited for a stop, got ${event.event}`);
+    const { reason, message, rip, exits } = event;
+    this.#stop = { reason, message, rip: BigInt(rip), exits };
+    return this.#stop;
+  }
+
+  async close(): Promise<void> {
+    await this.#machine.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** Waits for the hypervisor to say one of some things, or that it has failed. */
+async function nextEvent(
+  machine: Machine,
+  names: readonly HypervisorEvent["event"][],
+  options: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined },
+): Promise<HypervisorEvent> {
+  const log = machine.console(CONSOLE.hypervisor);
+  const pattern = new RegExp(`^\\{"event":"(?:${[...names, "failed", "panic"].join("|")})".*\\}\\n`);
+  const { text } = await log.waitFor(pattern, options);
+  const event = parseEvent(text);
+  if (event.event !== "failed" && event.event !== "panic") return event;
+  const details = { logTail: log.tail(), commandLine: machine.commandLine };
+  if (event.event === "failed") throw new VmmError("VMM_START_FAILED", event.message, details);
+  throw new VmmError("VMM_PANICKED", `the hypervisor ended: ${event.message}`, details);
+}

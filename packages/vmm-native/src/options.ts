@@ -1,0 +1,34 @@
+import type { StartOptions } from "@leveret/qemu-harness";
+import { z } from "zod";
+import { VmmError } from "./errors.ts";
+
+/** Least memory of a guest, in `MiB`. */
+export const MIN_GUEST_MEMORY_MIB = 16;
+/** Most memory of a guest, in `MiB`: the hypervisor uses memory below 4 GiB, and devices take the upper part of that. */
+export const MAX_GUEST_MEMORY_MIB = 2560;
+
+/** Schema of a guest's description; unknown keys are errors. */
+export const guestSchema = z.strictObject({
+  /** flat binary, which is loaded at 1 MiB and entered at its first byte in 64-bit mode */
+  kernelPath: z.string().min(1, "expected a path, got an empty string"),
+  /** guest's memory in `MiB` */
+  memoryMiB: z.number().int().min(MIN_GUEST_MEMORY_MIB).max(MAX_GUEST_MEMORY_MIB).default(256),
+});
+
+/** A guest as people write it: everything with a default may be left out. */
+export type GuestDescription = z.input<typeof guestSchema>;
+
+/** A guest's description with every default filled in. */
+export type ResolvedGuest = z.output<typeof guestSchema>;
+
+/** How {@link startGuest} starts: in which QEMU, with which limit (default 60 s) and signal, which also ends the guest. */
+export type RunOptions = Pick<StartOptions, "qemu" | "env" | "timeoutMs" | "signal">;
+
+/** Validates a description; every problem is reported at once. */
+export function resolveGuest(description: GuestDescription): ResolvedGuest {
+  const result = guestSchema.safeParse(description);
+  if (result.success) return result.data;
+  throw new VmmError("VMM_BAD_OPTIONS", `expected a valid guest, got\n${z.prettifyError(result.error)}`, {
+    issues: result.error.issues.map((issue) => ({ path: z.core.toDotPath(issue.path), message: issue.message })),
+  });
+}

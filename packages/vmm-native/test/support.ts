@@ -1,0 +1,47 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { findQemu, type Qemu } from "@leveret/qemu-harness";
+
+/** The Rust workspace. */
+export const NATIVE = fileURLToPath(new URL("../native/", import.meta.url));
+
+/** The one thing that may be missing in CI: a checkout can be used without Rust, and then has no hypervisor. */
+export function missingRust(): string {
+  return spawnSync("cargo", ["--version"]).status === 0 ? "" : "no Rust toolchain (cargo) in PATH";
+}
+
+/** Title of a suite that is skipped when `missing` is not empty. */
+export function titled(title: string, missing: string): string {
+  return missing === "" ? title : `${title} (skipped, ${missing})`;
+}
+
+/** Builds the flat binaries that tests run, and returns where one of them is. */
+export function buildGuests(): (name: string) => string {
+  execFileSync("cargo", ["build", "--release", "--locked", "--quiet", "-p", "guests"], { cwd: NATIVE });
+  return (name) => join(NATIVE, "target", "release", `guest-${name}`);
+}
+
+/** A QEMU to test with; `missing` says why there is none. */
+interface TestQemu {
+  readonly name: string;
+  readonly missing: string;
+  readonly find: () => Promise<Qemu>;
+}
+
+/** The installed QEMU, and those of later Debian releases that `npm test` unpacks. */
+export function testQemus(): TestQemu[] {
+  const { LEVERET_QEMU_10 = "", LEVERET_QEMU_11 = "" } = process.env;
+  const others = [
+    { name: "QEMU 10", path: LEVERET_QEMU_10, variable: "LEVERET_QEMU_10" },
+    { name: "QEMU 11", path: LEVERET_QEMU_11, variable: "LEVERET_QEMU_11" },
+  ].map(({ name, path, variable }) => {
+    const missing = path !== "" && existsSync(path) ? "" : `no such program in ${variable}`;
+    // Debian has QEMU 11 in its backports only.
+    if (missing !== "" && name !== "QEMU 11" && process.env.REQUIRE_ORACLES === "1")
+      throw new Error(`${name}: ${missing}`);
+    return { name: titled(name, missing), missing, find: () => findQemu({ path }) };
+  });
+  return [{ name: "the installed QEMU", missing: "", find: () => findQemu() }, ...others];
+}
