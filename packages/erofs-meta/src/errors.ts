@@ -75,9 +75,26 @@ export class ErofsError extends Error {
    */
   constructor(code: ErofsErrorCode, message: string, details: ErofsErrorDetails = {}) {
     const { cause, ...facts } = details;
-    const where = facts.offset === undefined ? "" : ` (at byte ${facts.offset})`;
-    super(message + where, cause === undefined ? undefined : { cause });
+    super(message + whereText(message, facts), cause === undefined ? undefined : { cause });
     this.code = code;
     Object.assign(this, facts);
   }
+}
+
+/** What the message does not say of the place: a path, unless it is in there, and an offset. */
+function whereText(message: string, { path, offset }: ErofsErrorDetails): string {
+  const places: string[] = [];
+  // A name with line ends would look like lines of ours.
+  if (path !== undefined && !names(message, path)) places.push(/\p{Cc}/u.test(path) ? JSON.stringify(path) : path);
+  if (offset !== undefined) places.push(`at byte ${offset}`);
+  return places.length === 0 ? "" : ` (${places.join(", ")})`;
+}
+
+/** Whether a path is in a text, and not only the letters of it. */
+function names(text: string, path: string): boolean {
+  const isApart = (character: string | undefined): boolean => character === undefined || /[\s'",;:()]/.test(character);
+  for (let at = text.indexOf(path); at !== -1; at = text.indexOf(path, at + 1)) {
+    if (isApart(text[at - 1]) && isApart(text[at + path.length])) return true;
+  }
+  return false;
 }

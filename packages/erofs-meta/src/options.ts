@@ -14,7 +14,7 @@ import { MAX_LONG_PREFIXES, XATTR_PREFIXES } from "./format/xattr.ts";
 
 /** Most names a walk yields before it gives up. */
 export const DEFAULT_MAX_ENTRIES = 10_000_000;
-/** Most directories inside one another. */
+/** Most directories inside one another, the root included, that are read, and that are written. */
 export const DEFAULT_MAX_DEPTH = 2048;
 /** Most bytes `readFile` puts into memory. */
 export const DEFAULT_MAX_FILE_BYTES = 1024 * 1024 * 1024;
@@ -154,7 +154,7 @@ function isXattrPrefix(text: string): boolean {
 
 const writeErofsFields = z.strictObject({
   output,
-  uuid: z.guid(),
+  uuid: z.guid().optional(),
   buildTime: z.bigint().min(0n).max(MAX_TIME),
   buildTimeNsec: z.int().min(0).max(999_999_999).default(0),
   fixedTime: z.boolean().default(false),
@@ -169,6 +169,7 @@ const writeErofsFields = z.strictObject({
   sparse: z.boolean().default(true),
   maxTailBytes: z.int().min(0).default(DEFAULT_MAX_TAIL_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
+  maxDepth: count.default(DEFAULT_MAX_DEPTH),
   xattrPrefixes: z
     .array(z.string().refine(isXattrPrefix, `expected a start in ${[...XATTR_PREFIXES.values()].join(", ")}`))
     .max(MAX_LONG_PREFIXES)

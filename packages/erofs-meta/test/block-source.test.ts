@@ -14,7 +14,7 @@ test("a FIFO is refused at once instead of waited for", async () => {
 
 test.each([
   ["a directory", "/"],
-  ["something else", "/dev/null"],
+  ["a character device", "/dev/null"],
 ])("%s is refused", async (kind, path) => {
   await expect(fileSource(path)).rejects.toMatchObject({
     code: "EROFS_WRONG_TYPE",

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
@@ -104,6 +104,24 @@ describe("erofs-meta", () => {
     const { io, err } = capture(await image());
     expect(await main(["cat", "tiny.erofs", "/nope"], io)).toBe(1);
     expect(err()).toContain("EROFS_NOT_FOUND");
+  });
+
+  test("builds the same tree of the same data", async () => {
+    const folder = await scratch();
+    await writeFile(join(folder, "data"), noise(4096 * 3));
+    const trees: Buffer[] = [];
+    for (const name of ["one", "other"]) {
+      const { io } = capture(folder);
+      expect(await main(["verity", "build", "data", name], io)).toBe(0);
+      trees.push(await readFile(join(folder, name)));
+    }
+    expect(trees[1]?.equals(trees[0] ?? Buffer.alloc(0))).toBe(true);
+    await writeFile(join(folder, "data"), noise(4096 * 3, 2));
+    const { io } = capture(folder);
+    expect(await main(["verity", "build", "data", "third"], io)).toBe(0);
+    expect((await readFile(join(folder, "third"))).subarray(0, 512).equals(trees[0]?.subarray(0, 512) as Buffer)).toBe(
+      false,
+    );
   });
 
   test("builds a tree, verifies it, and names the damaged block", async () => {

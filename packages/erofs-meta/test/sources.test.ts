@@ -1,5 +1,6 @@
 import { chmod, link, mkdir, readdir, readFile, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
 import {
@@ -16,6 +17,8 @@ import { capture, noise, scratch } from "./support.ts";
 import { tarHeader, tarOf } from "./tar.ts";
 import { describeTree, imageSink } from "./trees.ts";
 
+/** Enough of a zstd frame to be known by. */
+const zstdStart = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 4, 0, 0);
 const OPTIONS = { uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: 5n };
 
 async function treeOfTar(archive: Uint8Array, pieceSize = archive.byteLength): Promise<Map<string, unknown>> {
@@ -183,6 +186,66 @@ describe("readTar", () => {
     expect(found.has("/in/front/prefixed")).toBe(true);
   });
 
+  test("takes the last of several members with one path, links to the ones before it excepted", async () => {
+    const found = await treeOfTar(
+      tarOf([
+        { name: "file", content: noise(9000) },
+        { name: "old", type: "1", linkName: "file" },
+        { name: "file", mode: 0o600, content: noise(5) },
+        { name: "new", type: "1", linkName: "file" },
+        { name: "old again", type: "1", linkName: "old" },
+        { name: "changes", content: noise(3) },
+        { name: "changes", type: "2", linkName: "file" },
+        { name: "becomes", content: noise(3) },
+        { name: "becomes", type: "5" },
+        { name: "becomes/full", content: noise(2) },
+        { name: "empty", type: "5" },
+        { name: "empty", content: noise(1) },
+        { name: "file", type: "1", linkName: "file" },
+      ]),
+    );
+    const hex = (size: number): string => Buffer.from(noise(size)).toString("hex");
+    expect(found.get("/file")).toMatchObject({ content: hex(5), mode: 0o600, links: 2 });
+    expect(found.get("/new")).toEqual(found.get("/file"));
+    expect(found.get("/old")).toMatchObject({ content: hex(9000), mode: 0o644, links: 2 });
+    expect(found.get("/old again")).toEqual(found.get("/old"));
+    expect(found.get("/changes")).toMatchObject({ target: "file" });
+    expect(found.get("/becomes/full")).toMatchObject({ content: hex(2) });
+    expect(found.get("/empty")).toMatchObject({ type: "file" });
+  });
+
+  test.each([1, 1000])("reads archives in gzip, in pieces of %i bytes", async (pieceSize) => {
+    expect(await treeOfTar(gzipSync(archive), pieceSize)).toEqual(await treeOfTar(archive));
+  });
+
+  test("reads an archive whose first name looks like compressed data", async () => {
+    expect([...(await treeOfTar(tarOf([{ name: "BZh" }]))).keys()]).toEqual(["/", "/BZh"]);
+  });
+
+  test.each<[string, Uint8Array, RegExp]>([
+    ["the member that is of an unknown type", tarOf([{ name: "a/b", type: "M" }]), /type "M" \(a\/b, at byte 156\)/],
+    [
+      "the member that is cut off",
+      tarOf([{ name: "a/b", content: noise(600) }]).subarray(0, 700),
+      /\(a\/b, at byte 700\)/,
+    ],
+    ["the member before the end", tarOf([{ name: "a/b" }]).subarray(0, 512), /zeros behind a\/b, got the end/],
+    ["a path that stands for two things", tarOf([{ name: "a" }, { name: "a/b" }]), /directory, got a file \(\/a\)/],
+    [
+      "a directory that is a file later",
+      tarOf([{ name: "d/a" }, { name: "d" }]),
+      /names in it already, got a file \(d\)/,
+    ],
+    ["a link to nothing", tarOf([{ name: "a", type: "1", linkName: "gone" }]), /got no gone \(\/a\)/],
+    ["zstd", zstdStart, /got zstd data .*zstdcat ARCHIVE \| erofs-meta build IMAGE -/s],
+    ["damaged gzip", gzipSync(archive).fill(7, 40, 60), /expected gzip data, got damage/],
+    ["half of gzip", gzipSync(archive).subarray(0, 300), /expected gzip data, got damage: unexpected end/],
+  ])("names %s", async (_, bytes, message) => {
+    const error = await treeOfTar(bytes).catch((reason: unknown) => reason);
+    if (!(error instanceof ErofsError)) throw error;
+    expect(`${error.message}\n${error.hint}`).toMatch(message);
+  });
+
   test.each<[string, Uint8Array, string]>([
     ["a sparse file", tarOf([{ name: "a", type: "S" }]), "EROFS_UNSUPPORTED"],
     ["a pax sparse file", tarOf([{ name: "a", pax: { "GNU.sparse.major": "1" } }]), "EROFS_UNSUPPORTED"],
@@ -236,6 +299,51 @@ describe("erofs-meta build", () => {
     }
     const [one, other] = await Promise.all(["tree", "tree.tar"].map((name) => readFile(join(folder, `${name}.erofs`))));
     expect(one?.equals(other ?? Buffer.alloc(0))).toBe(true);
+  });
+
+  test("gives the same tree the same UUID, and another tree another one", async () => {
+    const folder = await scratch();
+    const content = "hello\n".repeat(5000);
+    const made = async (
+      name: string,
+      text: string,
+      options: string[] = [],
+    ): Promise<{ uuid: string; bytes: Buffer }> => {
+      await writeFile(join(folder, `${name}.tar`), tarOf([{ name: "file", content: new TextEncoder().encode(text) }]));
+      const { io, out } = capture(folder);
+      expect(await main(["build", name, `${name}.tar`, "--json", ...options], io)).toBe(0);
+      return { uuid: JSON.parse(out()).uuid, bytes: await readFile(join(folder, name)) };
+    };
+    const one = await made("one", content);
+    const same = await made("same", content);
+    expect(same.bytes.equals(one.bytes)).toBe(true);
+    expect(one.uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    await using image = await openErofs(memorySource(one.bytes));
+    expect(image.superblock.uuid).toBe(one.uuid);
+    const others = [
+      await made("content", content.replace("hello", "Hello")),
+      await made("name", content, ["--name", "volume"]),
+      await made("time", content, ["--time", "1"]),
+    ];
+    expect(new Set([one, ...others].map(({ uuid }) => uuid)).size).toBe(4);
+  });
+
+  test("refuses an image inside of what goes into it", async () => {
+    const folder = await scratch();
+    await mkdir(join(folder, "self"));
+    await symlink("self", join(folder, "link"));
+    for (const [image, source] of [
+      ["self/image", "self"],
+      ["link/image", "self"],
+      ["image", "."],
+    ] as const) {
+      const { io, err } = capture(folder);
+      expect(await main(["build", image, source], io)).toBe(1);
+      expect(err()).toContain("EROFS_BAD_TREE");
+    }
+    expect(await readdir(join(folder, "self"))).toEqual([]);
+    const { io } = capture(join(folder, "self"));
+    expect(await main(["build", "../selfish", "."], io)).toBe(0);
   });
 
   test("returns 1 for a source that is not there, and leaves nothing", async () => {

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { createReadStream } from "node:fs";
-import { link, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
+import { link, lstat, mkdir, readdir, readFile, readlink, rename, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
@@ -129,6 +129,34 @@ describe("images written by writeErofs", () => {
       expect(found.map(({ name }) => name)).toEqual(format === "pax" ? ["user.note"] : []);
     },
   );
+
+  test("of an archive that tar appended to have what tar extracts", async (context) => {
+    needs(context, "tar", "xz");
+    const folder = await scratch();
+    const [tree, out, archive] = ["tree", "out", "tar"].map((name) => join(folder, name)) as [string, string, string];
+    await mkdir(tree);
+    await mkdir(out);
+    await writeFile(join(tree, "a"), "first\n");
+    await link(join(tree, "a"), join(tree, "b"));
+    run("tar", "-C", tree, "-cf", archive, ".");
+    await writeFile(join(tree, "new"), "second\n");
+    await rename(join(tree, "new"), join(tree, "a"));
+    await link(join(tree, "a"), join(tree, "c"));
+    run("tar", "-C", tree, "-rf", archive, "./a", "./c");
+    run("tar", "-C", out, "-xf", archive);
+    const path = join(folder, "image");
+    await writeErofs(readTar(createReadStream(archive)), { output: path, buildTime: 0n });
+    run("fsck.erofs", path);
+    await using image = await openErofs(await fileSource(path));
+    for (const name of ["a", "b", "c"]) {
+      const inode = await image.lookup(name);
+      expect(new TextDecoder().decode(await image.readFile(inode))).toBe(await readFile(join(out, name), "utf8"));
+      expect(inode.links, name).toBe((await lstat(join(out, name))).nlink);
+    }
+    run("xz", archive);
+    const xz = writeErofs(readTar(createReadStream(`${archive}.xz`)), { output: path, buildTime: 0n });
+    await expect(xz).rejects.toMatchObject({ code: "EROFS_BAD_TAR", hint: expect.stringContaining("xzcat") });
+  });
 
   test.for(["text", "hex", "base64"])(
     "have the xattrs of a directory that getfattr prints as %s, as those of mkfs.erofs have",

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   type BlockSource,
+  DEFAULT_MAX_DEPTH,
   ErofsError,
   memorySource,
   openErofs,
@@ -254,6 +255,55 @@ describe("writeErofs", () => {
     ["more prefixes than there are numbers", { xattrPrefixes: Array.from({ length: 129 }, (_, i) => `user.${i}`) }],
   ])("refuses %s", async (_, wrong) => {
     expect(await codeOf(written([], wrong))).toBe("EROFS_BAD_OPTIONS");
+  });
+
+  test("writes directories as deep as can be read, and none deeper", async () => {
+    const path = (levels: number): string => "/d".repeat(levels);
+    const deepest = [{ type: "directory", path: path(DEFAULT_MAX_DEPTH - 1) } as const, file(path(DEFAULT_MAX_DEPTH))];
+    // Neither of them may be in the way of the other.
+    for (const entry of deepest) {
+      const image = await openErofs(memorySource(await written([entry])));
+      let count = 0;
+      for await (const _ of image.walk()) count += 1;
+      expect(count).toBe(entry.path.length / 2 + 1);
+    }
+    for (const entry of [
+      { type: "directory", path: path(DEFAULT_MAX_DEPTH) } as const,
+      file(path(DEFAULT_MAX_DEPTH + 1)),
+    ]) {
+      expect(await codeOf(written([entry]))).toBe("EROFS_LIMIT");
+    }
+    expect(await codeOf(written([file("/a/b/c")], { maxDepth: 2 }))).toBe("EROFS_LIMIT");
+    await written([file("/a/b/c")], { maxDepth: 3 });
+  });
+
+  test("gives an image without a UUID one that does not depend on the pieces its contents come in", async () => {
+    const content = noise(3_000_000);
+    const images: Uint8Array[] = [];
+    for (const size of [1000, 70_000, content.byteLength]) {
+      const stream = {
+        sizeBytes: content.byteLength,
+        async *read() {
+          for (let at = 0; at < content.byteLength; at += size) yield content.subarray(at, at + size);
+        },
+      };
+      const entries: TreeEntry[] = [{ type: "file", path: "/a", content: stream }];
+      images.push(await written(entries, { uuid: undefined }));
+    }
+    const [first, ...others] = images;
+    for (const other of others) expect(Buffer.compare(other, first ?? other)).toBe(0);
+  });
+
+  test("gives a compressed image the same UUID with any number of threads", async () => {
+    const entries = Array.from({ length: 12 }, (_, index) =>
+      file(
+        `/${index}`,
+        noise(90_000, index).map((byte) => byte & 3),
+      ),
+    );
+    const options = { uuid: undefined, compression: { algorithm: "lz4", clusterSize: 16_384 } } as const;
+    const [alone, ...others] = await Promise.all([0, 1, 3].map((workers) => written(entries, { ...options, workers })));
+    for (const other of others) expect(Buffer.compare(other, alone ?? other)).toBe(0);
   });
 
   test("refuses more entries than it may take", async () => {

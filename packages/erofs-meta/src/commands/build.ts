@@ -1,9 +1,9 @@
-import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
-import { resolve } from "node:path";
+import { readFile, realpath, stat } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { ErofsError } from "../errors.ts";
 import { ioError } from "../internal/files.ts";
 import { type CompressionOptions, DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
@@ -34,8 +34,8 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
     .command("build")
     .description("write an image of a directory or of a tar archive")
     .argument("<image>", "file to write")
-    .argument("<source>", "a directory, or an uncompressed tar archive; - is an archive on standard input")
-    .option("--uuid <uuid>", "volume UUID; random unless given")
+    .argument("<source>", "a directory, or a tar archive, which may be in gzip; - is one on standard input")
+    .option("--uuid <uuid>", "volume UUID; follows from the other bytes of the image unless given")
     .addOption(new Option("--time <seconds>", "build time, seconds since 1970").argParser(parseTime).default(0n, "0"))
     .option("--fixed-time", "give everything the build time")
     .option("--owner <uid:gid>", "owner of everything in a directory, instead of its own", parseOwner)
@@ -59,15 +59,18 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
 }
 
 async function build(io: CommandIo, image: string, source: string, options: BuildOptions): Promise<void> {
-  const { time, name, uuid = randomUUID(), fixedTime, blockSize, sparse, owner, compress, clusterSize } = options;
+  const { time, name, uuid, fixedTime, blockSize, sparse, owner, compress, clusterSize } = options;
   if (clusterSize !== undefined && compress === undefined) {
     throw new UsageError("--cluster-size goes with --compress");
   }
-  const found = await entriesOf(source === "-" ? "/dev/stdin" : resolve(io.cwd, source), owner);
+  const from = source === "-" ? "/dev/stdin" : resolve(io.cwd, source);
+  const output = resolve(io.cwd, image);
+  await assertOutside(output, from);
+  const found = await entriesOf(from, owner, io.signal);
   const entries =
     options.xattrs === undefined ? found : addXattrs(found, await xattrsIn(resolve(io.cwd, options.xattrs)));
   const written = await writeErofs(entries, {
-    output: resolve(io.cwd, image),
+    output,
     uuid,
     buildTime: time,
     volumeName: name,
@@ -83,18 +86,47 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
     const rows = [
       ["image", `${formatBytes(written.sizeBytes)} in ${image}`],
       ["inodes", `${written.inodes}`],
-      ["uuid", uuid],
+      ["uuid", written.uuid],
     ];
     io.stdout.write(`${table(rows)}\n`);
   }
 }
 
-async function entriesOf(source: string, owner: BuildOptions["owner"]): Promise<TreeEntries> {
+/** An image in its own directory would change what goes into it: names while it is written, and the directory's time. */
+async function assertOutside(output: string, source: string): Promise<void> {
+  const inside = relative(await realPath(source), await realPath(output));
+  if (inside === ".." || inside.startsWith(`..${sep}`) || isAbsolute(inside)) return;
+  if (inside === "") return;
+  throw new ErofsError("EROFS_BAD_TREE", `expected an image outside of ${source}, got ${output}`, {
+    path: output,
+    hint: "writing it there would change the directory while it is read",
+  });
+}
+
+/** A path without links, of which the end need not be there yet. */
+async function realPath(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    const above = dirname(path);
+    return above === path ? path : join(await realPath(above), basename(path));
+  }
+}
+
+async function entriesOf(source: string, owner: BuildOptions["owner"], signal: AbortSignal): Promise<TreeEntries> {
   const found = await stat(source).catch((error: unknown) => {
     throw ioError(error, "read", source);
   });
   if (found.isDirectory()) return readDirectory(source, { owner });
-  return readTar(createReadStream(source));
+  return readTar(piecesOf(source, signal));
+}
+
+async function* piecesOf(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  try {
+    yield* createReadStream(path, { signal });
+  } catch (error) {
+    throw ioError(error, "read", path);
+  }
 }
 
 async function xattrsIn(path: string): Promise<XattrDump> {

@@ -49,6 +49,7 @@ function damaged(path: string, { problems, isIncomplete }: ErofsReport): ErofsEr
 }
 
 function problemText({ message, offset, path }: ErofsProblem): string {
-  const where = offset === undefined || message.endsWith(`(at byte ${offset})`) ? "" : ` (at byte ${offset})`;
-  return `${path === undefined ? "" : `${escapeName(path)}: `}${escapeName(message)}${where}`;
+  const where = offset === undefined || message.endsWith(`at byte ${offset})`) ? "" : ` (at byte ${offset})`;
+  const name = path === undefined || message.includes(path) ? "" : `${escapeName(path)}: `;
+  return `${name}${escapeName(message)}${where}`;
 }

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
@@ -6,7 +6,7 @@ import type { BlockSource } from "../block-source.ts";
 import { buildVerityFec, type VerityFec } from "../fec/build.ts";
 import { FEC_ROOTS } from "../format/fec.ts";
 import { VERITY_DIGEST_SIZES } from "../format/verity.ts";
-import { toHex } from "../internal/bytes.ts";
+import { derivedUuid, toHex } from "../internal/bytes.ts";
 import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
 import { buildVerityTree } from "../verity/build.ts";
 import { verifyVerityTree } from "../verity/verify.ts";
@@ -32,7 +32,8 @@ interface VerifyOptions {
   readonly json?: boolean;
 }
 
-const SALT_BYTES = 32;
+/** What salts and UUIDs follow from, in `bytes`: images have a UUID of their own at the start, which tells them apart. */
+const IDENTITY_BYTES = 1024 * 1024;
 
 /** Adds `verity build`, `verity verify` and `verity repair`. */
 export function addVerityCommands(program: Command, io: CommandIo): void {
@@ -42,8 +43,8 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
     .description("write the hash tree of a file, as `veritysetup format` does, and print its root hash")
     .argument("<data>")
     .argument("<tree>", "file to write")
-    .option("--salt <hex>", "salt; random unless given", parseHex)
-    .option("--uuid <uuid>", "UUID; random unless given")
+    .option("--salt <hex>", "salt; follows from size and start of the data unless given", parseHex)
+    .option("--uuid <uuid>", "UUID; follows from size and start of the data unless given")
     .option("--data-block-size <bytes>", "block size of the data", parseCount, DEFAULT_VERITY_BLOCK_SIZE)
     .option("--hash-block-size <bytes>", "block size of the tree", parseCount, DEFAULT_VERITY_BLOCK_SIZE)
     .addOption(
@@ -69,13 +70,15 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
 }
 
 async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
-  const { json, salt = randomBytes(SALT_BYTES), uuid = randomUUID(), workers, fec, fecRoots, ...sizes } = options;
+  const { json, workers, fec, fecRoots, ...settings } = options;
   await using source = await openInput(io, data);
+  const identity = await identityOf(source);
+  const { salt = identity.salt, uuid = identity.uuid } = options;
   const built = await withProgress(
     io,
     (update) =>
       buildVerityTree(source, {
-        ...sizes,
+        ...settings,
         salt,
         uuid,
         output: resolve(io.cwd, tree),
@@ -106,6 +109,14 @@ async function build(io: CommandIo, data: string, tree: string, options: BuildOp
     rows.push(["parity", `${formatBytes(parity.sizeBytes)} in ${fec}, ${parity.roots} bytes for every 255`]);
   }
   io.stdout.write(`${table(rows)}\n`);
+}
+
+/** Never random, so that the same data has the same tree and root hash. */
+async function identityOf(data: BlockSource): Promise<{ salt: Uint8Array; uuid: string }> {
+  const start = await data.read(0, Math.min(IDENTITY_BYTES, data.sizeBytes));
+  const digest = (what: string): Buffer =>
+    createHash("sha256").update(`dm-verity ${what}, ${data.sizeBytes} bytes\0`).update(start).digest();
+  return { salt: digest("salt"), uuid: derivedUuid(digest("uuid")) };
 }
 
 async function buildParity(

@@ -37,6 +37,7 @@ export const TAR_TYPES = {
   contiguousFile: "7",
   pax: "x",
   paxGlobal: "g",
+  gnuSparse: "S",
   gnuLongName: "L",
   gnuLongLink: "K",
 } as const;
@@ -45,3 +46,15 @@ export const TAR_TYPES = {
 export const PAX_XATTR = "SCHILY.xattr.";
 /** keys of pax records of GNU's sparse files */
 export const PAX_SPARSE = "GNU.sparse.";
+
+/** what archives are compressed with, by the first bytes of it, and the program that decompresses it to its output */
+export const TAR_COMPRESSIONS = [
+  { name: "gzip", magic: [0x1f, 0x8b], program: "zcat" },
+  { name: "xz", magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], program: "xzcat" },
+  { name: "zstd", magic: [0x28, 0xb5, 0x2f, 0xfd], program: "zstdcat" },
+  { name: "bzip2", magic: [0x42, 0x5a, 0x68], program: "bzcat" },
+  { name: "lz4", magic: [0x04, 0x22, 0x4d, 0x18], program: "lz4cat" },
+  { name: "lzip", magic: [0x4c, 0x5a, 0x49, 0x50], program: "lzip -dc" },
+  { name: "LZMA", magic: [0x5d, 0x00, 0x00], program: "xzcat" },
+  { name: "compress", magic: [0x1f, 0x9d], program: "zcat" },
+] as const;

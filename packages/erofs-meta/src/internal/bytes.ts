@@ -38,6 +38,15 @@ export function formatUuid(bytes: Uint8Array): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
+/** The UUID that the first 16 bytes of a digest are, but for the bits that say what kind of UUID it is. */
+export function derivedUuid(digest: Uint8Array): string {
+  const bytes = Uint8Array.from(digest.subarray(0, 16));
+  // RFC 9562, version 8: the other bits are the application's own.
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  return formatUuid(bytes);
+}
+
 export function parseUuid(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(text.replaceAll("-", ""), "hex"));
 }

@@ -9,6 +9,20 @@ export class ByteReader {
     this.#pieces = Symbol.asyncIterator in stream ? stream[Symbol.asyncIterator]() : stream[Symbol.iterator]();
   }
 
+  /** @returns The next `length` bytes, or fewer at the end of the stream, which stay to be read. */
+  async peek(length: number): Promise<Uint8Array> {
+    const pieces = [this.#piece];
+    let found = this.#piece.byteLength;
+    while (found < length) {
+      const { value, done } = await this.#pieces.next();
+      if (done === true) break;
+      pieces.push(value);
+      found += value.byteLength;
+    }
+    if (pieces.length > 1) this.#piece = Uint8Array.from(Buffer.concat(pieces));
+    return this.#piece.subarray(0, length);
+  }
+
   /** @returns `length` bytes, or fewer at the end of the stream. */
   async take(length: number): Promise<Uint8Array> {
     const taken = new Uint8Array(length);

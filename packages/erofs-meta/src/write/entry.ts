@@ -14,6 +14,8 @@ export interface TreeAttributes {
   readonly mtimeNsec?: number | undefined;
   /** extended attributes by full name, such as `security.capability` */
   readonly xattrs?: Readonly<Record<string, Uint8Array>> | undefined;
+  /** takes the place of what has this path already; false, when only directories may come twice, unless given */
+  readonly replaces?: boolean | undefined;
 }
 
 /** Content that is read once, when the writer comes to it. */
@@ -39,12 +41,17 @@ export type TreeDevice = TreeAttributes & {
 };
 /** A named pipe or socket. */
 export type TreeSpecial = TreeAttributes & { readonly type: "fifo" | "socket" };
-/** One more name for a node that is no directory; its own attributes are the node's. */
+/**
+ * One more name for a node that is no directory; its own attributes are the node's. It stays a name of that node when
+ * something else takes the place of what has been at `target` when the link came.
+ */
 export interface TreeHardLink {
   readonly type: "link";
   readonly path: string;
   /** path of the node in the image, which may come later */
   readonly target: string;
+  /** as for {@link TreeAttributes} */
+  readonly replaces?: boolean | undefined;
 }
 
 /** One name of the tree that an image is made of. */

@@ -3,7 +3,7 @@ import { indexSize } from "./compressed-index.ts";
 import { encodeDirectory, type NamedNode } from "./directory.ts";
 import { InodeArea, type InodeSize } from "./inode-area.ts";
 import type { Child, DirectoryNode, Node, Placement } from "./node.ts";
-import { badTree, componentsOf, isDirectory, maxTailOf } from "./tree.ts";
+import { badTree, childAt, isDirectory, maxTailOf } from "./tree.ts";
 import { encodeNodeXattrs } from "./xattrs.ts";
 
 /** The inode area starts with an unused slot or two, so that no node has the number 0, which means "none" elsewhere. */
@@ -128,10 +128,7 @@ function resolve(root: DirectoryNode, from: Child): Node {
     if (passed.has(child)) throw badTree(from.path, "expected a hard link to a node, got a circle of links");
     passed.add(child);
     const { target } = child;
-    let found: Child | undefined = root;
-    for (const name of componentsOf(target)) {
-      found = found !== undefined && isDirectory(found) ? found.children.get(name) : undefined;
-    }
+    const found = childAt(root, target);
     if (found === undefined) throw badTree(from.path, `expected a hard link to a node, got no ${target}`);
     if (isDirectory(found)) throw badTree(from.path, `expected a hard link to a file, got the directory ${target}`);
     child = found;

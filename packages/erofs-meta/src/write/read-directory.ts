@@ -6,6 +6,7 @@ import { ErofsError } from "../errors.ts";
 import { ioError } from "../internal/files.ts";
 import { startThread } from "../internal/job-thread.ts";
 import { awaited, type Stream, streamed } from "../internal/steps.ts";
+import { DEFAULT_MAX_DEPTH } from "../options.ts";
 import type { ContentStream, TreeAttributes, TreeEntry } from "./entry.ts";
 import {
   attributesOf,
@@ -22,13 +23,12 @@ import {
 export interface ReadDirectoryOptions {
   /** owner of everything, instead of what the directory says */
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
-  /** most directories inside one another, 256 unless given */
+  /** most directories inside one another, the root included, {@link DEFAULT_MAX_DEPTH} */
   readonly maxDepth?: number | undefined;
   /** threads besides the calling one, 0 or 1; 1 for large trees where there is more than one processor */
   readonly workers?: number | undefined;
 }
 
-const DEFAULT_MAX_SOURCE_DEPTH = 256;
 /** Names looked at without letting timers and signals be heard: a millisecond or so. */
 const NAMES_AT_ONCE = 32;
 /** Names after which a thread of its own looks for more: starting one takes as long as looking at these. */
@@ -59,7 +59,7 @@ export function readDirectory(root: string, options: ReadDirectoryOptions = {}):
 
 function* entriesOf(
   root: string,
-  { owner, maxDepth = DEFAULT_MAX_SOURCE_DEPTH, workers = availableParallelism() - 1 }: ReadDirectoryOptions,
+  { owner, maxDepth = DEFAULT_MAX_DEPTH, workers = availableParallelism() - 1 }: ReadDirectoryOptions,
 ): Stream<TreeEntry> {
   const job: ScanJob = { root, pending: [], maxDepth, maxNames: NAMES_AT_ONCE };
   yield { type: "directory", ...rootAttributes(root, owner) };

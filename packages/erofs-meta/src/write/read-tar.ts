@@ -2,43 +2,65 @@ import { ErofsError } from "../errors.ts";
 import { PAX_SPARSE, PAX_XATTR, TAR, TAR_BLOCK_SIZE, TAR_POSIX_MAGIC, TAR_TYPES } from "../format/tar.ts";
 import { isZero } from "../internal/bytes.ts";
 import { DEFAULT_MAX_TAR_HEADER_BYTES } from "../options.ts";
-import { ByteReader } from "./byte-reader.ts";
+import type { ByteReader } from "./byte-reader.ts";
 import type { TreeAttributes, TreeEntry } from "./entry.ts";
+import { headerSum, openArchive } from "./open-archive.ts";
 
 /** What extended headers say of the entry behind them. */
 type Extended = Map<string, Uint8Array>;
 
+/** Where in the archive something is. */
+interface Place {
+  /** position of the header in `bytes` */
+  readonly start: number;
+  /** name of the member, as far as it is known */
+  readonly path?: string;
+}
+
 const SIGNED_FIELD = 0x80;
+/** What follows the end of an archive and is read nevertheless: a program that pads its output would fail otherwise. */
+const MAX_PADDING_BYTES = 1024 * 1024;
 
 /**
- * Streams a tar archive as entries for `writeErofs`: POSIX `ustar` and `pax`, and GNU's long names and large numbers.
- * Xattrs come from pax records, as GNU tar and bsdtar write them. A file's content has to be read, if at all, before the
- * next entry is asked for.
+ * Streams a tar archive as entries for `writeErofs`: POSIX `ustar` and `pax`, and GNU's long names and large numbers, as
+ * it is or compressed with gzip. Xattrs come from pax records, as GNU tar and bsdtar write them. A file's content has to
+ * be read, if at all, before the next entry is asked for.
  *
- * @param archive - The archive, uncompressed, in pieces of any size.
- * @throws {ErofsError} `EROFS_BAD_TAR` for an archive that is damaged or ends early, `EROFS_UNSUPPORTED` for sparse files
- *   and continued volumes, `EROFS_LIMIT` for an extended header over {@link DEFAULT_MAX_TAR_HEADER_BYTES}.
+ * Of several members with one path, as `tar --append` makes them, the last one counts, as when the archive is extracted;
+ * contents of the others are in the image without anything that refers to them.
+ *
+ * @param archive - The archive, in pieces of any size.
+ * @throws {ErofsError} `EROFS_BAD_TAR` for an archive that is damaged, ends early, or is compressed with something else,
+ *   `EROFS_UNSUPPORTED` for sparse files and continued volumes, `EROFS_LIMIT` for an extended header over
+ *   {@link DEFAULT_MAX_TAR_HEADER_BYTES}; with the name of the member as `path`.
  * @see POSIX.1-2017, `pax`
  * @example
  * await writeErofs(readTar(createReadStream("root.tar")), options);
  */
 export async function* readTar(archive: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<TreeEntry> {
-  const reader = new ByteReader(archive);
+  const reader = await openArchive(archive);
   try {
     const global: Extended = new Map();
     let own: Extended = new Map();
+    let behind = "";
     for (;;) {
       const start = reader.offset;
-      const header = await exactly(reader, TAR_BLOCK_SIZE, "a header or two blocks of zeros");
-      if (isZero(header)) return;
-      assertChecksum(header, start);
+      const header = await exactly(reader, TAR_BLOCK_SIZE, `a header or two blocks of zeros${behind}`);
+      if (isZero(header)) {
+        for await (const _ of reader.stream(MAX_PADDING_BYTES));
+        return;
+      }
+      assertChecksum(header, start, behind);
       const type = String.fromCharCode(header[TAR.type[0]] ?? 0);
       const extended: Extended = new Map([...global, ...own]);
-      const size = numberIn(extended, "size") ?? integer(header, "size", start);
-      if (!Number.isSafeInteger(size) || size < 0) throw bad(`expected a size, got ${size}`, start + TAR.size[0]);
+      const place: Place = { start, path: nameIn(header, extended) };
+      const size = numberIn(extended, "size") ?? integer(header, "size", place);
+      if (!Number.isSafeInteger(size) || size < 0) {
+        throw bad(`expected a size, got ${size}`, place, TAR.size[0]);
+      }
 
       if (type === TAR_TYPES.pax || type === TAR_TYPES.paxGlobal) {
-        for (const [key, value] of paxRecords(await extendedHeader(reader, size), start)) {
+        for (const [key, value] of paxRecords(await extendedHeader(reader, size), { start })) {
           (type === TAR_TYPES.pax ? own : global).set(key, value);
         }
         continue;
@@ -50,8 +72,9 @@ export async function* readTar(archive: AsyncIterable<Uint8Array> | Iterable<Uin
         continue;
       }
       own = new Map();
-      const content = contentOf(reader, size);
-      yield entryOf(type, header, extended, content, start);
+      behind = ` behind ${place.path}`;
+      const content = contentOf(reader, size, place);
+      yield entryOf(type, header, extended, content, place);
       await content.finish();
     }
   } finally {
@@ -64,15 +87,16 @@ function entryOf(
   header: Uint8Array,
   extended: Extended,
   content: { readonly sizeBytes: number; read(): AsyncIterable<Uint8Array> },
-  start: number,
+  place: Place,
 ): TreeEntry {
-  for (const key of extended.keys()) {
-    if (key.startsWith(PAX_SPARSE)) {
-      throw new ErofsError("EROFS_UNSUPPORTED", "cannot read sparse files in tar archives", { offset: start });
-    }
+  if (type === TAR_TYPES.gnuSparse || [...extended.keys()].some((key) => key.startsWith(PAX_SPARSE))) {
+    throw new ErofsError("EROFS_UNSUPPORTED", "cannot read sparse files in tar archives", {
+      ...factsOf(place),
+      hint: "make the archive without --sparse",
+    });
   }
-  const attributes = attributesOf(header, extended, start);
-  const target = (): string => textIn(extended, "linkpath", start) ?? text(header, "linkName", start);
+  const attributes = { ...attributesOf(header, extended, place), replaces: true };
+  const target = (): string => textIn(extended, "linkpath", place) ?? text(header, "linkName", place);
   switch (type) {
     case TAR_TYPES.file:
     case TAR_TYPES.oldFile:
@@ -81,7 +105,7 @@ function entryOf(
       if (attributes.path.endsWith("/")) return { type: "directory", ...attributes };
       return { type: "file", ...attributes, content };
     case TAR_TYPES.hardLink:
-      return { type: "link", path: attributes.path, target: target() };
+      return { type: "link", path: attributes.path, target: target(), replaces: true };
     case TAR_TYPES.symlink:
       return { type: "symlink", ...attributes, target: target() };
     case TAR_TYPES.directory:
@@ -90,30 +114,30 @@ function entryOf(
       return { type: "fifo", ...attributes };
     case TAR_TYPES.char:
     case TAR_TYPES.block: {
-      const device = { major: integer(header, "deviceMajor", start), minor: integer(header, "deviceMinor", start) };
+      const device = { major: integer(header, "deviceMajor", place), minor: integer(header, "deviceMinor", place) };
       return { type: type === TAR_TYPES.char ? "char" : "block", ...attributes, device };
     }
-    default:
-      throw new ErofsError("EROFS_UNSUPPORTED", `cannot read tar entries of type ${JSON.stringify(type)}`, {
-        offset: start + TAR.type[0],
-      });
+    default: {
+      const message = `cannot read tar entries of type ${JSON.stringify(type)}`;
+      throw new ErofsError("EROFS_UNSUPPORTED", message, { ...factsOf(place), offset: place.start + TAR.type[0] });
+    }
   }
 }
 
-function attributesOf(header: Uint8Array, extended: Extended, start: number): TreeAttributes {
-  const isPosix = text(header, "magic", start, false) === TAR_POSIX_MAGIC;
-  const prefix = isPosix ? text(header, "prefix", start) : "";
-  const name = text(header, "name", start);
+function attributesOf(header: Uint8Array, extended: Extended, place: Place): TreeAttributes {
+  const isPosix = text(header, "magic", place, false) === TAR_POSIX_MAGIC;
+  const prefix = isPosix ? text(header, "prefix", place) : "";
+  const name = text(header, "name", place);
   const xattrs: Record<string, Uint8Array> = Object.create(null);
   for (const [key, value] of extended) {
     if (key.startsWith(PAX_XATTR)) xattrs[xattrName(key.slice(PAX_XATTR.length))] = value;
   }
   return {
-    path: textIn(extended, "path", start) ?? (prefix === "" ? name : `${prefix}/${name}`),
-    mode: integer(header, "mode", start) & 0o7777,
-    uid: numberIn(extended, "uid") ?? integer(header, "uid", start),
-    gid: numberIn(extended, "gid") ?? integer(header, "gid", start),
-    ...(timeIn(extended, start) ?? { mtime: BigInt(integer(header, "mtime", start)), mtimeNsec: 0 }),
+    path: textIn(extended, "path", place) ?? (prefix === "" ? name : `${prefix}/${name}`),
+    mode: integer(header, "mode", place) & 0o7777,
+    uid: numberIn(extended, "uid") ?? integer(header, "uid", place),
+    gid: numberIn(extended, "gid") ?? integer(header, "gid", place),
+    ...(timeIn(extended, place) ?? { mtime: BigInt(integer(header, "mtime", place)), mtimeNsec: 0 }),
     xattrs,
   };
 }
@@ -122,6 +146,7 @@ function attributesOf(header: Uint8Array, extended: Extended, start: number): Tr
 function contentOf(
   reader: ByteReader,
   sizeBytes: number,
+  { path }: Place,
 ): {
   readonly sizeBytes: number;
   read(): AsyncGenerator<Uint8Array>;
@@ -136,7 +161,10 @@ function contentOf(
         left -= piece.byteLength;
         yield piece;
       }
-      if (isEmpty) throw bad(`expected ${left} more bytes of content, got the end of the archive`, reader.offset);
+      if (isEmpty) {
+        const message = `expected ${left} more bytes of content, got the end of the archive`;
+        throw bad(message, { start: reader.offset, ...(path !== undefined && { path }) });
+      }
     }
   }
   return {
@@ -171,22 +199,29 @@ function paddingBehind(size: number): number {
 async function exactly(reader: ByteReader, length: number, what: string): Promise<Uint8Array> {
   const bytes = await reader.take(length);
   if (bytes.byteLength < length) {
-    throw bad(`expected ${what}, got the end of the archive`, reader.offset);
+    throw bad(`expected ${what}, got the end of the archive`, { start: reader.offset });
   }
   return bytes;
 }
 
-/** Sums every byte of the header, its own field counting as spaces. */
-function assertChecksum(header: Uint8Array, start: number): void {
-  const [from, length] = TAR.checksum;
-  let sum = 0;
-  for (const [at, byte] of header.entries()) sum += at >= from && at < from + length ? 0x20 : byte;
-  const stored = integer(header, "checksum", start);
-  if (stored !== sum) throw bad(`expected a header with the checksum ${stored}, got ${sum}`, start + from);
+function assertChecksum(header: Uint8Array, start: number, behind: string): void {
+  const stored = integer(header, "checksum", { start });
+  const sum = headerSum(header);
+  if (stored !== sum) {
+    const message = `expected a header${behind} with the checksum ${stored}, got ${sum}`;
+    throw bad(message, { start }, TAR.checksum[0]);
+  }
+}
+
+/** The name of a member for messages, which needs no more than to be recognised. */
+function nameIn(header: Uint8Array, extended: Extended): string {
+  const [from, length] = TAR.name;
+  const bytes = extended.get("path") ?? header.subarray(from, from + length);
+  return new TextDecoder().decode(bytes).replace(/\0.*$/s, "");
 }
 
 /** `length key=value\n`, the length counting itself and the line feed. */
-function* paxRecords(bytes: Uint8Array, start: number): Generator<[string, Uint8Array]> {
+function* paxRecords(bytes: Uint8Array, place: Place): Generator<[string, Uint8Array]> {
   for (let at = 0; at < bytes.byteLength; ) {
     const space = bytes.indexOf(0x20, at);
     const digits = space === -1 ? "" : Buffer.from(bytes.subarray(at, space)).toString("latin1");
@@ -194,7 +229,7 @@ function* paxRecords(bytes: Uint8Array, start: number): Generator<[string, Uint8
     const end = at + length;
     const equals = bytes.indexOf(0x3d, space);
     if (length === 0 || end > bytes.byteLength || bytes[end - 1] !== 0x0a || equals === -1 || equals >= end) {
-      throw bad(`expected a pax record, got something else ${at} bytes into the header behind`, start);
+      throw bad(`expected a pax record, got something else ${at} bytes into the header behind`, place);
     }
     yield [Buffer.from(bytes.subarray(space + 1, equals)).toString("utf8"), bytes.slice(equals + 1, end - 1)];
     at = end;
@@ -204,40 +239,41 @@ function* paxRecords(bytes: Uint8Array, start: number): Generator<[string, Uint8
 type Field = keyof typeof TAR;
 
 /** A number in octal digits or, marked by the highest bit, in 256s. */
-function integer(header: Uint8Array, field: Field, start: number): number {
+function integer(header: Uint8Array, field: Field, place: Place): number {
   const [from, length] = TAR[field];
   const bytes = header.subarray(from, from + length);
   if (((bytes[0] ?? 0) & SIGNED_FIELD) !== 0) {
     const unsigned = BigInt(`0x${Buffer.from(bytes).toString("hex")}`) & ((1n << BigInt(length * 8 - 1)) - 1n);
     const value = Number(BigInt.asIntN(length * 8 - 1, unsigned));
     if (Number.isSafeInteger(value)) return value;
-    throw bad(`expected a number below 2^53 as ${field}, got ${value}`, start + from);
+    throw bad(`expected a number below 2^53 as ${field}, got ${value}`, place, from);
   }
   const digits = Buffer.from(bytes).toString("latin1").replace(/\0.*$/s, "").trim();
   if (!/^[0-7]*$/.test(digits)) {
-    throw bad(`expected octal digits as ${field}, got ${JSON.stringify(digits)}`, start + from);
+    throw bad(`expected octal digits as ${field}, got ${JSON.stringify(digits)}`, place, from);
   }
   return digits === "" ? 0 : Number.parseInt(digits, 8);
 }
 
-function text(header: Uint8Array, field: Field, start: number, isTerminated = true): string {
+function text(header: Uint8Array, field: Field, place: Place, isTerminated = true): string {
   const [from, length] = TAR[field];
   const bytes = header.subarray(from, from + length);
   const end = bytes.indexOf(0);
-  return decode(isTerminated && end !== -1 ? bytes.subarray(0, end) : bytes, start + from);
+  return decode(isTerminated && end !== -1 ? bytes.subarray(0, end) : bytes, place, from);
 }
 
-function textIn(extended: Extended, key: string, start: number): string | undefined {
+function textIn(extended: Extended, key: string, place: Place): string | undefined {
   const value = extended.get(key);
-  return value === undefined ? undefined : decode(value, start);
+  return value === undefined ? undefined : decode(value, place);
 }
 
-function decode(bytes: Uint8Array, offset: number): string {
+function decode(bytes: Uint8Array, place: Place, from = 0): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
     throw new ErofsError("EROFS_NOT_REPRESENTABLE", "expected UTF-8 in a tar header, got other bytes", {
-      offset,
+      ...factsOf(place),
+      offset: place.start + from,
       cause,
     });
   }
@@ -249,14 +285,19 @@ function numberIn(extended: Extended, key: string): number | undefined {
 }
 
 /** Seconds with a fraction, which counts towards the future before 1970 too. */
-function timeIn(extended: Extended, start: number): { mtime: bigint; mtimeNsec: number } | undefined {
+function timeIn(extended: Extended, place: Place): { mtime: bigint; mtimeNsec: number } | undefined {
   const value = extended.get("mtime");
   if (value === undefined) return undefined;
   const match = /^(-?\d{1,19})(?:\.(\d*))?$/.exec(Buffer.from(value).toString("latin1"));
-  if (match === null) throw bad("expected a decimal number as mtime, got something else", start);
+  if (match === null) throw bad("expected a decimal number as mtime, got something else", place);
   return { mtime: BigInt(match[1] ?? "0"), mtimeNsec: Number((match[2] ?? "").padEnd(9, "0").slice(0, 9)) };
 }
 
-function bad(message: string, offset: number): ErofsError {
-  return new ErofsError("EROFS_BAD_TAR", message, { offset });
+/** @param from - position in the header in `bytes` */
+function bad(message: string, place: Place, from = 0): ErofsError {
+  return new ErofsError("EROFS_BAD_TAR", message, { ...factsOf(place), offset: place.start + from });
+}
+
+function factsOf({ start, path }: Place): { offset: number; path?: string } {
+  return { offset: start, ...(path !== undefined && { path }) };
 }

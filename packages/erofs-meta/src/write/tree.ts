@@ -18,6 +18,7 @@ export interface TreeSettings {
   /** give everything the build time */
   readonly fixedTime: boolean;
   readonly maxEntries: number;
+  readonly maxDepth: number;
   readonly maxTailBytes: number;
 }
 
@@ -66,6 +67,12 @@ export class TreeBuilder {
       });
     }
     const names = componentsOf(entry.path);
+    const { maxDepth } = this.#settings;
+    // The root is one of them.
+    if (names.length + (entry.type === "directory" ? 1 : 0) > maxDepth) {
+      const message = `expected at most ${maxDepth} nested directories, which is what can be read, got more`;
+      throw new ErofsError("EROFS_LIMIT", message, { path: entry.path });
+    }
     const name = names.pop();
     if (name === undefined) {
       if (entry.type !== "directory") throw badTree(entry.path, `expected a directory as root, got a ${entry.type}`);
@@ -75,16 +82,24 @@ export class TreeBuilder {
     const parent = this.#parent(names);
     const known = parent.children.get(name);
     if (known !== undefined) {
-      if (!isDirectory(known) || entry.type !== "directory") throw badTree(entry.path, "expected each name once");
-      this.#change(known, entry);
-      return;
+      if (isDirectory(known) && entry.type === "directory") {
+        this.#change(known, entry);
+        return;
+      }
+      if (entry.replaces !== true) throw badTree(entry.path, "expected each name once, got it again");
+      if (isDirectory(known) && known.children.size > 0) {
+        throw badTree(entry.path, `expected a directory, because there are names in it already, got a ${entry.type}`);
+      }
     }
     const path = parent === this.root ? `/${name}` : `${parent.path}/${name}`;
     parent.children.set(name, yield* this.#child(entry, path));
   }
 
   *#child(entry: TreeEntry, path: string): Steps<Child> {
-    if (entry.type === "link") return { type: "link", path, target: entry.target };
+    if (entry.type === "link") {
+      const found = childAt(this.root, entry.target);
+      return found === undefined || isDirectory(found) ? { type: "link", path, target: entry.target } : found;
+    }
     if (entry.type === "directory") return this.#directory({ ...entry, path });
     const node = this.#node({ ...entry, path }, entry.type);
     switch (entry.type) {
@@ -204,8 +219,17 @@ export function isDirectory(child: Child): child is DirectoryNode {
   return child.type === "directory";
 }
 
+/** What a path leads to so far, without following links. */
+export function childAt(root: DirectoryNode, path: string): Child | undefined {
+  let found: Child | undefined = root;
+  for (const name of componentsOf(path)) {
+    found = found !== undefined && isDirectory(found) ? found.children.get(name) : undefined;
+  }
+  return found;
+}
+
 /** Splits a path into names; `..` is refused, because what it means depends on links. */
-export function componentsOf(path: string): string[] {
+function componentsOf(path: string): string[] {
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
   for (const name of names) {
     const size = name.length * 3 <= MAX_NAME_BYTES ? name.length : Buffer.byteLength(name);

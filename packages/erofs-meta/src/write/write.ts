@@ -18,6 +18,7 @@ import { compressionOf } from "./compression.ts";
 import { encodeDirectory } from "./directory.ts";
 import { encodeHead, encodeInode, headSize } from "./encode.ts";
 import type { TreeEntries } from "./entry.ts";
+import { ImageUuid } from "./image-uuid.ts";
 import { isCompact, type Layout, layOut } from "./layout.ts";
 import { TreeBuilder } from "./tree.ts";
 import { encodeNodeXattrs, XattrTable } from "./xattrs.ts";
@@ -26,8 +27,8 @@ import { encodeNodeXattrs, XattrTable } from "./xattrs.ts";
 export interface WriteErofsOptions {
   /** file to write (beside, then moved into place), or a sink whose unwritten bytes are zeros */
   readonly output: string | ByteSink;
-  /** volume UUID */
-  readonly uuid: string;
+  /** volume UUID; one that follows from the other bytes of the image unless given */
+  readonly uuid?: string | undefined;
   /** when the image was built, `seconds` since 1970; what has this time and small ids takes half the room */
   readonly buildTime: bigint;
   /** fraction of `buildTime` in `nanoseconds`, 0 */
@@ -44,6 +45,8 @@ export interface WriteErofsOptions {
   readonly maxTailBytes?: number | undefined;
   /** most entries, {@link DEFAULT_MAX_ENTRIES} */
   readonly maxEntries?: number | undefined;
+  /** directories inside one another, the root included, {@link DEFAULT_MAX_DEPTH} */
+  readonly maxDepth?: number | undefined;
   /**
    * starts of xattr names, such as `trusted.overlay.`, that are stored once instead of in each name, which Linux 6.4 and
    * newer read; at most 128
@@ -65,14 +68,16 @@ export interface WrittenErofs {
   readonly uuid: string;
 }
 
+const NO_UUID = "00000000-0000-0000-0000-000000000000";
+
 /**
  * Writes an EROFS image: contents first, in the order of the entries, then the metadata. Same entries and options, same
  * bytes. Contents are streamed and never held, ends of files up to `maxTailBytes` excepted; of the tree, the names and
  * attributes are in memory.
  *
  * @param entries - The tree, in any order; hard links may come before what they link to.
- * @param options - UUID, time and where to write; see {@link WriteErofsOptions}.
- * @returns Size and number of inodes.
+ * @param options - Time and where to write; see {@link WriteErofsOptions}.
+ * @returns Size, number of inodes, and UUID.
  * @throws {ErofsError} `EROFS_BAD_OPTIONS`; `EROFS_BAD_TREE` for entries that contradict each other or contents that
  *   are not as long as they say; `EROFS_NOT_REPRESENTABLE` for what the format has no room for, such as a longer name;
  *   `EROFS_LIMIT`; `EROFS_DISK_FULL` and `EROFS_IO` from writing. No file is left then. An abort throws the signal's
@@ -81,7 +86,7 @@ export interface WrittenErofs {
  * @example
  * await writeErofs(
  *   [{ type: "file", path: "/etc/hostname", content: new TextEncoder().encode("leveret\n") }],
- *   { output: "root.erofs", uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: 1_700_000_000n },
+ *   { output: "root.erofs", buildTime: 1_700_000_000n },
  * );
  */
 export async function writeErofs(entries: TreeEntries, options: WriteErofsOptions): Promise<WrittenErofs> {
@@ -94,8 +99,9 @@ type Settings = Omit<z.output<typeof writeErofsOptions>, "output">;
 
 async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settings): Promise<WrittenErofs> {
   const { blockSize, signal } = settings;
+  const derived = settings.uuid === undefined ? new ImageUuid(sink) : undefined;
   const firstBlock = headSize(blockSize) / blockSize;
-  const writer = new BlockWriter(sink, blockSize, firstBlock);
+  const writer = new BlockWriter(derived ?? sink, blockSize, firstBlock);
   const xattrs = new XattrTable(settings.xattrPrefixes);
   // Before everything else, because their position has few bits.
   const prefixes = xattrs.encodePrefixes();
@@ -128,7 +134,7 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   signal?.throwIfAborted();
 
   const hasPrefixes = settings.xattrPrefixes.length > 0;
-  const head = encodeHead({
+  const facts = {
     ...places,
     blockSize,
     rootNid: builder.root.nid,
@@ -136,7 +142,6 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     buildTime: settings.buildTime,
     buildTimeNsec: settings.buildTimeNsec,
     blocks: writer.end / blockSize,
-    uuid: parseUuid(settings.uuid),
     volumeName: new TextEncoder().encode(settings.volumeName),
     compat:
       (layout.nodes.some((node) => node.xattrs.length > 0) ? COMPAT_XATTR_FILTER : 0) |
@@ -144,9 +149,11 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     incompat: featuresOf(layout) | (compression?.incompat ?? 0) | (hasPrefixes ? INCOMPAT_XATTR_PREFIXES : 0),
     xattrPrefixes: { count: settings.xattrPrefixes.length, position: hasPrefixes ? headSize(blockSize) : 0 },
     compression: compression?.fields,
-  });
-  await sink.write(0, head);
-  return { sizeBytes: writer.end, inodes: layout.nodes.length, uuid: settings.uuid };
+  };
+  const headWith = (uuid: string): Uint8Array => encodeHead({ ...facts, uuid: parseUuid(uuid) });
+  const uuid = settings.uuid ?? derived?.derive(headWith(NO_UUID)) ?? NO_UUID;
+  await sink.write(0, headWith(uuid));
+  return { sizeBytes: writer.end, inodes: layout.nodes.length, uuid };
 }
 
 /** Where everything is that is no content. */

@@ -52,14 +52,15 @@ export function parseXattrDump(bytes: Uint8Array): XattrDump {
  * await writeErofs(addXattrs(readDirectory("root"), parseXattrDump(await readFile("xattrs"))), options);
  */
 export async function* addXattrs(entries: TreeEntries, dump: XattrDump): AsyncGenerator<TreeEntry> {
-  const left = new Map([...dump].map(([path, xattrs]) => [key(path), xattrs]));
+  const known = new Map([...dump].map(([path, xattrs]) => [key(path), xattrs]));
+  const left = new Set(known.keys());
   for await (const entry of entries) {
-    const found = left.get(key(entry.path));
+    const found = known.get(key(entry.path));
     left.delete(key(entry.path));
     // The attributes of a further name are those of the node, which has a name of its own.
     yield found === undefined || entry.type === "link" ? entry : { ...entry, xattrs: { ...found, ...entry.xattrs } };
   }
-  for (const path of left.keys()) {
+  for (const path of left) {
     throw new ErofsError("EROFS_BAD_TREE", `expected attributes of the tree's own paths, got /${path}`, {
       path: `/${path}`,
       hint: "dump them in the directory itself: getfattr -R -h -d -m - -e base64 . > FILE",
