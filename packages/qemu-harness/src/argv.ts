@@ -1,7 +1,7 @@
 import type { AcceleratorKind } from "./accelerator.ts";
 import type { Firmware } from "./firmware.ts";
 import { AGENT_INIT } from "./initrd.ts";
-import type { ResolvedMachine } from "./machine.ts";
+import { isDirect, type ResolvedMachine } from "./machine.ts";
 import type { QemuVersion } from "./qemu.ts";
 
 /** Numbers of the file descriptors that QEMU inherits, one end of a socket pair or an open file each. */
@@ -42,6 +42,8 @@ export interface ArgvContext {
   readonly firmware?: Firmware | undefined;
   /** inherited file descriptors */
   readonly fds: MachineFds;
+  /** what the command line of a kernel begins with */
+  readonly parameters?: readonly string[] | undefined;
 }
 
 /**
@@ -71,8 +73,9 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...consoleArguments(machine, context.fds),
     ...machine.disks.flatMap((disk, index) => [
       ...driveArguments(disk, index, context.fds.files?.overlays[index] ?? []),
-      ...diskArguments(disk, index, machine.boot.type === "uefi"),
+      ...diskArguments(machine, index),
     ]),
+    ...machine.cds.flatMap((cd, index) => cdArguments(machine, cd.path, index)),
     ...tpmArguments(machine, context.fds),
     ...networkArguments(machine),
     ...rngArguments(machine),
@@ -127,7 +130,15 @@ function cpuModel(context: ArgvContext): string {
 
 function machineType(machine: ResolvedMachine, { fds }: ArgvContext): string {
   const memory = fds.files === undefined ? "" : ",memory-backend=memory";
-  return `q35,smm=${usesSmm(machine) ? "on" : "off"}${memory}`;
+  const kind = {
+    q35: `q35,smm=${usesSmm(machine) ? "on" : "off"}`,
+    pc: "pc",
+    // Without a timer and an interrupt controller of the old kind Linux finds no clock when it is emulated. The drivers
+    // for virtio on PCI are in every kernel, those for virtio at fixed addresses are modules in most.
+    microvm: "microvm,acpi=on,pit=on,pic=on,rtc=on,pcie=on,isa-serial=off",
+  }[machine.machine];
+  // A BIOS writes to the first serial port when there is no screen.
+  return `${kind}${machine.boot.type === "bios" ? ",graphics=off" : ""}${memory}`;
 }
 
 // A fork sees what the template's memory held; what it writes there is its own.
@@ -142,25 +153,26 @@ function usesSmm(machine: ResolvedMachine): boolean {
   return machine.boot.type === "uefi" && machine.boot.secureBoot;
 }
 
-function bootArguments(machine: ResolvedMachine, { firmware, fds }: ArgvContext): string[] {
+function bootArguments(machine: ResolvedMachine, { firmware, fds, parameters = [] }: ArgvContext): string[] {
   const { boot } = machine;
-  if (boot.type === "kernel") {
+  if (isDirect(boot)) {
     // The kernel of a fork is in memory already.
     if (fds.files?.state !== undefined) return [];
     const initrdPath = fds.initrd === undefined ? boot.initrdPath : `/dev/fd/${fds.initrd}`;
     const init = fds.initrd === undefined ? [] : [`rdinit=${AGENT_INIT}`];
-    const line = [...init, boot.commandLine].join(" ").trim();
+    const line = [...init, ...parameters, boot.commandLine].join(" ").trim();
     return [
       ...["-kernel", boot.kernelPath],
       ...(initrdPath === undefined ? [] : ["-initrd", initrdPath]),
       ...(line === "" ? [] : ["-append", line]),
     ];
   }
+  if (boot.type === "bios") return ["-boot", "menu=off,strict=on"];
   if (firmware === undefined) throw new Error("bug: a UEFI machine needs firmware");
   const variables = boot.variables ?? { path: firmware.variablesPath, writable: false };
   return [
     // With S3 the firmware would have to keep a boot script that SMM protects; machines here are never suspended.
-    ...["-global", "ICH9-LPC.disable_s3=1"],
+    ...["-global", machine.machine === "pc" ? "PIIX4_PM.disable_s3=1" : "ICH9-LPC.disable_s3=1"],
     // Only code in System Management Mode may then write the variable store.
     ...(boot.secureBoot ? ["-global", "driver=cfi.pflash01,property=secure,value=on"] : []),
     ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${imagePath(firmware.codePath)}`],
@@ -222,11 +234,24 @@ function overlayNode(fd: number, backing: object, readOnly: boolean): object {
   return { driver: "qcow2", cache: { "no-flush": true }, "read-only": readOnly, file, backing };
 }
 
-function diskArguments(disk: ResolvedMachine["disks"][number], index: number, bootable: boolean): string[] {
-  // A direct kernel boot is itself the first thing to boot.
-  const order = bootable ? `,bootindex=${index}` : "";
-  const serial = disk.serial === undefined ? "" : `,serial=${escapeValue(disk.serial)}`;
-  return ["-device", `virtio-blk-pci,drive=disk${index}${order}${serial}`];
+function diskArguments(machine: ResolvedMachine, index: number): string[] {
+  const { serial } = machine.disks[index] ?? {};
+  const options = [bootIndex(machine, index), serial === undefined ? "" : `,serial=${escapeValue(serial)}`].join("");
+  return ["-device", `virtio-blk-pci,drive=disk${index}${options}`];
+}
+
+function cdArguments(machine: ResolvedMachine, path: string, index: number): string[] {
+  // Both kinds of controller have two channels at least.
+  const order = bootIndex(machine, machine.disks.length + index);
+  return [
+    ...["-drive", `if=none,id=cd${index},format=raw,readonly=on,file=${imagePath(path)}`],
+    ...["-device", `ide-cd,drive=cd${index},bus=ide.${index}${order}`],
+  ];
+}
+
+// A direct kernel boot is itself the first thing to boot.
+function bootIndex({ boot }: ResolvedMachine, index: number): string {
+  return isDirect(boot) ? "" : `,bootindex=${index}`;
 }
 
 function tpmArguments(machine: ResolvedMachine, fds: MachineFds): string[] {

@@ -41,10 +41,7 @@ const secureUefiSchema = z.strictObject({
   variables: variablesSchema,
 });
 
-const kernelSchema = z.strictObject({
-  type: z.literal("kernel"),
-  /** bzImage, or any image QEMU's `-kernel` starts (PVH ELF, multiboot) */
-  kernelPath: path,
+const directBoot = {
   initrdPath: path.optional(),
   /** kernel command line */
   commandLine: text.default(""),
@@ -55,10 +52,35 @@ const kernelSchema = z.strictObject({
         "expected no secureBoot with a direct kernel boot: QEMU's -kernel goes around Secure Boot; boot from a disk",
     })
     .optional(),
+};
+
+const kernelSchema = z.strictObject({
+  /** any kernel, with exactly the command line that is given */
+  type: z.literal("kernel"),
+  /** bzImage, or any image QEMU's `-kernel` starts (PVH ELF, multiboot) */
+  kernelPath: path,
+  ...directBoot,
+});
+
+const linuxSchema = z.strictObject({
+  /** a Linux kernel, whose command line begins with what Linux has to be told when it is emulated */
+  type: z.literal("linux"),
+  /** bzImage, or vmlinux with a PVH note */
+  kernelPath: path,
+  ...directBoot,
+  /** whether Linux leaves out what takes long and no test needs: self-tests, mitigations, messages */
+  fast: z.boolean().default(false),
+});
+
+const biosSchema = z.strictObject({
+  /** SeaBIOS, which starts the first disk or CD that has a boot sector */
+  type: z.literal("bios"),
 });
 
 const bootSchema = z.discriminatedUnion("type", [
   kernelSchema,
+  linuxSchema,
+  biosSchema,
   z.discriminatedUnion("secureBoot", [plainUefiSchema, secureUefiSchema]),
 ]);
 
@@ -69,6 +91,11 @@ const diskSchema = z.strictObject({
   access: z.enum(["throw-away", "writable", "read-only"]).default("throw-away"),
   /** serial number the guest sees, at most 20 bytes */
   serial: text.max(20, "expected at most 20 bytes, the size of a virtio-blk serial number").optional(),
+});
+
+const cdSchema = z.strictObject({
+  /** ISO 9660 image */
+  path,
 });
 
 const port = z.number().int().min(1).max(65535);
@@ -117,7 +144,7 @@ const fwCfgSchema = z
 /**
  * Schema of a machine description; unknown keys are errors.
  *
- * The guest is always a `q35` PC. Nothing that is not listed in the description exists in it.
+ * The guest is a PC in which nothing exists that the description does not list.
  */
 export const machineSchema = z
   .strictObject({
@@ -135,9 +162,16 @@ export const machineSchema = z
       .default(512),
     /** virtual processors */
     cpus: z.number().int().min(1).max(255).default(1),
+    /**
+     * what kind of PC: `q35` with PCI Express, `pc` with plain PCI as in 1996, or `microvm`, which has hardly anything,
+     * starts soonest and takes a direct kernel boot only
+     */
+    machine: z.enum(["q35", "pc", "microvm"]).default("q35"),
     boot: bootSchema,
     /** disks in boot order */
     disks: z.array(diskSchema).max(16).default([]),
+    /** CDs in boot order, after all disks */
+    cds: z.array(cdSchema).max(2).default([]),
     /** a TPM 2.0 */
     tpm: tpmSchema.optional(),
     /** network card, default none */
@@ -174,7 +208,8 @@ export const machineSchema = z
     extraArgs: z.array(text).default([]),
   })
   .superRefine((machine, context) => {
-    for (const issue of machine.forkable ? unforkable(machine) : []) context.addIssue({ code: "custom", ...issue });
+    const impossible = [...missingHardware(machine), ...(machine.forkable ? unforkable(machine) : [])];
+    for (const issue of impossible) context.addIssue({ code: "custom", ...issue });
     const names = machine.consoles.map((item) => item.name);
     for (const [index, name] of names.entries()) {
       if (names.indexOf(name) !== index) {
@@ -184,9 +219,6 @@ export const machineSchema = z
           message: `expected unique names, got ${name} twice`,
         });
       }
-    }
-    if (machine.consoles.filter((item) => item.type === "serial").length > 4) {
-      context.addIssue({ code: "custom", path: ["consoles"], message: "expected at most 4 consoles of type serial" });
     }
     const credentialBytes = Object.entries(machine.credentials).reduce(
       (sum, [name, value]) => sum + name.length + Math.ceil(Buffer.byteLength(value) / 3) * 4 + 40,
@@ -202,6 +234,36 @@ export const machineSchema = z
     }
   });
 
+/** Serial ports at the addresses and interrupts that PCs have had for them since the first. */
+const MAX_SERIAL_PORTS = 4;
+
+type Issue = { path: (string | number)[]; message: string };
+
+interface Hardware extends Keeping {
+  readonly machine: "q35" | "pc" | "microvm";
+  readonly cds: readonly unknown[];
+  readonly consoles: readonly { readonly type: string }[];
+}
+
+/** What of a machine its kind of PC does not have. */
+function missingHardware({ machine, boot, tpm, cds, consoles }: Hardware): Issue[] {
+  const issues: Issue[] = [];
+  const serialPorts = consoles.filter(({ type }) => type === "serial").length;
+  if (serialPorts > MAX_SERIAL_PORTS) {
+    issues.push({ path: ["consoles"], message: `expected at most ${MAX_SERIAL_PORTS} consoles of type serial` });
+  }
+  if (machine === "pc" && boot.type === "uefi" && boot.secureBoot) {
+    issues.push({ path: ["machine"], message: "expected q35 for Secure Boot, whose variable store pc cannot guard" });
+  }
+  if (machine !== "microvm") return issues;
+  if (!isDirect(boot)) {
+    issues.push({ path: ["boot", "type"], message: "expected linux or kernel for a microvm, which boots no disk" });
+  }
+  if (tpm !== undefined) issues.push({ path: ["tpm"], message: "expected none in a microvm, which has no bus for it" });
+  if (cds.length > 0) issues.push({ path: ["cds"], message: "expected none in a microvm, which has no bus for them" });
+  return issues;
+}
+
 interface Keeping {
   readonly boot: z.output<typeof bootSchema>;
   readonly disks: readonly z.output<typeof diskSchema>[];
@@ -209,8 +271,8 @@ interface Keeping {
 }
 
 /** What of a machine would be written by all of its forks at once. */
-function unforkable({ boot, disks, tpm }: Keeping): { path: (string | number)[]; message: string }[] {
-  const issues: { path: (string | number)[]; message: string }[] = [];
+function unforkable({ boot, disks, tpm }: Keeping): Issue[] {
+  const issues: Issue[] = [];
   const refuse = (path: (string | number)[], what: string): void => {
     issues.push({ path, message: `expected ${what} in a forkable machine, whose forks would all write the same file` });
   };
@@ -220,6 +282,11 @@ function unforkable({ boot, disks, tpm }: Keeping): { path: (string | number)[];
   if (boot.type === "uefi" && boot.variables?.writable === true) refuse(["boot", "variables", "writable"], "false");
   if (tpm?.statePath !== undefined) refuse(["tpm", "statePath"], "none");
   return issues;
+}
+
+/** Whether QEMU itself loads the kernel. */
+export function isDirect(boot: ResolvedMachine["boot"]): boot is z.output<typeof kernelSchema | typeof linuxSchema> {
+  return boot.type === "kernel" || boot.type === "linux";
 }
 
 /** A machine as people write it: everything with a default may be left out. */

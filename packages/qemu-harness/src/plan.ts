@@ -2,7 +2,8 @@ import type { Duplex } from "node:stream";
 import { type Accelerator, type AcceleratorKind, chooseAccelerator } from "./accelerator.ts";
 import { buildArgv, commandLine, type MachineFds } from "./argv.ts";
 import { type Firmware, findFirmware } from "./firmware.ts";
-import { type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
+import { linuxParameters } from "./linux.ts";
+import { isDirect, type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
 import { findQemu, type Qemu } from "./qemu.ts";
 
 /** What a machine is started with. */
@@ -53,9 +54,9 @@ export async function planMachine(description: MachineDescription, options: Plan
   const qemu = options.qemu ?? (await findQemu({ env }));
   const { boot } = machine;
   const firmware =
-    boot.type === "kernel"
-      ? undefined
-      : (boot.firmware ?? (await findFirmware({ secureBoot: boot.secureBoot, qemuPath: qemu.path, env })));
+    boot.type === "uefi"
+      ? (boot.firmware ?? (await findFirmware({ secureBoot: boot.secureBoot, qemuPath: qemu.path, env })))
+      : undefined;
   const accelerator = await chooseAccelerator(options.accelerator ?? "auto", { qemu, env, signal: options.signal });
   return settle({ machine, qemu, accelerator, firmware }, machine.forkable ? { layers: 1 } : undefined);
 }
@@ -81,7 +82,9 @@ type Settled = Pick<MachinePlan, "machine" | "qemu" | "accelerator" | "firmware"
 
 function settle({ machine, qemu, accelerator, firmware }: Settled, files: FilesPlan | undefined): MachinePlan {
   const fds = assignFds(machine, files);
-  const argv = buildArgv(machine, { accelerator: accelerator.kind, qemuVersion: qemu.version, firmware, fds });
+  const parameters = linuxParameters(machine, accelerator.kind);
+  const context = { accelerator: accelerator.kind, qemuVersion: qemu.version, firmware, fds, parameters };
+  const argv = buildArgv(machine, context);
   return { machine, qemu, accelerator, firmware, argv, commandLine: commandLine(qemu.path, argv), fds };
 }
 
@@ -95,7 +98,7 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
     tpm: machine.tpm === undefined ? undefined : next++,
     agent: machine.agent ? next++ : undefined,
     credentials: Object.keys(machine.credentials).map(() => next++),
-    initrd: machine.agent && machine.boot.type === "kernel" && files?.state !== true ? next++ : undefined,
+    initrd: machine.agent && isDirect(machine.boot) && files?.state !== true ? next++ : undefined,
     files: files && {
       memory: next++,
       overlays: machine.disks.map((disk) => Array.from({ length: layersOf(disk) }, () => next++)),

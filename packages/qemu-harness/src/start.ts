@@ -16,7 +16,7 @@ import { restoreState } from "./internal/migration.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
-import type { MachineDescription, ResolvedMachine } from "./machine.ts";
+import { isDirect, type MachineDescription, type ResolvedMachine } from "./machine.ts";
 import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
 import { type Forkable, type Machine, RunningMachine } from "./running-machine.ts";
@@ -146,7 +146,7 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
 }
 
 async function agentInitrd({ boot }: ResolvedMachine, cwd: string | undefined): Promise<Uint8Array> {
-  if (boot.type !== "kernel" || boot.initrdPath === undefined) return initrdWithAgent();
+  if (!isDirect(boot) || boot.initrdPath === undefined) return initrdWithAgent();
   const path = resolve(cwd ?? "", boot.initrdPath);
   const initrd = await readFile(path).catch((cause: unknown) => {
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -65,6 +65,27 @@ describe("buildArgv", () => {
       { boot: { type: "uefi" }, disks: [{ path: "os.raw" }, { path: "/img/d", access: "read-only" }] },
       { fds: { ...context.fds, files: { memory: 5, overlays: [[6, 7], []], state: 8 } } },
     ],
+    [
+      "microvm",
+      {
+        machine: "microvm",
+        boot: { type: "linux", kernelPath: "/k", initrdPath: "/i", commandLine: "console=ttyS0" },
+        disks: [{ path: "/img/os.raw" }],
+        network: { type: "user" },
+      },
+      { parameters: ["no_timer_check", "tsc_early_khz=2000000"] },
+    ],
+    [
+      "bios",
+      {
+        machine: "pc",
+        boot: { type: "bios" },
+        disks: [{ path: "/img/os.raw" }],
+        cds: [{ path: "/a,b.iso" }, { path: "c" }],
+      },
+      {},
+    ],
+    ["pc-uefi", { machine: "pc", boot: { type: "uefi" } }, {}],
     ["qemu-10", { boot: { type: "uefi" } }, { qemuVersion: { major: 10, minor: 0, micro: 2 } }],
   ];
 

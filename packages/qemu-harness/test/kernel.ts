@@ -9,3 +9,10 @@ export function debianKernel(): string | undefined {
   const name = readdirSync(directory).find((entry) => entry.startsWith("vmlinuz-"));
   return name === undefined ? undefined : join(directory, name);
 }
+
+/** Why tests with that kernel cannot run, or an empty string; with REQUIRE_ORACLES=1 it is a failure. */
+export function missingKernel(): string {
+  if (debianKernel() !== undefined) return "";
+  if (process.env.REQUIRE_ORACLES === "1") throw new Error("no kernel in the tree of oracles");
+  return "no kernel in the tree of oracles";
+}

@@ -41,6 +41,18 @@ describe("a machine description", () => {
     expect(problems({ boot: { type: "uefi", secureBoot: true } }).issues?.[0]?.path).toBe("boot.variables");
   });
 
+  test.each([
+    [{ machine: "microvm", boot: { type: "uefi" } }, "boot.type"],
+    [{ machine: "microvm", boot: { type: "bios" } }, "boot.type"],
+    [{ machine: "microvm", boot: { type: "linux", kernelPath: "/k" }, tpm: {} }, "tpm"],
+    [{ machine: "microvm", boot: { type: "linux", kernelPath: "/k" }, cds: [{ path: "/i" }] }, "cds"],
+    [{ machine: "pc", boot: { type: "uefi", secureBoot: true, variables: { path: "/v" } } }, "machine"],
+    [{ boot: { type: "linux", kernelPath: "/k", secureBoot: true } }, "boot.secureBoot"],
+    [{ boot: { type: "bios" }, cds: [{ path: "/a" }, { path: "/b" }, { path: "/c" }] }, "cds"],
+  ])("has nothing that its kind of PC has not: %j", (description, path) => {
+    expect(problems(description).issues?.map((issue) => issue.path)).toEqual([path]);
+  });
+
   test("is refused with every mistake at once", () => {
     const error = problems({
       boot: { type: "uefi" },
@@ -91,7 +103,7 @@ describe("a machine description", () => {
     expect(problems({ boot: { type: "uefi" }, ...part }).issues?.map((issue) => issue.path)).toEqual([path]);
   });
 
-  test.for([undefined, null, 1, "x", [], {}, { boot: "uefi" }, { boot: { type: "bios" } }])(
+  test.for([undefined, null, 1, "x", [], {}, { boot: "uefi" }, { boot: { type: "grub" } }])(
     "is refused when it is %j",
     (input) => {
       expect(problems(input).code).toBe("QEMU_BAD_OPTIONS");
