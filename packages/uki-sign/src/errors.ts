@@ -14,7 +14,7 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_PE_INVALID"
   /** no space left in the PE headers or between two sections for what was to be added */
   | "UKI_SIGN_PE_NO_ROOM"
-  /** an image or section beyond what PE fields or a limit of this package can hold */
+  /** an image, a section or a file beyond what PE fields or a limit of this package can hold */
   | "UKI_SIGN_TOO_LARGE"
   /** a section that the operation needs and the image lacks */
   | "UKI_SIGN_SECTION_MISSING"

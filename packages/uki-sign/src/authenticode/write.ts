@@ -26,7 +26,7 @@ const optionsSchema = z.strictObject({
 export interface WritePeOptions {
   /** signs the image on its way to the file, as `signPe` does */
   readonly sign?: SignPeOptions | undefined;
-  /** permission bits of a new file, before the umask; 0644 by default */
+  /** permission bits of a file that is new, before the umask; 0644 by default */
   readonly mode?: number | undefined;
   /** ends the work early, leaving nothing behind */
   readonly signal?: AbortSignal | undefined;
@@ -34,7 +34,8 @@ export interface WritePeOptions {
 
 /**
  * Writes an image to a file, signed if asked to, and never the whole image in memory: each piece is read once, hashed and
- * written. The file appears under its name when it is complete and on disk; until then what was there stays.
+ * written. The file appears under its name when it is complete and on disk; until then what was there stays. Symbolic
+ * links are followed, and a file that is replaced keeps its mode; what is no regular file is not replaced.
  *
  * @param path - File to write; may be the one that `image` reads from.
  * @param image - The image: bytes, an open file, or what `assembleUki` returned.

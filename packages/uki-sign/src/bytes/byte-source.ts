@@ -1,6 +1,6 @@
-import { type ReportFileError, sources } from "@leveret/block-source";
+import { sources } from "@leveret/block-source";
 import { z } from "zod";
-import { UkiSignError, type UkiSignErrorCode } from "../errors.ts";
+import { reportFileError } from "../internal/file-errors.ts";
 
 /**
  * Bytes that are at hand at any position without being in memory: a file, or parts of files and memory one after the other.
@@ -28,18 +28,7 @@ export const bytesOrSourceSchema: z.ZodType<Bytes, Bytes> = z.custom<Bytes>(
   "expected a Uint8Array or a ByteSource",
 );
 
-const CODES = {
-  full: "UKI_SIGN_FILE",
-  io: "UKI_SIGN_FILE",
-  "not-found": "UKI_SIGN_FILE",
-  "same-file": "UKI_SIGN_FILE",
-  "too-large": "UKI_SIGN_TOO_LARGE",
-  truncated: "UKI_SIGN_PE_TRUNCATED",
-  "wrong-type": "UKI_SIGN_FILE",
-} as const satisfies Record<string, UkiSignErrorCode>;
-
-const report: ReportFileError = (kind, message, facts) => new UkiSignError(CODES[kind], message, facts);
-const files = sources(report);
+const files = sources(reportFileError);
 
 /**
  * Opens a file whose bytes are read when they are needed.

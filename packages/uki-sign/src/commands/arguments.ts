@@ -1,6 +1,6 @@
-import { type CommandIo, UsageError } from "@leveret/command";
-import { readInput } from "../internal/files.ts";
+import { UsageError } from "@leveret/command";
 import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
+import type { CommandFiles } from "./command-files.ts";
 
 /** Collects a flag that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {
@@ -14,9 +14,9 @@ export function parseInteger(value: string): number {
 }
 
 /** Text given as it is, or as `@FILE`. */
-export async function readText(io: CommandIo, value: string): Promise<string> {
+export async function readText(files: CommandFiles, value: string): Promise<string> {
   if (!value.startsWith("@")) return value;
-  return Buffer.from(await readInput(io.cwd, value.slice(1))).toString("utf8");
+  return Buffer.from(await files.read(value.slice(1))).toString("utf8");
 }
 
 /** A digest from a flag, hexadecimal. */

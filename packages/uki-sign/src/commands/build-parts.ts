@@ -1,10 +1,10 @@
-import { type CommandIo, UsageError } from "@leveret/command";
+import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { ByteSource } from "../bytes/byte-source.ts";
-import { type OpenInputs, readInput } from "../internal/files.ts";
 import type { BuildUkiAddonOptions, BuildUkiProfileOptions } from "../uki/addon.ts";
 import type { BuildUkiOptions } from "../uki/build.ts";
 import { collect, parseInteger, readText } from "./arguments.ts";
+import type { CommandFiles } from "./command-files.ts";
 import { readFirmware, readHardwareIds } from "./hardware.ts";
 
 /** Flags of {@link addPartOptions}. */
@@ -63,20 +63,15 @@ export function addPartOptions(command: Command): Command {
 }
 
 /** Reads the parts of an image with a kernel. */
-export async function readImageParts(
-  io: CommandIo,
-  inputs: OpenInputs,
-  flags: PartFlags,
-  linux: string,
-): Promise<BuildUkiOptions> {
-  const { file, small, text, files, smalls, texts } = readers(io, inputs);
+export async function readImageParts(files: CommandFiles, flags: PartFlags, linux: string): Promise<BuildUkiOptions> {
+  const { file, small, text, all, smalls, texts } = readers(files);
   return {
-    ...(await readCommonParts(io, inputs, flags)),
+    ...(await readCommonParts(files, flags)),
     linux: await file(linux),
     osRelease: await optional(flags.osRelease, text),
     sbat: await texts(flags.sbat),
     profile: await optional(flags.profile, text),
-    joinProfiles: await files(flags.joinProfile),
+    joinProfiles: await all(flags.joinProfile),
     pcrpkey: await optional(flags.pcrpkey, small),
     pcrsig: await smalls(flags.pcrsig),
     splash: await optional(flags.splash, file),
@@ -84,25 +79,20 @@ export async function readImageParts(
 }
 
 /** Reads the parts of an addon. */
-export async function readAddonParts(
-  io: CommandIo,
-  inputs: OpenInputs,
-  flags: PartFlags,
-): Promise<BuildUkiAddonOptions> {
+export async function readAddonParts(files: CommandFiles, flags: PartFlags): Promise<BuildUkiAddonOptions> {
   refuse("an addon", flags, ["osRelease", "joinProfile", "pcrpkey", "pcrsig", "splash"]);
-  return { ...(await readCommonParts(io, inputs, flags)), sbat: await readers(io, inputs).texts(flags.sbat) };
+  return { ...(await readCommonParts(files, flags)), sbat: await readers(files).texts(flags.sbat) };
 }
 
 /** Reads the parts of a profile. */
 export async function readProfileParts(
-  io: CommandIo,
-  inputs: OpenInputs,
+  files: CommandFiles,
   flags: PartFlags,
   profile: string,
 ): Promise<BuildUkiProfileOptions> {
   refuse("a profile", flags, ["joinProfile", "pcrpkey", "pcrsig", "dtbauto", "hwids", "efifw", "section", "sbat"]);
-  const { file, text } = readers(io, inputs);
-  const { stub, initrd, cmdline, uname, dtb, ucode, timeDateStamp } = await readCommonParts(io, inputs, flags);
+  const { file, text } = readers(files);
+  const { stub, initrd, cmdline, uname, dtb, ucode, timeDateStamp } = await readCommonParts(files, flags);
   return {
     ...{ stub, initrd, cmdline, uname, dtb, ucode, timeDateStamp },
     profile: await text(profile),
@@ -111,21 +101,21 @@ export async function readProfileParts(
   };
 }
 
-async function readCommonParts(io: CommandIo, inputs: OpenInputs, flags: PartFlags): Promise<BuildUkiAddonOptions> {
-  const { file, text, files } = readers(io, inputs);
+async function readCommonParts(files: CommandFiles, flags: PartFlags): Promise<BuildUkiAddonOptions> {
+  const { file, text, all } = readers(files);
   const { uname, timeDateStamp, section, efifw } = flags;
   return {
     stub: await file(flags.stub),
     uname,
     timeDateStamp,
-    initrd: await files(flags.initrd),
+    initrd: await all(flags.initrd),
     cmdline: await optional(flags.cmdline, text),
     dtb: await optional(flags.dtb, file),
-    dtbauto: await files(flags.dtbauto),
-    hwids: await optional(flags.hwids, (paths) => readHardwareIds(io, paths)),
-    efifw: efifw && (await Promise.all(efifw.map((value) => readFirmware(io, value)))),
+    dtbauto: await all(flags.dtbauto),
+    hwids: await optional(flags.hwids, (paths) => readHardwareIds(files, paths)),
+    efifw: efifw && (await Promise.all(efifw.map((value) => readFirmware(files, value)))),
     ucode: await optional(flags.ucode, file),
-    sections: section && (await Promise.all(section.map((value) => readSection(inputs, value)))),
+    sections: section && (await Promise.all(section.map((value) => readSection(files, value)))),
   };
 }
 
@@ -140,29 +130,29 @@ interface Readers {
   readonly file: (path: string) => Promise<ByteSource>;
   readonly small: (path: string) => Promise<Uint8Array>;
   readonly text: (value: string) => Promise<string>;
-  readonly files: (paths: readonly string[] | undefined) => Promise<ByteSource[] | undefined>;
+  readonly all: (paths: readonly string[] | undefined) => Promise<ByteSource[] | undefined>;
   readonly smalls: (paths: readonly string[] | undefined) => Promise<Uint8Array[] | undefined>;
   readonly texts: (values: readonly string[] | undefined) => Promise<string[] | undefined>;
 }
 
-function readers(io: CommandIo, inputs: OpenInputs): Readers {
-  const file = (path: string): Promise<ByteSource> => inputs.open(path);
-  const small = (path: string): Promise<Uint8Array> => readInput(io.cwd, path);
-  const text = (value: string): Promise<string> => readText(io, value);
+function readers(files: CommandFiles): Readers {
+  const file = (path: string): Promise<ByteSource> => files.open(path);
+  const small = (path: string): Promise<Uint8Array> => files.read(path);
+  const text = (value: string): Promise<string> => readText(files, value);
   return {
     file,
     small,
     text,
-    files: (paths) => optional(paths, (all) => Promise.all(all.map(file))),
-    smalls: (paths) => optional(paths, (all) => Promise.all(all.map(small))),
-    texts: (values) => optional(values, (all) => Promise.all(all.map(text))),
+    all: (paths) => optional(paths, (given) => Promise.all(given.map(file))),
+    smalls: (paths) => optional(paths, (given) => Promise.all(given.map(small))),
+    texts: (values) => optional(values, (given) => Promise.all(given.map(text))),
   };
 }
 
-async function readSection(inputs: OpenInputs, value: string): Promise<{ name: string; data: ByteSource }> {
+async function readSection(files: CommandFiles, value: string): Promise<{ name: string; data: ByteSource }> {
   const separator = value.indexOf("=");
   if (separator < 1) throw new UsageError(`expected --section NAME=FILE, got ${JSON.stringify(value)}`);
-  return { name: value.slice(0, separator), data: await inputs.open(value.slice(separator + 1)) };
+  return { name: value.slice(0, separator), data: await files.open(value.slice(separator + 1)) };
 }
 
 async function optional<T, R>(value: T | undefined, read: (value: T) => Promise<R>): Promise<R | undefined> {

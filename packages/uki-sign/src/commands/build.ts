@@ -1,17 +1,15 @@
 import { createHash } from "node:crypto";
-import { resolve } from "node:path";
 import { type CommandIo, formatBytes, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { writePe } from "../authenticode/write.ts";
 import { type Bytes, eachChunk } from "../bytes/byte-source.ts";
-import { OpenInputs, openInput } from "../internal/files.ts";
-import { loadKeys } from "../keys/load.ts";
 import { buildUkiAddon, buildUkiProfile } from "../uki/addon.ts";
 import { assembleUki } from "../uki/build.ts";
 import { inspectUki } from "../uki/inspect.ts";
 import { assembleUkiWithPolicies, type UkiPolicySigner } from "../uki/policies.ts";
 import { collect, parseBank } from "./arguments.ts";
 import { addPartOptions, type PartFlags, readAddonParts, readImageParts, readProfileParts } from "./build-parts.ts";
+import { CommandFiles } from "./command-files.ts";
 import { parsePolicyBank } from "./measure.ts";
 import { KEY_VALUE, OpenKeys } from "./open-keys.ts";
 import { addSigningOptions, describing, loadSigning, type SigningFlags } from "./signing.ts";
@@ -56,13 +54,14 @@ Examples:
   uki-sign build --stub addonx64.efi.stub --cmdline console=ttyS0 --keys keys -o serial.addon.efi`,
     )
     .action(async (flags: BuildFlags) => {
-      await using keys = new OpenKeys(io, flags.passphraseFile);
-      const signing = await loadSigning(io, flags, keys);
-      await using inputs = new OpenInputs(io.cwd);
-      const unsigned = await build(io, inputs, flags, keys);
+      await using files = new CommandFiles(io);
+      await using keys = new OpenKeys(io, files, flags.passphraseFile);
+      const signing = await loadSigning(files, flags, keys);
+      const unsigned = await build(files, flags, keys);
+      const output = await files.output(flags.output);
       const sign = signing && (await describing(signing, unsigned, flags.output));
-      await writePe(resolve(io.cwd, flags.output), unsigned, { sign, signal: io.signal });
-      await using image = await openInput(io.cwd, flags.output);
+      await writePe(output, unsigned, { sign, signal: io.signal });
+      const image = await files.open(flags.output);
       const { kind, sizeBytes, sections, profiles, signatures } = inspectUki(image);
       if (flags.json) {
         const hash = createHash("sha256");
@@ -81,20 +80,20 @@ Examples:
     });
 }
 
-async function build(io: CommandIo, inputs: OpenInputs, flags: BuildFlags, keys: OpenKeys): Promise<Bytes> {
-  const signers = await loadPolicySigners(io, flags, keys);
+async function build(files: CommandFiles, flags: BuildFlags, keys: OpenKeys): Promise<Bytes> {
+  const signers = await loadPolicySigners(files, flags, keys);
   if (flags.linux === undefined) {
     if (signers.length > 0) throw new UsageError("expected --linux to sign policies about, got none");
-    if (flags.profile === undefined) return buildUkiAddon(await readAddonParts(io, inputs, flags));
-    return buildUkiProfile(await readProfileParts(io, inputs, flags, flags.profile));
+    if (flags.profile === undefined) return buildUkiAddon(await readAddonParts(files, flags));
+    return buildUkiProfile(await readProfileParts(files, flags, flags.profile));
   }
-  const { pcrsig, ...parts } = await readImageParts(io, inputs, flags, flags.linux);
+  const { pcrsig, ...parts } = await readImageParts(files, flags, flags.linux);
   if (signers.length === 0) return assembleUki({ ...parts, pcrsig });
   if (pcrsig !== undefined) throw new UsageError("expected either --pcrsig or policies to sign, got both");
   return await assembleUkiWithPolicies(parts, signers);
 }
 
-async function loadPolicySigners(io: CommandIo, flags: BuildFlags, open: OpenKeys): Promise<UkiPolicySigner[]> {
+async function loadPolicySigners(files: CommandFiles, flags: BuildFlags, open: OpenKeys): Promise<UkiPolicySigner[]> {
   const { keys, pcrKey, signPolicies, pcrPhases: phasePaths } = flags;
   const banks = flags.pcrBank?.map(parseBank).map(parsePolicyBank);
   if (signPolicies !== true && pcrKey === undefined) {
@@ -106,6 +105,6 @@ async function loadPolicySigners(io: CommandIo, flags: BuildFlags, open: OpenKey
     return [{ signer, publicKey: signer.publicKey, banks, phasePaths }];
   }
   if (keys === undefined) throw new UsageError("expected --keys with --sign-policies, got none");
-  const { signers } = await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase: open.passphrase });
+  const { signers } = await files.keys(keys, { roles: ["pcr"], passphrase: open.passphrase });
   return [{ signer: signers.pcr, publicKey: signers.pcr.publicKey, banks, phasePaths }];
 }

@@ -2,9 +2,8 @@ import { basename } from "node:path";
 import { type CommandIo, style, table, UsageError } from "@leveret/command";
 import { findAuthority } from "../authenticode/authority.ts";
 import { secureBootVariableGuid } from "../efi/authenticated-variable.ts";
-import { decodeVariableStore } from "../efi/variable-store.ts";
+import { DEFAULT_MAX_VARIABLE_STORE_BYTES, decodeVariableStore } from "../efi/variable-store.ts";
 import { toHex } from "../internal/bytes.ts";
-import { OpenInputs, readInput } from "../internal/files.ts";
 import { predictPcr4 } from "../pcr/predict-pcr4.ts";
 import { predictPcr5 } from "../pcr/predict-pcr5.ts";
 import { predictPcr7 } from "../pcr/predict-pcr7.ts";
@@ -12,12 +11,13 @@ import { predictPcr11Measurements } from "../pcr/predict-pcr11.ts";
 import type { PcrPrediction } from "../pcr/prediction.ts";
 import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import { describeEvent } from "../tcg/event-content.ts";
-import { decodeEventLog, type EventLog } from "../tcg/event-log.ts";
+import { DEFAULT_MAX_EVENT_LOG_BYTES, decodeEventLog, type EventLog } from "../tcg/event-log.ts";
 import { type ExplainedMeasurement, explainPcr, type PcrExplanation } from "../tcg/explain.ts";
 import { predictPcrFromLog } from "../tcg/from-log.ts";
 import { replayEventLog } from "../tcg/replay.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { shortLine } from "./arguments.ts";
+import type { CommandFiles } from "./command-files.ts";
 
 /** Flags that say what a machine should boot. */
 export interface ExplainFlags {
@@ -32,7 +32,7 @@ export interface ExplainFlags {
 
 /** Compares a log with what the flags predict; undefined when they predict nothing. */
 export async function explainLog(
-  io: CommandIo,
+  files: CommandFiles,
   log: EventLog,
   flags: ExplainFlags,
   banks: readonly PcrBank[] | undefined,
@@ -49,17 +49,19 @@ export async function explainLog(
     throw new UsageError("expected --disk with --loader-conf, got none");
   }
   if ([program[0], uki, disk, flags.reference].every((flag) => flag === undefined)) return undefined;
-  await using inputs = new OpenInputs(io.cwd);
   const programs = await Promise.all(
-    program.map(async (path) => ({ name: basename(path), image: await inputs.open(path) })),
+    program.map(async (path) => ({ name: basename(path), image: await files.open(path) })),
   );
-  const store = vars === undefined ? undefined : readVariables(await readInput(io.cwd, vars));
+  const store =
+    vars === undefined ? undefined : readVariables(await files.read(vars, DEFAULT_MAX_VARIABLE_STORE_BYTES));
   const authorities = store === undefined ? [] : programs.map(({ image }) => findAuthority(image, store));
-  const sections = uki === undefined ? undefined : measuredSections(await inputs.open(uki), { profile });
-  const bootDisk = disk === undefined ? undefined : await inputs.open(disk);
-  const conf = loaderConf === undefined ? undefined : await readInput(io.cwd, loaderConf);
+  const sections = uki === undefined ? undefined : measuredSections(await files.open(uki), { profile });
+  const bootDisk = disk === undefined ? undefined : await files.open(disk);
+  const conf = loaderConf === undefined ? undefined : await files.read(loaderConf);
   const reference =
-    flags.reference === undefined ? undefined : decodeEventLog(await readInput(io.cwd, flags.reference));
+    flags.reference === undefined
+      ? undefined
+      : decodeEventLog(await files.read(flags.reference, DEFAULT_MAX_EVENT_LOG_BYTES));
   const logs = reference === undefined ? [log] : [log, reference];
   const known = PCR_BANKS.filter((bank) =>
     logs.every(({ algorithms }) => algorithms.some(({ name }) => name === bank)),

@@ -1,13 +1,13 @@
 import { type CommandIo, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { toHex } from "../internal/bytes.ts";
-import { readInput } from "../internal/files.ts";
 import type { PcrBank } from "../pcr/register.ts";
 import { decodeEventContent, describeEvent, isContentMeasured } from "../tcg/event-content.ts";
-import { decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
+import { DEFAULT_MAX_EVENT_LOG_BYTES, decodeEventLog, type EventLog, type TcgEvent } from "../tcg/event-log.ts";
 import { replayEventLog } from "../tcg/replay.ts";
 import { decodeUserspaceLog, replayUserspaceLog, type UserspaceEvent } from "../tcg/userspace-log.ts";
 import { collect, parseBank, parseInteger, shortLine } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { explainLog, printExplanations } from "./eventlog-explain.ts";
 
 interface EventlogFlags {
@@ -61,10 +61,14 @@ Examples:
     .action(async (path: string, flags: EventlogFlags) => {
       const pcrs = flags.pcr?.map(parseInteger);
       const banks: readonly PcrBank[] | undefined = flags.bank?.map(parseBank);
-      const log = decodeEventLog(await readInput(io.cwd, path));
-      const explanations = await explainLog(io, log, flags, banks, pcrs);
+      await using files = new CommandFiles(io);
+      const log = decodeEventLog(await files.read(path, DEFAULT_MAX_EVENT_LOG_BYTES));
+      const explanations = await explainLog(files, log, flags, banks, pcrs);
       const events = log.events.filter(({ pcr }) => pcrs?.includes(pcr) ?? true);
-      const later = flags.userspace === undefined ? [] : decodeUserspaceLog(await readInput(io.cwd, flags.userspace));
+      const later =
+        flags.userspace === undefined
+          ? []
+          : decodeUserspaceLog(await files.read(flags.userspace, DEFAULT_MAX_EVENT_LOG_BYTES));
       const registers = replayUserspaceLog(later, replayEventLog(log)).filter(
         ({ pcr, bank }) => (pcrs?.includes(pcr) ?? true) && (banks?.includes(bank) ?? true),
       );

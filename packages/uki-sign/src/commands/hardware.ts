@@ -1,15 +1,23 @@
 import { readdir, stat } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { type CommandIo, UsageError } from "@leveret/command";
+import { join } from "node:path";
+import { UsageError } from "@leveret/command";
 import { UkiSignError } from "../errors.ts";
-import { readInput } from "../internal/files.ts";
 import { encodeUkiFirmware } from "../uki/firmware.ts";
-import { encodeHardwareIds, type HardwareDescription, parseHardwareDescription } from "../uki/hardware-ids.ts";
+import {
+  DEFAULT_MAX_HARDWARE_DESCRIPTION_BYTES,
+  encodeHardwareIds,
+  type HardwareDescription,
+  parseHardwareDescription,
+} from "../uki/hardware-ids.ts";
+import type { CommandFiles } from "./command-files.ts";
+
+/** Largest firmware for an `.efifw` section that is read, in bytes. */
+const MAX_FIRMWARE_BYTES = 64 * 1024 * 1024;
 
 /** The `.hwids` section from flags: descriptions in JSON, directories of them, or one file with the section as it is. */
-export async function readHardwareIds(io: CommandIo, paths: readonly string[]): Promise<Uint8Array> {
-  const files = (await Promise.all(paths.map((path) => jsonFiles(io, path)))).flat();
-  const contents = await Promise.all(files.map((path) => readInput(io.cwd, path)));
+export async function readHardwareIds(inputs: CommandFiles, paths: readonly string[]): Promise<Uint8Array> {
+  const files = (await Promise.all(paths.map((path) => jsonFiles(inputs, path)))).flat();
+  const contents = await Promise.all(files.map((path) => inputs.read(path, DEFAULT_MAX_HARDWARE_DESCRIPTION_BYTES)));
   const [only] = contents;
   if (only !== undefined && contents.length === 1 && only[0] !== "{".charCodeAt(0)) return only;
   const descriptions = contents.map((content, index): HardwareDescription => {
@@ -27,10 +35,10 @@ export async function readHardwareIds(io: CommandIo, paths: readonly string[]): 
 }
 
 /** A file, or the *.json files below a directory in the order of their paths. */
-async function jsonFiles(io: CommandIo, path: string): Promise<string[]> {
-  const found = await stat(resolve(io.cwd, path)).catch(() => undefined);
+async function jsonFiles(inputs: CommandFiles, path: string): Promise<string[]> {
+  const found = await stat(inputs.resolve(path)).catch(() => undefined);
   if (found?.isDirectory() !== true) return [path];
-  const entries = await readdir(resolve(io.cwd, path), { recursive: true });
+  const entries = await readdir(inputs.resolve(path), { recursive: true });
   return entries
     .filter((name) => name.endsWith(".json"))
     .sort()
@@ -38,11 +46,11 @@ async function jsonFiles(io: CommandIo, path: string): Promise<string[]> {
 }
 
 /** An `.efifw` section from a flag: ID=FILE. */
-export async function readFirmware(io: CommandIo, value: string): Promise<Uint8Array> {
+export async function readFirmware(files: CommandFiles, value: string): Promise<Uint8Array> {
   const separator = value.indexOf("=");
   if (separator < 1) throw new UsageError(`expected --efifw ID=FILE, got ${JSON.stringify(value)}`);
   return encodeUkiFirmware({
     id: value.slice(0, separator),
-    data: await readInput(io.cwd, value.slice(separator + 1)),
+    data: await files.read(value.slice(separator + 1), MAX_FIRMWARE_BYTES),
   });
 }

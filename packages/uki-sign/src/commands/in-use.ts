@@ -1,10 +1,9 @@
 import { basename } from "node:path";
-import type { CommandIo } from "@leveret/command";
 import type { Command } from "commander";
 import type { InUse } from "../efi/dbx-guard.ts";
-import { type OpenInputs, readInput } from "../internal/files.ts";
-import { decodeEventLog } from "../tcg/event-log.ts";
+import { DEFAULT_MAX_EVENT_LOG_BYTES, decodeEventLog } from "../tcg/event-log.ts";
 import { collect } from "./arguments.ts";
+import type { CommandFiles } from "./command-files.ts";
 
 /** Flags of {@link addInUseOptions}. */
 export interface InUseFlags {
@@ -20,11 +19,12 @@ export function addInUseOptions(command: Command): Command {
 }
 
 /** What the flags name; undefined when they name nothing. */
-export async function readInUse(io: CommandIo, inputs: OpenInputs, flags: InUseFlags): Promise<InUse | undefined> {
+export async function readInUse(files: CommandFiles, flags: InUseFlags): Promise<InUse | undefined> {
   const { inUse, inUseLog } = flags;
   if (inUse === undefined && inUseLog === undefined) return undefined;
   const images = await Promise.all(
-    (inUse ?? []).map(async (path) => ({ name: basename(path), image: await inputs.open(path) })),
+    (inUse ?? []).map(async (path) => ({ name: basename(path), image: await files.open(path) })),
   );
-  return { images, log: inUseLog === undefined ? undefined : decodeEventLog(await readInput(io.cwd, inUseLog)) };
+  const log = inUseLog === undefined ? undefined : await files.read(inUseLog, DEFAULT_MAX_EVENT_LOG_BYTES);
+  return { images, log: log && decodeEventLog(log) };
 }

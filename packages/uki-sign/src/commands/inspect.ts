@@ -1,9 +1,11 @@
+import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { examineSignatures } from "../authenticode/verify.ts";
-import { openInput } from "../internal/files.ts";
+import { fileSource } from "../bytes/byte-source.ts";
 import { inspectUki } from "../uki/inspect.ts";
 import { printable } from "./arguments.ts";
+import { describePcrSignatures } from "./pcr-signatures.ts";
 
 /** `uki-sign inspect` */
 export function addInspectCommand(program: Command, io: CommandIo): void {
@@ -16,7 +18,7 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign inspect linux.efi")
     .action(async (path: string, flags: { readonly json?: boolean }) => {
-      await using image = await openInput(io.cwd, path);
+      await using image = await fileSource(resolve(io.cwd, path));
       const { sections, kind: contains, ...rest } = inspectUki(image);
       const signatures = examineSignatures(image).map(({ signer, problem }) => ({
         signer: signer?.certificate.subject,
@@ -40,7 +42,9 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
       io.stdout.write(`${table([["section", "size", ...(several ? ["profile"] : []), "sha256"], ...rows])}\n`);
       for (const { name, text, profile } of sections) {
         if (text === undefined || name === ".sdmagic") continue;
-        const lines = printable(text.replace(/\n+$/, "")).replaceAll("\n", "\n  ");
+        const shown =
+          name === ".pcrsig" ? table(describePcrSignatures(text, image, profile ?? 0)) : text.replace(/\n+$/, "");
+        const lines = printable(shown).replaceAll("\n", "\n  ");
         const owner = several && profile !== undefined ? ` of profile ${profile}` : "";
         io.stdout.write(`\n${printable(name)}${owner}\n  ${lines}\n`);
       }

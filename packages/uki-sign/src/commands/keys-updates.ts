@@ -3,12 +3,11 @@ import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignatureDatabase } from "../efi/signature-list.ts";
 import type { SignedUpdate } from "../efi/signed-update.ts";
-import { OpenInputs } from "../internal/files.ts";
 import { type NewFile, writeNewDirectory } from "../internal/new-directory.ts";
 import { exportKeys } from "../keys/export.ts";
-import { loadKeys } from "../keys/load.ts";
 import { rotateKeys } from "../keys/rotate.ts";
 import { collect, printable } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { addInUseOptions, type InUseFlags, readInUse } from "./in-use.ts";
 import { OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 import { parseTime, wholeSecond } from "./signing.ts";
@@ -49,22 +48,23 @@ export function addExport(keys: Command, io: CommandIo): void {
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign keys export keys -o esp/loader/keys/auto")
     .action(async (directory: string, flags: ExportFlags) => {
-      const { passphrase } = new OpenKeys(io, flags.passphraseFile);
-      const set = await loadKeys(resolve(io.cwd, directory), { roles: ["PK", "KEK"], passphrase });
+      await using files = new CommandFiles(io);
+      const { passphrase } = new OpenKeys(io, files, flags.passphraseFile);
+      const set = await files.keys(directory, { roles: ["PK", "KEK"], passphrase });
       const lists = async (paths: readonly string[] = []): Promise<SignatureDatabase> =>
-        (await Promise.all(paths.map((path) => readDatabase(io, path)))).flat();
+        (await Promise.all(paths.map((path) => readDatabase(files, path)))).flat();
       const updates = await exportKeys(set, {
         kek: await lists(flags.kek),
         db: await lists(flags.db),
         dbx: await lists(flags.dbx),
         timestamp: flags.timestamp === undefined ? undefined : parseTime(flags.timestamp),
       });
-      const files = updates.flatMap(({ name, auth, value }): NewFile[] => [
+      const made = updates.flatMap(({ name, auth, value }): NewFile[] => [
         { name: `${name}.auth`, content: auth, mode: 0o644 },
         { name: `${name}.esl`, content: value, mode: 0o644 },
         ...(name === "dbx" ? [] : [{ name: `${name}.cer`, content: set.certificates[name].der, mode: 0o644 }]),
       ]);
-      await writeNewDirectory(resolve(io.cwd, flags.output), io.signal, async () => files);
+      await writeNewDirectory(resolve(io.cwd, flags.output), io.signal, async () => made);
       if (flags.json) {
         writeJson(io, { kind: "uki-keys-export", version: 1, path: flags.output, updates: updates.map(describe) });
         return;
@@ -103,23 +103,23 @@ Example:
   (make the introduce-* updates, sign everything with keys-2027, boot it, then make the retire-* updates)`,
     )
     .action(async (previous: string, next: string, flags: RotateFlags) => {
-      await using inputs = new OpenInputs(io.cwd);
-      const inUse = await readInUse(io, inputs, flags);
+      await using files = new CommandFiles(io);
+      const inUse = await readInUse(files, flags);
       if (inUse !== undefined && flags.revoke !== true) {
         throw new UsageError("expected --revoke with --in-use and --in-use-log, got none: nothing else forbids");
       }
-      const { passphrase } = new OpenKeys(io, flags.passphraseFile);
+      const { passphrase } = new OpenKeys(io, files, flags.passphraseFile);
       const { introduce, retire } = await rotateKeys(
-        await loadKeys(resolve(io.cwd, previous), { roles: ["PK", "KEK"], passphrase }),
-        await loadKeys(resolve(io.cwd, next), { roles: ["KEK"], passphrase }),
+        await files.keys(previous, { roles: ["PK", "KEK"], passphrase }),
+        await files.keys(next, { roles: ["KEK"], passphrase }),
         {
           timestamp: flags.timestamp === undefined ? wholeSecond(new Date()) : parseTime(flags.timestamp),
           revoke: flags.revoke ? (inUse ?? {}) : undefined,
         },
       );
       const named = [...nameUpdates("introduce", introduce), ...nameUpdates("retire", retire)];
-      const files = named.map(([name, { auth }]): NewFile => ({ name, content: auth, mode: 0o644 }));
-      await writeNewDirectory(resolve(io.cwd, flags.output), io.signal, async () => files);
+      const made = named.map(([name, { auth }]): NewFile => ({ name, content: auth, mode: 0o644 }));
+      await writeNewDirectory(resolve(io.cwd, flags.output), io.signal, async () => made);
       if (flags.json) {
         const updates = named.map(([file, update]) => ({ file, ...describe(update) }));
         writeJson(io, { kind: "uki-keys-rotate", version: 1, path: flags.output, updates });

@@ -2,9 +2,9 @@ import { resolve } from "node:path";
 import { type CommandIo, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { type GenerateKeysOptions, generateKeys } from "../keys/generate.ts";
-import { loadKeys } from "../keys/load.ts";
 import { KEY_ROLES, type KeyRole, type KeySet } from "../keys/roles.ts";
 import { parseInteger, printable } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { addExport, addRotate } from "./keys-updates.ts";
 import { newPassphrase, OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 import { parseTime } from "./signing.ts";
@@ -66,6 +66,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
     )
     .action(async (directory: string, flags: GenerateFlags) => {
       const { name, organization, owner, bits, notBefore, notAfter, json } = flags;
+      await using files = new CommandFiles(io);
       const options: GenerateKeysOptions = {
         name,
         organization,
@@ -73,7 +74,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
         keyBits: bits,
         notBefore: notBefore === undefined ? undefined : parseTime(notBefore),
         notAfter: notAfter === undefined ? undefined : parseTime(notAfter),
-        passphrase: await newPassphrase(io, flags),
+        passphrase: await newPassphrase(io, files, flags),
         signal: io.signal,
       };
       print(io, await generateKeys(resolve(io.cwd, directory), options), json);
@@ -90,9 +91,10 @@ function addShow(keys: Command, io: CommandIo): void {
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign keys show keys")
     .action(async (directory: string, { certificates, passphraseFile, json }: ShowFlags) => {
-      const { passphrase } = new OpenKeys(io, passphraseFile);
+      await using files = new CommandFiles(io);
+      const { passphrase } = new OpenKeys(io, files, passphraseFile);
       const roles = certificates ? [] : KEY_ROLES;
-      print(io, await loadKeys(resolve(io.cwd, directory), { roles, passphrase }), json);
+      print(io, await files.keys(directory, { roles, passphrase }), json);
     });
 }
 

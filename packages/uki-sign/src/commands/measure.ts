@@ -1,9 +1,6 @@
-import { resolve } from "node:path";
 import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { toHex } from "../internal/bytes.ts";
-import { openInput, writeOutput } from "../internal/files.ts";
-import { loadKeys } from "../keys/load.ts";
 import type { PemSigner } from "../keys/signer.ts";
 import {
   PCR_POLICY_BANKS,
@@ -17,6 +14,7 @@ import { PCR_BANKS, type PcrBank } from "../pcr/register.ts";
 import type { HashName } from "../rsa/scheme.ts";
 import { measuredSections } from "../uki/inspect.ts";
 import { collect, parseBank, parseInteger } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
 interface MeasureFlags {
@@ -63,12 +61,14 @@ Examples:
     .action(async (path: string, flags: MeasureFlags) => {
       const banks = flags.bank?.map(parseBank);
       const { profile, dtbauto, efifw } = flags;
-      await using image = await openInput(io.cwd, path);
+      await using files = new CommandFiles(io);
+      const image = await files.open(path);
       const sections = measuredSections(image, { profile, dtbauto, efifw });
       const phases = flags.phases?.split(":");
       if (flags.policy || flags.keys !== undefined || flags.key !== undefined || flags.output !== undefined) {
         await measurePolicies(
           io,
+          files,
           { sections, banks: banks?.map(parsePolicyBank), phasePaths: prefixesOf(phases) },
           flags,
         );
@@ -96,30 +96,35 @@ export function parsePolicyBank(bank: PcrBank): HashName {
   throw new UsageError(`expected a bank of ${PCR_POLICY_BANKS.join(", ")} for policies, got sha1`);
 }
 
-async function measurePolicies(io: CommandIo, options: PredictPcrPoliciesOptions, flags: MeasureFlags): Promise<void> {
+async function measurePolicies(
+  io: CommandIo,
+  files: CommandFiles,
+  options: PredictPcrPoliciesOptions,
+  flags: MeasureFlags,
+): Promise<void> {
   const policies = predictPcrPolicies(options);
-  await using open = new OpenKeys(io, flags.passphraseFile);
-  const signer = await loadPcrSigner(io, flags, open);
+  await using open = new OpenKeys(io, files, flags.passphraseFile);
+  const signer = await loadPcrSigner(files, flags, open);
   if ((signer === undefined) !== (flags.output === undefined)) {
     throw new UsageError("expected --output together with --keys or --key, got one of them");
   }
   if (signer !== undefined && flags.output !== undefined) {
     const text = renderPcrSignatures(await signPcrPolicies(policies, signer, signer.publicKey));
-    await writeOutput(io.cwd, flags.output, new TextEncoder().encode(text));
+    await files.write(flags.output, new TextEncoder().encode(text));
   }
   if (flags.json) {
     writeJson(io, { kind: "uki-pcr-policies", version: 1, pcr: 11, policies, path: flags.output });
     return;
   }
   if (flags.output !== undefined) {
-    io.stdout.write(`${flags.output}: ${policies.length} policies, signed\n`);
+    io.stdout.write(`${flags.output}: ${policies.length} ${policies.length === 1 ? "policy" : "policies"}, signed\n`);
     return;
   }
   const rows = policies.map(({ phasePath, bank, policy }) => [phasePath, bank, toHex(policy)]);
   io.stdout.write(`${table([["phases", "bank", "policy"], ...rows])}\n`);
 }
 
-async function loadPcrSigner(io: CommandIo, flags: MeasureFlags, open: OpenKeys): Promise<PemSigner | undefined> {
+async function loadPcrSigner(files: CommandFiles, flags: MeasureFlags, open: OpenKeys): Promise<PemSigner | undefined> {
   const { keys, key, passphraseFile } = flags;
   if (keys !== undefined && key !== undefined) throw new UsageError("expected --keys or --key, got both");
   if (keys === undefined && key === undefined && passphraseFile !== undefined) {
@@ -127,5 +132,5 @@ async function loadPcrSigner(io: CommandIo, flags: MeasureFlags, open: OpenKeys)
   }
   if (key !== undefined) return await open.signer(key);
   if (keys === undefined) return undefined;
-  return (await loadKeys(resolve(io.cwd, keys), { roles: ["pcr"], passphrase: open.passphrase })).signers.pcr;
+  return (await files.keys(keys, { roles: ["pcr"], passphrase: open.passphrase })).signers.pcr;
 }

@@ -1,7 +1,6 @@
 // Environment: P11_KIT_SERVER_ADDRESS is the socket of a running `p11-kit server`; without it `p11-kit remote` is started.
 import { type CommandIo, UsageError } from "@leveret/command";
 import { UkiSignError } from "../errors.ts";
-import { readInput, readSecret } from "../internal/files.ts";
 import type { PassphraseSource } from "../keys/load.ts";
 import { isEncryptedKey, type PemSigner, pemSigner } from "../keys/signer.ts";
 import type { Pkcs11Options, Pkcs11Signer } from "../pkcs11/signer.ts";
@@ -9,6 +8,7 @@ import { isSignerAddress } from "../remote/address.ts";
 import type { SigningRequest } from "../remote/protocol.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { printable } from "./arguments.ts";
+import type { CommandFiles } from "./command-files.ts";
 
 /** What `--passphrase-file` says about itself, with whose passphrase it is. */
 export const PASSPHRASE_FILE =
@@ -20,12 +20,14 @@ export const KEY_VALUE = "private key: a PEM file, a pkcs11: URI, or the https: 
 /** The private keys that a command signs with, and the secrets it read or asked for, once, when a key first needed one. */
 export class OpenKeys implements AsyncDisposable {
   readonly #io: CommandIo;
+  readonly #files: CommandFiles;
   readonly #passphraseFile: string | undefined;
   readonly #secrets = new Map<string, Promise<string | undefined>>();
   readonly #tokens: Pkcs11Signer[] = [];
 
-  constructor(io: CommandIo, passphraseFile: string | undefined) {
+  constructor(io: CommandIo, files: CommandFiles, passphraseFile: string | undefined) {
     this.#io = io;
+    this.#files = files;
     this.#passphraseFile = passphraseFile;
   }
 
@@ -53,7 +55,7 @@ export class OpenKeys implements AsyncDisposable {
         onPending: (request) => this.#io.stderr.write(`${describeWait(request)}\n`),
       });
     }
-    const pem = await readInput(this.#io.cwd, value);
+    const pem = await this.#files.read(value);
     return pemSigner(pem, { passphrase: isEncryptedKey(pem) ? await this.passphrase(value) : undefined });
   }
 
@@ -63,7 +65,7 @@ export class OpenKeys implements AsyncDisposable {
       const { pkcs11Certificate } = await import("../pkcs11/signer.ts");
       return await pkcs11Certificate(value, this.#pkcs11());
     }
-    return decodeCertificate(await readInput(this.#io.cwd, value));
+    return decodeCertificate(await this.#files.read(value));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -72,7 +74,7 @@ export class OpenKeys implements AsyncDisposable {
 
   #secret(name: string, question: string): Promise<string | undefined> {
     const key = this.#passphraseFile === undefined ? name : "file";
-    const known = this.#secrets.get(key) ?? readPassphrase(this.#io, this.#passphraseFile, question);
+    const known = this.#secrets.get(key) ?? readPassphrase(this.#io, this.#files, this.#passphraseFile, question);
     this.#secrets.set(key, known);
     return known;
   }
@@ -109,10 +111,12 @@ function serverSocket(address: string | undefined): string | undefined {
 /** A passphrase for new keys: from a file, asked for twice, or none. */
 export async function newPassphrase(
   io: CommandIo,
+  files: CommandFiles,
   flags: { readonly passphraseFile?: string; readonly askPassphrase?: boolean },
 ): Promise<string | undefined> {
   const { passphraseFile, askPassphrase } = flags;
-  if (!askPassphrase) return passphraseFile === undefined ? undefined : await readPassphrase(io, passphraseFile, "");
+  if (!askPassphrase)
+    return passphraseFile === undefined ? undefined : await readPassphrase(io, files, passphraseFile, "");
   if (passphraseFile !== undefined) {
     throw new UsageError("expected --ask-passphrase or --passphrase-file, got both");
   }
@@ -129,8 +133,9 @@ export async function newPassphrase(
 /** Reads a passphrase from a file, an open descriptor or the terminal; the newline at its end is no part of it. */
 export async function readPassphrase(
   io: CommandIo,
+  files: CommandFiles,
   path: string | undefined,
   question: string,
 ): Promise<string | undefined> {
-  return path === undefined ? await io.askSecret?.(question) : await readSecret(io.cwd, path);
+  return path === undefined ? await io.askSecret?.(question) : await files.secret(path);
 }

@@ -1,10 +1,9 @@
-import { resolve } from "node:path";
 import { type CommandIo, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { listSignatures } from "../authenticode/certificate-table.ts";
 import { authenticodeDigest } from "../authenticode/digest.ts";
 import { writePe } from "../authenticode/write.ts";
-import { openInput } from "../internal/files.ts";
+import { CommandFiles } from "./command-files.ts";
 import { OpenKeys } from "./open-keys.ts";
 import { addSigningOptions, describing, loadSigning, type SigningFlags } from "./signing.ts";
 
@@ -33,15 +32,14 @@ Examples:
   uki-sign sign --key https://signer:8443 --certificate db.crt --passphrase-file token linux.efi -o linux.efi`,
     )
     .action(async (path: string, flags: SignFlags) => {
-      await using keys = new OpenKeys(io, flags.passphraseFile);
-      const signing = await loadSigning(io, flags, keys);
+      await using files = new CommandFiles(io);
+      await using keys = new OpenKeys(io, files, flags.passphraseFile);
+      const signing = await loadSigning(files, flags, keys);
       if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate, got neither");
-      await using image = await openInput(io.cwd, path);
-      await writePe(resolve(io.cwd, flags.output), image, {
-        sign: await describing(signing, image, path),
-        signal: io.signal,
-      });
-      await using signed = await openInput(io.cwd, flags.output);
+      const image = await files.open(path);
+      const output = await files.output(flags.output, path);
+      await writePe(output, image, { sign: await describing(signing, image, path), signal: io.signal });
+      const signed = await files.open(flags.output);
       const signatures = listSignatures(signed).length;
       const { subject } = signing.certificate;
       if (flags.json) {

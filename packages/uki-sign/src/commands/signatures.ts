@@ -1,15 +1,19 @@
-import { resolve } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
-import { attachSignature, listSignatures, removeSignatures } from "../authenticode/certificate-table.ts";
+import {
+  attachSignature,
+  DEFAULT_MAX_SIGNATURE_TABLE_BYTES,
+  listSignatures,
+  removeSignatures,
+} from "../authenticode/certificate-table.ts";
 import { examineSignatures } from "../authenticode/verify.ts";
 import { writePe } from "../authenticode/write.ts";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
-import { openInput, readInput, writeOutput } from "../internal/files.ts";
 import { decodePem } from "../keys/pem.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { parseInteger, printable } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 
 interface RemoveFlags {
   readonly index?: number;
@@ -39,7 +43,8 @@ Examples:
     .argument("<image>", "PE image")
     .option("--json", "print one JSON document")
     .action(async (path: string, flags: { readonly json?: boolean }) => {
-      await using image = await openInput(io.cwd, path);
+      await using files = new CommandFiles(io);
+      const image = await files.open(path);
       const signatures = describeSignatures(image);
       if (flags.json) writeJson(io, { kind: "uki-signatures", version: 1, signatures });
       else io.stdout.write(signatures.length === 0 ? "unsigned\n" : `${table(signatures.map(renderRow))}\n`);
@@ -51,14 +56,15 @@ Examples:
     .requiredOption("--index <number>", "which signature, counted from 0", parseInteger)
     .requiredOption("-o, --output <file>", "file to write")
     .action(async (path: string, flags: { readonly index: number; readonly output: string }) => {
-      await using image = await openInput(io.cwd, path);
+      await using files = new CommandFiles(io);
+      const image = await files.open(path);
       const signatures = listSignatures(image);
       const signature = signatures[flags.index];
       if (signature === undefined) {
         const message = `expected a signature with index ${flags.index}, got ${signatures.length} signatures`;
         throw new UkiSignError("UKI_SIGN_UNSIGNED", message, { path });
       }
-      await writeOutput(io.cwd, flags.output, signature.data);
+      await files.write(flags.output, signature.data);
       io.stdout.write(`${flags.output}: ${formatBytes(signature.data.length)}\n`);
     });
   group
@@ -71,12 +77,13 @@ Examples:
     .requiredOption("-o, --output <file>", "image to write; may be the same file")
     .option("--json", "print one JSON document")
     .action(async (path: string, flags: { signature: string; output: string; json?: boolean }) => {
-      await using image = await openInput(io.cwd, path);
-      const file = await readInput(io.cwd, flags.signature);
+      await using files = new CommandFiles(io);
+      const image = await files.open(path);
+      const file = await files.read(flags.signature, DEFAULT_MAX_SIGNATURE_TABLE_BYTES);
       const signed = attachSignature(image, decodePem(file)[0]?.bytes ?? file);
       const problem = examineSignatures(signed).at(-1)?.problem;
       if (problem !== undefined) throw problem;
-      await writeImage(io, flags, signed);
+      await writeImage(io, await files.output(flags.output, path), flags, signed);
     });
   group
     .command("remove")
@@ -92,9 +99,10 @@ Examples:
       if ([index, certificate, all].filter((flag) => flag !== undefined).length !== 1) {
         throw new UsageError("expected one of --index, --certificate and --all to say which signature");
       }
-      const which = certificate === undefined ? index : decodeCertificate(await readInput(io.cwd, certificate));
-      await using image = await openInput(io.cwd, path);
-      await writeImage(io, flags, removeSignatures(image, which));
+      await using files = new CommandFiles(io);
+      const which = certificate === undefined ? index : decodeCertificate(await files.read(certificate));
+      const image = await files.open(path);
+      await writeImage(io, await files.output(flags.output, path), flags, removeSignatures(image, which));
     });
 }
 
@@ -140,9 +148,14 @@ function renderRow({
   ];
 }
 
-async function writeImage(io: CommandIo, flags: { output: string; json?: boolean }, image: Bytes): Promise<void> {
+async function writeImage(
+  io: CommandIo,
+  output: string,
+  flags: { output: string; json?: boolean },
+  image: Bytes,
+): Promise<void> {
   const signatures = describeSignatures(image);
-  await writePe(resolve(io.cwd, flags.output), image, { signal: io.signal });
+  await writePe(output, image, { signal: io.signal });
   if (flags.json) writeJson(io, { kind: "uki-signatures", version: 1, path: flags.output, signatures });
   else
     io.stdout.write(`${flags.output}: ${signatures.length} ${signatures.length === 1 ? "signature" : "signatures"}\n`);

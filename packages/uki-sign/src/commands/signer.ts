@@ -1,15 +1,17 @@
 import { once } from "node:events";
+import { resolve } from "node:path";
 import { type CommandIo, formatBytes, style, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { authenticodeDigest } from "../authenticode/digest.ts";
+import { fileSource } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { toHex } from "../internal/bytes.ts";
-import { openInput, readInput } from "../internal/files.ts";
 import type { SigningRequest } from "../remote/protocol.ts";
 import { digestOf, type SigningEvent } from "../remote/requests.ts";
 import { startSigningServer } from "../remote/server.ts";
 import { decideSigningRequest, listSigningRequests, type RemoteSignerOptions } from "../remote/signer.ts";
 import { parseDigest, parseInteger, printable, shortLine } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE, readPassphrase, requireToken } from "./open-keys.ts";
 
 interface ServeFlags {
@@ -72,14 +74,15 @@ Examples:
       if ((tlsCertificate === undefined) !== (tlsKey === undefined)) {
         throw new UsageError("expected --tls-certificate and --tls-key together, got one of them");
       }
-      const text = async (path: string): Promise<string> => Buffer.from(await readInput(io.cwd, path)).toString("utf8");
+      await using files = new CommandFiles(io);
+      const text = async (path: string): Promise<string> => Buffer.from(await files.read(path)).toString("utf8");
       const clients = readTokens(flags.clients, await text(flags.clients));
       const approvers = flags.approvers === undefined ? {} : readTokens(flags.approvers, await text(flags.approvers));
       const tls =
         tlsCertificate === undefined || tlsKey === undefined
           ? undefined
           : { certificate: await text(tlsCertificate), key: await text(tlsKey) };
-      await using keys = new OpenKeys(io, flags.passphraseFile);
+      await using keys = new OpenKeys(io, files, flags.passphraseFile);
       await using server = await startSigningServer({
         signer: await keys.signer(flags.key),
         clients,
@@ -163,7 +166,7 @@ function report(io: CommandIo, request: SigningRequest, json: boolean | undefine
 }
 
 async function callerOf(io: CommandIo, address: string, flags: ApproveFlags): Promise<RemoteSignerOptions> {
-  const token = await readPassphrase(io, flags.tokenFile, `Token for ${address}: `);
+  const token = await readPassphrase(io, new CommandFiles(io), flags.tokenFile, `Token for ${address}: `);
   return { token: requireToken(address, token), signal: io.signal };
 }
 
@@ -183,7 +186,7 @@ async function requireDigest(io: CommandIo, request: SigningRequest, flags: Appr
   let seen = flags.digest === undefined ? undefined : toHex(parseDigest(flags.digest));
   if (flags.image !== undefined) {
     if (description === undefined) throw new UsageError("expected --digest for a request that describes no image");
-    await using image = await openInput(io.cwd, flags.image);
+    await using image = await fileSource(resolve(io.cwd, flags.image));
     seen = toHex(authenticodeDigest(image, hash));
   }
   const wanted = description?.digest ?? request.digest;

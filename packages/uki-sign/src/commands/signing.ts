@@ -1,13 +1,12 @@
-import { basename, resolve } from "node:path";
-import type { CommandIo } from "@leveret/command";
+import { basename } from "node:path";
 import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { SignPeOptions } from "../authenticode/sign.ts";
 import type { Bytes } from "../bytes/byte-source.ts";
-import { loadKeys } from "../keys/load.ts";
 import type { Signer } from "../keys/signer.ts";
 import type { RemoteSigner } from "../remote/signer.ts";
 import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
+import type { CommandFiles } from "./command-files.ts";
 import { KEY_VALUE, type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
 /** Flags of {@link addSigningOptions}. */
@@ -37,7 +36,7 @@ export function addSigningOptions(command: Command): Command {
 
 /** Reads key and certificate; undefined when no flag says where they are. */
 export async function loadSigning(
-  io: CommandIo,
+  files: CommandFiles,
   flags: SigningFlags,
   open: OpenKeys,
 ): Promise<SignPeOptions | undefined> {
@@ -57,7 +56,7 @@ export async function loadSigning(
     throw new UsageError("expected --keys or --key with --passphrase-file, --signing-time or --hash, got neither");
   }
   if (keys !== undefined) {
-    const { signers, certificates } = await loadKeys(resolve(io.cwd, keys), {
+    const { signers, certificates } = await files.keys(keys, {
       roles: ["db"],
       passphrase: open.passphrase,
     });

@@ -1,12 +1,14 @@
-import { resolve } from "node:path";
-import { type CommandIo, UsageError } from "@leveret/command";
+import { UsageError } from "@leveret/command";
 import type { EnrollVariableStoreOptions } from "../efi/enroll.ts";
-import { decodeSignatureLists, type SignatureDatabase } from "../efi/signature-list.ts";
-import { readInput } from "../internal/files.ts";
-import { loadKeys } from "../keys/load.ts";
+import {
+  DEFAULT_MAX_SIGNATURE_DATABASE_BYTES,
+  decodeSignatureLists,
+  type SignatureDatabase,
+} from "../efi/signature-list.ts";
 import type { KeyRole } from "../keys/roles.ts";
 import type { Signer } from "../keys/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
+import type { CommandFiles } from "./command-files.ts";
 import type { InUseFlags } from "./in-use.ts";
 import type { OpenKeys } from "./open-keys.ts";
 import { loadSigning, parseTime, type SigningFlags } from "./signing.ts";
@@ -46,21 +48,21 @@ const SIGNED_BY: Readonly<Record<string, { signer: KeyRole; value: readonly KeyR
 };
 
 /** A certificate (PEM, DER) or a signature list (.esl) from a file. */
-export async function readDatabase(io: CommandIo, path: string): Promise<SignatureDatabase> {
-  const bytes = await readInput(io.cwd, path);
+export async function readDatabase(files: CommandFiles, path: string): Promise<SignatureDatabase> {
+  const bytes = await files.read(path, DEFAULT_MAX_SIGNATURE_DATABASE_BYTES);
   // A certificate begins with a SEQUENCE, or is text; a signature list begins with the GUID of its type.
   const isCertificate = bytes[0] === 0x30 || Buffer.from(bytes).includes("-----BEGIN ");
   return isCertificate ? [decodeCertificate(bytes)] : decodeSignatureLists(bytes);
 }
 
 /** The keys to enrol, from a hierarchy, from files, or from both. */
-export async function readEnrolment(io: CommandIo, flags: EnrollFlags): Promise<EnrollVariableStoreOptions> {
+export async function readEnrolment(files: CommandFiles, flags: EnrollFlags): Promise<EnrollVariableStoreOptions> {
   const { keys, pk, kek = [], db = [], dbx = [], owner, timestamp } = flags;
   if ((keys === undefined) === (pk === undefined)) throw new UsageError("expected --keys or --pk, and not both");
-  const set = keys === undefined ? undefined : await loadKeys(resolve(io.cwd, keys), { roles: [] });
+  const set = keys === undefined ? undefined : await files.keys(keys, { roles: [] });
   const all = async (paths: readonly string[]): Promise<SignatureDatabase> =>
-    (await Promise.all(paths.map((path) => readDatabase(io, path)))).flat();
-  const platformKey = set?.certificates.PK ?? decodeCertificate(await readInput(io.cwd, pk ?? ""));
+    (await Promise.all(paths.map((path) => readDatabase(files, path)))).flat();
+  const platformKey = set?.certificates.PK ?? decodeCertificate(await files.read(pk ?? ""));
   const enrolment = {
     pk: platformKey,
     kek: [...(set === undefined ? [] : [set.certificates.KEK]), ...(await all(kek))],
@@ -77,14 +79,14 @@ export async function readEnrolment(io: CommandIo, flags: EnrollFlags): Promise<
 
 /** Who signs a variable, and what it holds when nothing else is said. */
 export async function chooseSigner(
-  io: CommandIo,
+  files: CommandFiles,
   name: string,
   flags: SignFlags,
   open: OpenKeys,
 ): Promise<{ signer: Signer; certificate: Certificate; owner: string; own: SignatureDatabase }> {
   const { keys, owner } = flags;
   if (keys === undefined) {
-    const signing = await loadSigning(io, flags, open);
+    const signing = await loadSigning(files, flags, open);
     if (signing === undefined) throw new UsageError("expected --keys, or --key and --certificate");
     if (owner === undefined && !flags.delete) throw new UsageError("expected --owner with --key, got none");
     return { signer: signing.signer, certificate: signing.certificate, owner: owner ?? "", own: [] };
@@ -92,7 +94,7 @@ export async function chooseSigner(
   if (flags.key !== undefined) throw new UsageError("expected --keys or --key, got both");
   const roles = SIGNED_BY[name];
   if (roles === undefined) throw new UsageError(`expected PK, KEK, db or dbx with --keys, got ${name}`);
-  const set = await loadKeys(resolve(io.cwd, keys), { roles: [roles.signer], passphrase: open.passphrase });
+  const set = await files.keys(keys, { roles: [roles.signer], passphrase: open.passphrase });
   return {
     signer: set.signers[roles.signer],
     certificate: set.certificates[roles.signer],

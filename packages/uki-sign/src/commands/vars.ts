@@ -4,9 +4,9 @@ import { decodeAuthenticatedVariable, secureBootVariableGuid, signVariable } fro
 import { assertDbxSpares } from "../efi/dbx-guard.ts";
 import { enrollVariableStore } from "../efi/enroll.ts";
 import { encodeSignatureDatabase } from "../efi/signature-list.ts";
-import { decodeVariableStore } from "../efi/variable-store.ts";
-import { OpenInputs, readInput, writeOutput } from "../internal/files.ts";
+import { DEFAULT_MAX_VARIABLE_STORE_BYTES, decodeVariableStore } from "../efi/variable-store.ts";
 import { collect } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { addInUseOptions, readInUse } from "./in-use.ts";
 import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 import { parseTime, wholeSecond } from "./signing.ts";
@@ -37,9 +37,10 @@ function addEnroll(vars: Command, io: CommandIo): void {
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  uki-sign vars enroll /usr/share/OVMF/OVMF_VARS_4M.fd --keys keys -o vars.fd")
     .action(async (template: string, flags: EnrollFlags) => {
-      const options = await readEnrolment(io, flags);
-      const store = enrollVariableStore(await readInput(io.cwd, template), options);
-      await writeOutput(io.cwd, flags.output, store);
+      await using files = new CommandFiles(io);
+      const options = await readEnrolment(files, flags);
+      const store = enrollVariableStore(await files.read(template, DEFAULT_MAX_VARIABLE_STORE_BYTES), options);
+      await files.write(flags.output, store, template);
       const { variables, freeBytes } = decodeVariableStore(store);
       const described = variables
         .filter(({ name }) => secureBootVariableGuid(name) !== undefined)
@@ -71,7 +72,8 @@ function addShow(vars: Command, io: CommandIo): void {
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExamples:\n  uki-sign vars show vars.fd\n  uki-sign vars show db.auth")
     .action(async (path: string, { json }: { readonly json?: boolean }) => {
-      const shown = detectVariables(await readInput(io.cwd, path));
+      await using files = new CommandFiles(io);
+      const shown = detectVariables(await files.read(path, DEFAULT_MAX_VARIABLE_STORE_BYTES));
       if (json) {
         writeJson(io, { version: 1, ...shown });
         return;
@@ -113,21 +115,21 @@ Examples:
   uki-sign vars sign dbx --keys keys --append --add old-db.crt --in-use linux.efi -o dbx-update.auth`,
     )
     .action(async (name: string, flags: SignFlags) => {
-      await using open = new OpenKeys(io, flags.passphraseFile);
-      const { signer, certificate, owner, own } = await chooseSigner(io, name, flags, open);
-      const added = (await Promise.all((flags.add ?? []).map((path) => readDatabase(io, path)))).flat();
+      await using files = new CommandFiles(io);
+      await using open = new OpenKeys(io, files, flags.passphraseFile);
+      const { signer, certificate, owner, own } = await chooseSigner(files, name, flags, open);
+      const added = (await Promise.all((flags.add ?? []).map((path) => readDatabase(files, path)))).flat();
       const value = added.length > 0 || flags.delete ? added : own;
       if (value.length === 0 && !flags.delete) throw new UsageError("expected --add with the new value, or --delete");
       if (added.length > 0 && flags.delete) throw new UsageError("expected --add or --delete, got both");
       const data = encodeSignatureDatabase(value, owner);
-      await using inputs = new OpenInputs(io.cwd);
-      const inUse = await readInUse(io, inputs, flags);
+      const inUse = await readInUse(files, flags);
       if (inUse !== undefined && name !== "dbx") throw new UsageError(`expected dbx with --in-use, got ${name}`);
       if (inUse !== undefined) assertDbxSpares(data, inUse);
       const timestamp = flags.timestamp === undefined ? wholeSecond(new Date()) : parseTime(flags.timestamp);
       const { append, guid } = flags;
       const signed = await signVariable({ name, guid, append, data, timestamp, signer, certificate });
-      await writeOutput(io.cwd, flags.output, signed);
+      await files.write(flags.output, signed);
       const entries = describeDatabase(decodeAuthenticatedVariable(signed).data);
       const summary = {
         path: flags.output,

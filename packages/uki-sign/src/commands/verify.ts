@@ -2,12 +2,12 @@ import { type CommandIo, style, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { signatureDatabase } from "../authenticode/database.ts";
 import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
-import { decodeSignatureLists } from "../efi/signature-list.ts";
+import { DEFAULT_MAX_SIGNATURE_DATABASE_BYTES, decodeSignatureLists } from "../efi/signature-list.ts";
 import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";
-import { openInput, readInput } from "../internal/files.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
+import { CommandFiles } from "./command-files.ts";
 import { parseTime } from "./signing.ts";
 
 interface VerifyFlags {
@@ -53,9 +53,10 @@ Examples:
       if (certificate.length + digest.length + (flags.db?.length ?? 0) === 0) {
         throw new UsageError("expected --certificate, --digest or --db to say what is trusted, got none of them");
       }
-      const db = await readDatabase(io, { certificate, digest, lists: flags.db });
-      const dbx = await readDatabase(io, { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx });
-      await using image = await openInput(io.cwd, path);
+      await using files = new CommandFiles(io);
+      const db = await readDatabase(files, { certificate, digest, lists: flags.db });
+      const dbx = await readDatabase(files, { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx });
+      const image = await files.open(path);
       const verified = verifyPe(image, {
         db,
         dbx,
@@ -97,10 +98,10 @@ interface DatabaseFlags {
   readonly lists: readonly string[] | undefined;
 }
 
-async function readDatabase(io: CommandIo, flags: DatabaseFlags): Promise<PeSignatureDatabase> {
-  const files = await Promise.all((flags.lists ?? []).map((path) => readInput(io.cwd, path)));
-  const listed = signatureDatabase(files.flatMap(decodeSignatureLists));
-  const named = flags.certificate.map(async (path) => decodeCertificate(await readInput(io.cwd, path)));
+async function readDatabase(files: CommandFiles, flags: DatabaseFlags): Promise<PeSignatureDatabase> {
+  const lists = (flags.lists ?? []).map((path) => files.read(path, DEFAULT_MAX_SIGNATURE_DATABASE_BYTES));
+  const listed = signatureDatabase((await Promise.all(lists)).flatMap((list) => decodeSignatureLists(list)));
+  const named = flags.certificate.map(async (path) => decodeCertificate(await files.read(path)));
   return {
     certificates: [...(await Promise.all(named)), ...listed.certificates],
     digests: [...flags.digest.map(parseDigest), ...listed.digests],

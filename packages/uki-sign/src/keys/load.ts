@@ -1,8 +1,9 @@
-import { open } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import { z } from "zod";
 import { isGuid } from "../efi/guid.ts";
 import { UkiSignError } from "../errors.ts";
+import { readWhole } from "../internal/files.ts";
 import { parseOptions } from "../internal/options.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import { certificateFile, KEY_ROLES, type KeyRole, type KeySet, keyFile, OWNER_FILE } from "./roles.ts";
@@ -44,7 +45,8 @@ export interface LoadKeysOptions<R extends KeyRole = KeyRole> {
  * @param options - Which private keys are needed, and their passphrase.
  * @returns The keys. Each private key belongs to its certificate.
  * @throws {UkiSignError} `UKI_SIGN_KEYS_INVALID` with one line for each file that is missing or wrong; `path` is the first of
- *   them, and `cause` its error. No message holds a byte of a private key.
+ *   them, and `cause` its error. `UKI_SIGN_PASSPHRASE` when nothing is wrong but the passphrase, or there is none. No message
+ *   holds a byte of a private key.
  * @example
  * const { signers, certificates } = await loadKeys("keys", { roles: ["db", "verity"] });
  */
@@ -101,20 +103,15 @@ interface KeyFile {
 
 async function readKeyFile(path: string): Promise<KeyFile> {
   try {
-    const file = await open(path, "r");
-    try {
-      const { size, mode } = await file.stat();
-      if (size > MAX_KEY_FILE_BYTES) {
-        const message = `expected a file of at most ${MAX_KEY_FILE_BYTES} bytes, got ${size}`;
-        throw new UkiSignError("UKI_SIGN_TOO_LARGE", message);
-      }
-      return { path, bytes: new Uint8Array(await file.readFile()), mode };
-    } finally {
-      await file.close();
-    }
+    const { mode } = await stat(path);
+    return { path, bytes: await readWhole(path, { maxBytes: MAX_KEY_FILE_BYTES }), mode };
   } catch (cause) {
-    if (cause instanceof UkiSignError) throw cause;
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    if (cause instanceof UkiSignError && cause.code === "UKI_SIGN_TOO_LARGE") {
+      const message = `expected a file of at most ${MAX_KEY_FILE_BYTES} bytes, got a longer one`;
+      throw new UkiSignError("UKI_SIGN_TOO_LARGE", message, { cause });
+    }
+    const system = cause instanceof UkiSignError ? cause.cause : cause;
+    const code = system instanceof Error && "code" in system ? String(system.code) : String(cause);
     const found = code === "ENOENT" ? "no such file" : code;
     throw new UkiSignError("UKI_SIGN_FILE", `expected a readable file, got ${found}`, { cause });
   }
@@ -135,8 +132,17 @@ function checkMatch(signer: PemSigner, certificate: Certificate | undefined): Pe
 }
 
 function loadError(folder: string, problems: readonly UkiSignError[]): UkiSignError {
+  // One passphrase is for all of them: where only that is wrong, nothing is wrong with the hierarchy.
+  const [first, ...others] = problems;
+  if (first?.code === "UKI_SIGN_PASSPHRASE" && others.every(({ code }) => code === first.code)) {
+    const keys = problems.map(({ path = "" }) => basename(path)).join(", ");
+    return new UkiSignError(first.code, `${first.message} (${keys} in ${folder})`, {
+      path: first.path,
+      hint: first.hint,
+      cause: first,
+    });
+  }
   const lines = problems.map(({ path, message, code }) => `\n  ${path}: ${message} [${code}]`);
-  const [first] = problems;
   return new UkiSignError("UKI_SIGN_KEYS_INVALID", `expected a key hierarchy in ${folder}, got:${lines.join("")}`, {
     path: first?.path,
     cause: first,

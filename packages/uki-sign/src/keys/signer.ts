@@ -118,8 +118,11 @@ function readPrivateKey(pem: string | Uint8Array, passphrase: string | undefined
     // OpenSSL's own error is not kept as the cause: nothing that touched the key leaves here.
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
     if (encrypted) {
-      const message = `expected the right passphrase and an intact encrypted private key, got ${reason}`;
-      throw new UkiSignError("UKI_SIGN_PASSPHRASE", message);
+      // What a wrong passphrase decrypts to is seldom told from a damaged key.
+      const message = "expected the passphrase of the encrypted private key, got one that does not fit";
+      throw new UkiSignError("UKI_SIGN_PASSPHRASE", message, {
+        hint: `unless the key itself is damaged (OpenSSL says ${reason})`,
+      });
     }
     throw new UkiSignError("UKI_SIGN_KEY_INVALID", `expected an intact ${label.toLowerCase()}, got ${reason}`);
   }

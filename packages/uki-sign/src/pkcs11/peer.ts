@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { stat } from "node:fs/promises";
 import { connect } from "node:net";
 import { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -25,6 +26,7 @@ export async function connectServer(path: string): Promise<Peer> {
 
 /** Starts `p11-kit remote`, which ends with the stream. All its tokens are there, or those of one module. */
 export async function startRemote(modulePath: string | undefined): Promise<Peer> {
+  if (modulePath !== undefined) await requireModule(modulePath);
   const argv = ["remote", modulePath ?? "pkcs11:"];
   const child = spawn("p11-kit", argv, { stdio: ["pipe", "pipe", "pipe"] });
   const exited = once(child, "close").catch(() => {});
@@ -41,12 +43,24 @@ export async function startRemote(modulePath: string | undefined): Promise<Peer>
     stream: Duplex.from({ readable: child.stdout, writable: child.stdin }),
     async complaint() {
       await within(EXIT_MS, exited);
-      return complaint.trim();
+      if (complaint.trim() !== "" || modulePath === undefined) return complaint.trim();
+      return `the end of the connection: ${modulePath} may be no PKCS#11 module that it can load`;
     },
     async close() {
       if (!(await within(EXIT_MS, exited))) child.kill("SIGKILL");
     },
   };
+}
+
+/** Refuses what p11-kit would fail to load without a word. */
+async function requireModule(path: string): Promise<void> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => error);
+  if (!(found instanceof Error) && found.isFile()) return;
+  const got = !(found instanceof Error) ? "something else" : found.code === "ENOENT" ? "none" : found.message;
+  throw new UkiSignError("UKI_SIGN_PKCS11", `expected a PKCS#11 module at ${path}, got ${got}`, {
+    path,
+    hint: "module-path in the URI names a shared library; without it the modules of p11-kit list-modules are used",
+  });
 }
 
 /** Whether something happens in time. */

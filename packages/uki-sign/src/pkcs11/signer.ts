@@ -1,4 +1,5 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
+import { resolve } from "node:path";
 import type { Duplex } from "node:stream";
 import { z } from "zod";
 import { UkiSignError } from "../errors.ts";
@@ -149,7 +150,7 @@ async function openSession(
   }
   const connection = await Connection.open(await openPeer(uri, connect), { timeoutMs, signal });
   try {
-    return { pin: pinSource(uri, pin), session: await Session.open(connection, uri) };
+    return { pin: pinSource(uri, pin, signal), session: await Session.open(connection, uri) };
   } catch (error) {
     await connection[Symbol.asyncDispose]();
     throw error;
@@ -162,9 +163,13 @@ async function openPeer(uri: Pkcs11Uri, connect: string | (() => Promise<Duplex>
   return await startRemote(uri.modulePath);
 }
 
-function pinSource({ pinSource: path }: Pkcs11Uri, pin: string | PassphraseSource | undefined): PassphraseSource {
+function pinSource(
+  { pinSource: path }: Pkcs11Uri,
+  pin: string | PassphraseSource | undefined,
+  signal: AbortSignal | undefined,
+): PassphraseSource {
   if (typeof pin === "string") return async () => pin;
-  return async (of) => (path === undefined ? await pin?.(of) : await readSecret(process.cwd(), path));
+  return async (of) => (path === undefined ? await pin?.(of) : await readSecret(resolve(path), signal));
 }
 
 interface TokenKey {

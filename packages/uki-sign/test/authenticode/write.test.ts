@@ -70,11 +70,13 @@ describe("writePe", () => {
     });
   });
 
-  test("replaces the file that it reads from, with the mode it is told", async () => {
+  test("replaces the file that it reads from, whose mode stays, and makes a new one with the mode it is told", async () => {
     await withFile(uki, async (file, folder) => {
       await writePe(join(folder, "image.efi"), file, { sign, mode: 0o600 });
       expect(verifyPe(readFileSync(join(folder, "image.efi")), { db }).signature).toBe(0);
-      expect(statSync(join(folder, "image.efi")).mode & 0o777).toBe(0o600);
+      expect(statSync(join(folder, "image.efi")).mode & 0o777).toBe(0o644);
+      await writePe(join(folder, "new.efi"), file, { mode: 0o600 });
+      expect(statSync(join(folder, "new.efi")).mode & 0o777).toBe(0o600);
     });
   });
 

@@ -61,11 +61,29 @@ describe("uki-sign build", () => {
 
   test("signs the policies of all profiles", async () => {
     const flags = ["--pcr-key", "pcr.key", "--pcr-bank", "sha256", "--pcr-phases", "enter-initrd"];
-    const { folder, result } = await profiles(...flags);
+    const { folder, run, result } = await profiles(...flags);
     expect(result.exitCode).toBe(0);
     const image = readFileSync(join(folder, "linux.efi"));
     const sections = decodePe(image).sections.filter(({ name }) => name === ".pcrsig");
     expect(sections.map((section) => parsePcrSignatures(readPeSection(image, section)).length)).toEqual([1, 1]);
+    const { stdout } = await run("inspect", "linux.efi");
+    expect(stdout).toMatch(/\n\.pcrsig of profile 0\n {2}sha256 {2}PCR 11 {2}by key [0-9a-f]{16}… {2}enter-initrd\n/);
+    expect(stdout).toMatch(/\n\.pcrsig of profile 1\n {2}sha256 {2}PCR 11 {2}by key [0-9a-f]{16}… {2}enter-initrd\n/);
+    expect((await run("inspect", "linux.efi", "--json")).stdout).toContain("pkfp");
+  });
+
+  test.each([
+    [
+      "for another image",
+      '{"sha256":[{"pcrs":[11,12],"pkfp":"PKFP","pol":"POL","sig":""}]}',
+      /PCR 11, 12 .* 1 policy for other values\n/,
+    ],
+    ["that nobody can read", '{"sha256":"none"}', /\n\.pcrsig\n {2}not readable: expected PCR signatures by bank/],
+  ])("takes PCR signatures %s, and inspect says so", async (_what, text, shown) => {
+    const pcrsig = text.replace(/PKFP|POL/g, "ab".repeat(32));
+    const { run } = cliWorkspace({ ...FILES, pcrsig });
+    expect((await run(...BUILD, "--pcrsig", "pcrsig")).exitCode).toBe(0);
+    expect((await run("inspect", "linux.efi")).stdout).toMatch(shown);
   });
 
   test("takes both passphrases of a hierarchy from one reading", async () => {

@@ -208,7 +208,7 @@ describe("uki-sign measure", () => {
     const document = JSON.parse((await run("measure", "--policy", "--json", ...flags)).stdout);
     expect(document).toMatchObject({ kind: "uki-pcr-policies", policies: [{ bank: "sha256", pcrs: [11] }] });
     const made = await run("measure", "--key", "db.key", "-o", "pcrsig", ...flags);
-    expect(made).toEqual({ exitCode: 0, stdout: "pcrsig: 1 policies, signed\n", stderr: "" });
+    expect(made).toEqual({ exitCode: 0, stdout: "pcrsig: 1 policy, signed\n", stderr: "" });
     const [signature] = parsePcrSignatures(readFileSync(join(folder, "pcrsig")));
     expect(Buffer.from(signature?.policy ?? []).toString("hex")).toBe(document.policies[0].policy);
   });

@@ -81,8 +81,16 @@ describe("generateKeys", () => {
     const keys = await loadKeys(folder, { passphrase: "hop" });
     expect([keys.certificates.db.keyBits, keys.certificates.PK.keyBits]).toEqual([3072, 2048]);
     const error = await rejectionOf(loadKeys(folder, { roles: ["db"] }));
-    expect(error.message).toContain(`${join(folder, "db.key")}: expected a passphrase`);
-    expect((await rejectionOf(loadKeys(folder, { passphrase: "hopp" }))).message).not.toContain("hopp");
+    expect([error.code, error.message]).toEqual([
+      "UKI_SIGN_PASSPHRASE",
+      `expected a passphrase for the encrypted private key, got none (db.key in ${folder})`,
+    ]);
+    const wrong = await rejectionOf(loadKeys(folder, { passphrase: "hopp" }));
+    expect([wrong.code, wrong.message]).toEqual([
+      "UKI_SIGN_PASSPHRASE",
+      "expected the passphrase of the encrypted private key, got one that does not fit " +
+        `(PK.key, KEK.key, db.key, verity.key, pcr.key in ${folder})`,
+    ]);
   });
 
   test("never overwrites", async () => {
@@ -158,6 +166,8 @@ describe("loadKeys", () => {
     expect((await rejectionOf(loadKeys(join(base, "none")))).message.split("\n")).toHaveLength(12);
     const folder = copyOfMade("long");
     writeFileSync(join(folder, "db.crt"), Buffer.alloc(70_000));
-    expect((await rejectionOf(loadKeys(folder))).message).toContain("got 70000 [UKI_SIGN_TOO_LARGE]");
+    expect((await rejectionOf(loadKeys(folder))).message).toContain(
+      "at most 65536 bytes, got a longer one [UKI_SIGN_TOO_LARGE]",
+    );
   });
 });

@@ -132,4 +132,15 @@ describe("a signer on a token", () => {
     );
     expect(error.code).toBe("UKI_SIGN_PKCS11_URI");
   });
+
+  test.each([
+    ["/none/module.so", "none"],
+    ["/tmp", "something else"],
+  ])("names a module that is not there: %s", async (path, got) => {
+    const error = await rejectionOf(pkcs11Signer(`pkcs11:object=db?module-path=${path}`, { pin: "1234" }));
+    expect([error.code, error.message]).toEqual([
+      "UKI_SIGN_PKCS11",
+      `expected a PKCS#11 module at ${path}, got ${got}`,
+    ]);
+  });
 });
