@@ -43,17 +43,17 @@ export interface Guest extends AsyncDisposable {
  * @param description - The guest.
  * @param options - QEMU, limit and signal.
  * @returns The guest, which runs.
- * @throws {VmmError} `VMM_BAD_OPTIONS`, `VMM_NOT_BUILT` in a checkout without Rust, `VMM_UNREADABLE` when the kernel cannot
- *   be read, `VMM_START_FAILED` with what the hypervisor expected and got.
+ * @throws {VmmError} `VMM_BAD_OPTIONS`, `VMM_NOT_BUILT` in a checkout without Rust, `VMM_UNREADABLE` when a file cannot be
+ *   read, `VMM_START_FAILED` with what the hypervisor expected and got.
  * @throws {QemuError} Whatever QEMU itself goes wrong with.
  * @example
- * await using guest = await startGuest({ kernelPath: "hello.bin" });
- * await guest.console.waitFor("hello");
- * const { reason, exits } = await guest.waitForStop();
+ * await using guest = await startGuest({ kernelPath: "vmlinuz", initrdPath: "initrd", commandLine: "console=ttyS0" });
+ * await guest.console.waitFor("login:");
  */
 export async function startGuest(description: GuestDescription, options: RunOptions = {}): Promise<Guest> {
   const resolved = resolveGuest(description);
-  await assertReadable(resolved.kernelPath);
+  await assertReadable("kernel", resolved.kernelPath);
+  if (resolved.initrdPath !== undefined) await assertReadable("initrd", resolved.initrdPath);
   await access(HYPERVISOR_FILE).catch((cause: unknown) => {
     throw new VmmError("VMM_NOT_BUILT", "expected the hypervisor beside this package, got none", {
       hint: "install Rust (rustup.rs) and build again",
@@ -75,7 +75,8 @@ export async function startGuest(description: GuestDescription, options: RunOpti
 }
 
 /** The machine that the hypervisor runs in. */
-function describeMachine({ kernelPath, memoryMiB }: ResolvedGuest): MachineDescription {
+function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB }: ResolvedGuest): MachineDescription {
+  const file = (name: string): string => `opt/leveret/guest0/${name}`;
   return {
     name: "hypervisor",
     memoryMiB: memoryMiB + HYPERVISOR_MEMORY_MIB,
@@ -86,18 +87,20 @@ function describeMachine({ kernelPath, memoryMiB }: ResolvedGuest): MachineDescr
     ],
     rng: false,
     fwCfg: [
-      { name: "opt/leveret/guest0/kernel", path: resolve(kernelPath) },
-      { name: "opt/leveret/guest0/memory-mib", value: `${memoryMiB}` },
+      { name: file("kernel"), path: resolve(kernelPath) },
+      ...(initrdPath === undefined ? [] : [{ name: file("initrd"), path: resolve(initrdPath) }]),
+      ...(commandLine === "" ? [] : [{ name: file("command-line"), value: commandLine }]),
+      { name: file("memory-mib"), value: `${memoryMiB}` },
     ],
   };
 }
 
-async function assertReadable(path: string): Promise<void> {
+async function assertReadable(what: string, path: string): Promise<void> {
   try {
     await access(path, constants.R_OK);
   } catch (cause) {
     const { message } = cause as Error;
-    throw new VmmError("VMM_UNREADABLE", `expected a readable kernel, got ${message}`, { path, cause });
+    throw new VmmError("VMM_UNREADABLE", `expected a readable ${what}, got ${message}`, { path, cause });
   }
 }
 

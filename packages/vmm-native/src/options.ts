@@ -7,10 +7,19 @@ export const MIN_GUEST_MEMORY_MIB = 16;
 /** Most memory of a guest, in `MiB`: the hypervisor uses memory below 4 GiB, and devices take the upper part of that. */
 export const MAX_GUEST_MEMORY_MIB = 2560;
 
+const path = z.string().min(1, "expected a path, got an empty string");
+
 /** Schema of a guest's description; unknown keys are errors. */
 export const guestSchema = z.strictObject({
-  /** flat binary, which is loaded at 1 MiB and entered at its first byte in 64-bit mode */
-  kernelPath: z.string().min(1, "expected a path, got an empty string"),
+  /** Linux bzImage, or a flat binary, which is loaded at 1 MiB and entered at its first byte in 64-bit mode */
+  kernelPath: path,
+  /** initial file system of a Linux kernel */
+  initrdPath: path.optional(),
+  /** command line of a Linux kernel, without NUL */
+  commandLine: z
+    .string()
+    .refine((value) => !value.includes("\0"), "expected text without NUL bytes, which no command line can carry")
+    .default(""),
   /** guest's memory in `MiB` */
   memoryMiB: z.number().int().min(MIN_GUEST_MEMORY_MIB).max(MAX_GUEST_MEMORY_MIB).default(256),
 });

@@ -1,11 +1,24 @@
-import { writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startGuest, VmmError } from "../src/index.ts";
-import { buildGuests, missingRust, testQemus, titled } from "./support.ts";
+import { buildGuests, busyboxInitrd, debianKernel, missingRust, testQemus, titled } from "./support.ts";
+
+/** KVM needs three times as many for the same kernel. */
+const MAX_LINUX_EXITS = 15_000;
 
 const missing = missingRust();
+const directory = mkdtempSync(join(tmpdir(), "vmm-native-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+/** Writes a file that is gone when the tests are over. */
+function scratch(name: string, bytes: Uint8Array): string {
+  const path = join(directory, name);
+  writeFileSync(path, bytes);
+  return path;
+}
+
 let guestFile: (name: string) => string;
 beforeAll(() => {
   if (missing === "") guestFile = buildGuests();
@@ -34,6 +47,46 @@ for (const qemu of testQemus()) {
   });
 }
 
+const kernelPath = debianKernel() ?? "";
+const noLinux = missing || (kernelPath === "" ? "no kernel in the tree of oracles" : "");
+
+describe.skipIf(noLinux !== "")(titled("Linux", noLinux), () => {
+  test("boots to userspace, is typed to, and switches itself off", async () => {
+    const script = [
+      "export PATH=/bin",
+      "busybox mkdir /proc",
+      "busybox mount -t proc proc /proc",
+      "echo $(busybox nproc) processor, $(busybox uname -m)",
+      "busybox grep -o 'ttyS0' /proc/interrupts",
+      "read line; echo read: $line",
+      "busybox poweroff -f",
+    ].join("\n");
+    const initrdPath = scratch("initrd", busyboxInitrd(script));
+    await using guest = await startGuest({ kernelPath, initrdPath, commandLine: "console=ttyS0 quiet" });
+    await guest.console.waitFor("1 processor, x86_64");
+    await guest.console.waitFor("ttyS0");
+    await guest.console.sendLine("typed");
+    await guest.console.waitFor("read: typed");
+    const { reason, exits } = await guest.waitForStop();
+    expect(reason).toBe("power-off");
+    expect(Object.values(exits).reduce((sum, count) => sum + count)).toBeLessThan(MAX_LINUX_EXITS);
+    // A kernel that finds something odd about its processor says so in spite of `quiet`.
+    expect(guest.console.text).not.toMatch(/BUG|WARNING|unchecked MSR|Firmware Bug/);
+  });
+
+  test("is not started with too little memory, a part of a kernel, or a command line that is too long", async () => {
+    const small = await failure(startGuest({ kernelPath, memoryMiB: 32 }));
+    expect(small).toMatchObject({ code: "VMM_START_FAILED" });
+    expect(small.message).toMatch(/^expected \d+ bytes of memory for kernel and initrd, got 33554432$/);
+    const part = scratch("part", readFileSync(kernelPath).subarray(0, 4096));
+    expect((await failure(startGuest({ kernelPath: part }))).message).toBe(
+      "expected a whole kernel, got its first 4096 bytes",
+    );
+    const long = await failure(startGuest({ kernelPath, commandLine: "x".repeat(3000) }));
+    expect(long.message).toBe("expected a command line of at most 2047 bytes, got 3000");
+  });
+});
+
 describe.skipIf(missing !== "")(titled("a guest that does not start", missing), () => {
   test("names the kernel that cannot be read", async () => {
     const error = await failure(startGuest({ kernelPath: "/nonexistent" }));
@@ -47,8 +100,7 @@ describe.skipIf(missing !== "")(titled("a guest that does not start", missing), 
   });
 
   test("does not fit into its memory", async () => {
-    const kernelPath = join(tmpdir(), "leveret-too-large");
-    writeFileSync(kernelPath, Buffer.alloc(17 << 20));
+    const kernelPath = scratch("too-large", Buffer.alloc(17 << 20));
     const error = await failure(startGuest({ kernelPath, memoryMiB: 16 }));
     expect(error).toMatchObject({ code: "VMM_START_FAILED", message: expect.stringContaining("17825792") });
   });

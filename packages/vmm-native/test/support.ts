@@ -1,8 +1,8 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { findQemu, type Qemu } from "@leveret/qemu-harness";
+import { encodeCpio, findQemu, type Qemu } from "@leveret/qemu-harness";
 
 /** The Rust workspace. */
 export const NATIVE = fileURLToPath(new URL("../native/", import.meta.url));
@@ -44,4 +44,27 @@ export function testQemus(): TestQemu[] {
     return { name: titled(name, missing), missing, find: () => findQemu({ path }) };
   });
   return [{ name: "the installed QEMU", missing: "", find: () => findQemu() }, ...others];
+}
+
+/** Debian's kernel for virtual machines, out of the tree of oracles; undefined where there is none. */
+export function debianKernel(): string | undefined {
+  const tree = process.env.LEVERET_TRIXIE_TREE;
+  if (tree === undefined) {
+    if (process.env.REQUIRE_ORACLES === "1") throw new Error("no tree of oracles in LEVERET_TRIXIE_TREE");
+    return undefined;
+  }
+  const directory = join(tree, "boot");
+  const name = readdirSync(directory).find((entry) => entry.startsWith("vmlinuz-"));
+  return name === undefined ? undefined : join(directory, name);
+}
+
+/** An initrd of busybox with a shell script as its first process. */
+export function busyboxInitrd(script: string): Uint8Array {
+  const busybox = readFileSync(execFileSync("which", ["busybox"], { encoding: "utf8" }).trim());
+  const init = Buffer.from(`#!/bin/busybox sh\n${script}`);
+  const files = [
+    { path: "bin/busybox", data: busybox, executable: true },
+    { path: "init", data: init, executable: true },
+  ];
+  return encodeCpio(files, 0);
 }

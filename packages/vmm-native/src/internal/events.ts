@@ -3,7 +3,7 @@ import { VmmError } from "../errors.ts";
 
 const message = z.string();
 
-const stopReason = z.enum(["halted", "triple-fault", "invalid-state", "unhandled-exit"]);
+const stopReason = z.enum(["power-off", "reset", "halted", "triple-fault", "invalid-state", "unhandled-exit"]);
 
 const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("started"), version: z.string(), memory: z.number() }),
@@ -24,8 +24,8 @@ const eventSchema = z.discriminatedUnion("event", [
 export type HypervisorEvent = z.output<typeof eventSchema>;
 
 /**
- * Why a guest stopped: `halted` with interrupts disabled, `triple-fault`, `invalid-state` when VMRUN refused its control
- * block, `unhandled-exit` when it did what the hypervisor does not know.
+ * Why a guest stopped: by itself with `power-off` or `reset`; `halted` with interrupts disabled; `triple-fault`;
+ * `invalid-state` when VMRUN refused its control block; `unhandled-exit` when it did what the hypervisor does not know.
  */
 export type StopReason = z.output<typeof stopReason>;
 

@@ -1,9 +1,14 @@
 //! A guest: its memory, its devices, its processor, and what happens when that exits.
 
+use crate::clock::Clock;
+use crate::cpuid::{self, Identity};
 use crate::exit::{Exit, ExitLedger, IoAccess};
+use crate::ioapic::{IoApic, Message};
+use crate::lapic::{GeneralProtection, LocalApic};
 use crate::memory::GuestMemory;
-use crate::serial::{COM1, PORTS, Serial};
-use crate::vmcb::{Intercept, Vmcb};
+use crate::platform;
+use crate::serial::{PORTS, Serial};
+use crate::vmcb::{Event, Intercept, Vmcb};
 use core::fmt;
 
 /// What belongs to a processor and is not in its control block while the guest is stopped.
@@ -37,6 +42,12 @@ impl Default for Registers {
 pub mod register {
     /// RAX.
     pub const RAX: usize = 0;
+    /// RCX.
+    pub const RCX: usize = 1;
+    /// RDX.
+    pub const RDX: usize = 2;
+    /// RBX.
+    pub const RBX: usize = 3;
     /// RSP.
     pub const RSP: usize = 4;
     /// RSI.
@@ -47,11 +58,19 @@ pub mod register {
 pub trait Host {
     /// Takes a byte that the guest sends by its serial port.
     fn send(&mut self, byte: u8);
+    /// The time stamp counter.
+    fn tsc(&mut self) -> u64;
+    /// EAX, EBX, ECX and EDX of a CPUID function; zeros where there is none.
+    fn cpuid(&self, function: u32, index: u32) -> [u32; 4];
 }
 
 /// Why a guest does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
+    /// It switched itself off.
+    PoweredOff,
+    /// It reset itself.
+    Reset,
     /// It halted with interrupts disabled, and nothing can wake it.
     Halted,
     /// It triple-faulted.
@@ -66,6 +85,8 @@ impl Stop {
     /// The reason, for programs.
     pub fn name(self) -> &'static str {
         match self {
+            Stop::PoweredOff => "power-off",
+            Stop::Reset => "reset",
             Stop::Halted => "halted",
             Stop::TripleFault => "triple-fault",
             Stop::InvalidState => "invalid-state",
@@ -77,6 +98,8 @@ impl Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Stop::PoweredOff => out.write_str("it switched itself off"),
+            Stop::Reset => out.write_str("it reset itself"),
             Stop::Halted => out.write_str("it halted with interrupts disabled"),
             Stop::TripleFault => out.write_str("it triple-faulted"),
             Stop::InvalidState => out.write_str("VMRUN refused its control block"),
@@ -111,8 +134,14 @@ const INTERCEPTS: [Intercept; 22] = [
     Intercept::Smi,
 ];
 
-/// V_INTR_MASKING: the host's RFLAGS.IF decides about interrupts for the host (15.21.1).
-const V_INTR_MASKING: u64 = 1 << 24;
+/// Exceptions (manual, 8.2).
+const UNDEFINED_OPCODE: u8 = 6;
+const GENERAL_PROTECTION: u8 = 13;
+
+const SERIAL_END: u16 = platform::SERIAL_PORT + PORTS;
+
+/// Shortest period of a timer, in microseconds.
+const SHORTEST_TIMER_PERIOD: u64 = 200;
 
 /// Host physical addresses that a control block points to.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +167,15 @@ pub struct Guest<'a> {
     pub memory: GuestMemory,
     /// Its first serial port.
     pub serial: Serial,
+    /// The processor's local APIC.
+    pub lapic: LocalApic,
+    pub(crate) io_apic: IoApic,
+    pub(crate) identity: Identity,
+    pub(crate) clock: Clock,
+    /// What is delivered before anything else: an event whose delivery an exit has cut short, or a fault.
+    pub(crate) pending: Option<Event>,
+    /// In HLT.
+    pub(crate) halted: bool,
     /// Why it has exited so far.
     pub ledger: ExitLedger,
 }
@@ -150,7 +188,7 @@ impl fmt::Debug for Vmcb {
 
 impl<'a> Guest<'a> {
     /// A guest that is confined, and has no state to start from yet.
-    pub fn new(vmcb: &'a mut Vmcb, memory: GuestMemory, confinement: Confinement) -> Guest<'a> {
+    pub fn new(vmcb: &'a mut Vmcb, memory: GuestMemory, confinement: Confinement, clock: Clock) -> Guest<'a> {
         *vmcb = Vmcb::new();
         for intercept in INTERCEPTS {
             vmcb.set_intercept(intercept, true);
@@ -158,52 +196,155 @@ impl<'a> Guest<'a> {
         vmcb.set_iopm_base(confinement.iopm);
         vmcb.set_msrpm_base(confinement.msrpm);
         vmcb.set_guest_asid(confinement.asid);
-        vmcb.set_virtual_interrupt(V_INTR_MASKING);
         vmcb.set_nested_paging(1);
         vmcb.set_nested_cr3(confinement.nested_cr3);
-        let (serial, ledger) = (Serial::new(), ExitLedger::new());
-        Guest { vmcb, registers: Registers::new(), memory, serial, ledger }
+        Guest {
+            vmcb,
+            registers: Registers::new(),
+            memory,
+            serial: Serial::new(),
+            lapic: LocalApic::new(0, clock.ticks(SHORTEST_TIMER_PERIOD)),
+            io_apic: IoApic::new(),
+            identity: Identity { id: 0, processors: 1 },
+            clock,
+            pending: None,
+            halted: false,
+            ledger: ExitLedger::new(),
+        }
     }
 
     /// Does what the guest exited for; `Err` when it cannot go on.
     pub fn handle_exit(&mut self, host: &mut impl Host) -> Result<(), Stop> {
         let exit = Exit::decode(self.vmcb);
         self.ledger.count(exit);
+        self.take_back();
         match exit {
-            Exit::Intr | Exit::Nmi => Ok(()),
-            Exit::Io(access) if !access.string => {
-                self.access_port(access, host);
-                Ok(())
+            Exit::Intr | Exit::Nmi | Exit::Vintr => {}
+            Exit::Cpuid => self.cpuid(host),
+            Exit::Msr { write } => self.access_msr(write, host),
+            Exit::Io(access) if !access.string => self.access_port(access, host)?,
+            Exit::Hlt => {
+                self.skip(1);
+                self.halted = true;
             }
-            Exit::Hlt => Err(Stop::Halted),
-            Exit::Shutdown => Err(Stop::TripleFault),
-            Exit::Invalid => Err(Stop::InvalidState),
-            _ => Err(Stop::Unhandled(exit)),
+            Exit::Vmmcall => self.vmmcall(),
+            Exit::Undefined(_) => self.raise(UNDEFINED_OPCODE, None),
+            Exit::Shutdown => return Err(Stop::TripleFault),
+            Exit::Invalid => return Err(Stop::InvalidState),
+            Exit::NestedPageFault(fault) => self.access_device(fault)?,
+            Exit::Io(_) | Exit::Other(_) => return Err(Stop::Unhandled(exit)),
+        }
+        Ok(())
+    }
+
+    /// Takes an interrupt to the processors that its message names; this is the only one there is.
+    pub(crate) fn deliver(&mut self, message: Option<Message>) {
+        if let Some(Message { vector, level, .. }) = message {
+            self.lapic.request(vector, level);
         }
     }
 
-    fn access_port(&mut self, access: IoAccess, host: &mut impl Host) {
+    /// Tells the I/O APIC what the devices want.
+    fn update_interrupts(&mut self) {
+        let message = self.io_apic.set_input(platform::SERIAL_INTERRUPT, self.serial.interrupt());
+        self.deliver(message);
+    }
+
+    /// How many bytes the guest's console takes now.
+    pub fn console_room(&self) -> usize {
+        self.serial.room()
+    }
+
+    /// Gives the guest's console a byte.
+    pub fn receive(&mut self, byte: u8) {
+        self.serial.receive(byte);
+        self.update_interrupts();
+    }
+
+    fn cpuid(&mut self, host: &mut impl Host) {
+        let registers = &mut self.registers.general;
+        let (function, index) = (registers[register::RAX] as u32, registers[register::RCX] as u32);
+        let [a, b, c, d] = cpuid::answer(function, index, self.identity, |function, index| host.cpuid(function, index));
+        for (number, value) in [(register::RAX, a), (register::RBX, b), (register::RCX, c), (register::RDX, d)] {
+            registers[number] = value.into();
+        }
+        self.skip(2);
+    }
+
+    fn access_msr(&mut self, write: bool, host: &mut impl Host) {
+        let [low, msr, high] =
+            [register::RAX, register::RCX, register::RDX].map(|it| self.registers.general[it] as u32);
+        let done = if write {
+            self.write_msr(msr, u64::from(high) << 32 | u64::from(low), host)
+        } else {
+            self.read_msr(msr, host).map(|value| {
+                self.registers.general[register::RAX] = value & 0xffff_ffff;
+                self.registers.general[register::RDX] = value >> 32;
+            })
+        };
+        match done {
+            Ok(()) => self.skip(2),
+            Err(GeneralProtection) => self.raise(GENERAL_PROTECTION, Some(0)),
+        }
+    }
+
+    /// There are no calls yet. KVM's answer to one that it does not know is -ENOSYS.
+    fn vmmcall(&mut self) {
+        const ENOSYS: u64 = 1000;
+        self.registers.general[register::RAX] = ENOSYS.wrapping_neg();
+        self.skip(3);
+    }
+
+    /// Lets the guest access a port; `Err` when that was its last access.
+    fn access_port(&mut self, access: IoAccess, host: &mut impl Host) -> Result<(), Stop> {
         let bits = u32::from(access.size) * 8;
         let mask = u64::MAX >> (64 - bits);
-        let rax = &mut self.registers.general[register::RAX];
+        let rax = self.registers.general[register::RAX];
+        self.skip_to(access.next_rip);
         if access.input {
             let mut value = 0;
             for byte in 0..u16::from(access.size) {
-                value |= u64::from(read_port(&mut self.serial, access.port.wrapping_add(byte))) << (byte * 8);
+                value |= u64::from(self.read_port(access.port.wrapping_add(byte))) << (byte * 8);
             }
             // 32-bit results clear the upper half, smaller ones leave the rest as it was.
-            *rax = if bits == 32 { value } else { *rax & !mask | value };
+            self.registers.general[register::RAX] = if bits == 32 { value } else { rax & !mask | value };
         } else {
             for (byte, value) in rax.to_le_bytes().into_iter().take(usize::from(access.size)).enumerate() {
-                let port = access.port.wrapping_add(byte as u16);
-                if (COM1..COM1 + PORTS).contains(&port)
-                    && let Some(sent) = self.serial.write(port - COM1, value)
-                {
+                self.write_port(access.port.wrapping_add(byte as u16), value, host)?;
+            }
+        }
+        self.update_interrupts();
+        Ok(())
+    }
+
+    fn read_port(&mut self, port: u16) -> u8 {
+        match port {
+            platform::SERIAL_PORT..SERIAL_END => self.serial.read(port - platform::SERIAL_PORT),
+            platform::SLEEP_CONTROL | platform::SLEEP_STATUS => 0,
+            // Where nothing answers the bus floats.
+            _ => 0xff,
+        }
+    }
+
+    fn write_port(&mut self, port: u16, value: u8, host: &mut impl Host) -> Result<(), Stop> {
+        /// SLP_EN and SLP_TYPx of SLEEP_CONTROL_REG (ACPI 6.5, 4.8.3.7).
+        const SLEEP: u8 = 1 << 5 | platform::SOFT_OFF << 2;
+        match port {
+            platform::SERIAL_PORT..SERIAL_END => {
+                if let Some(sent) = self.serial.write(port - platform::SERIAL_PORT, value) {
                     host.send(sent);
                 }
             }
+            platform::SLEEP_CONTROL if value == SLEEP => return Err(Stop::PoweredOff),
+            platform::RESET if value == platform::RESET_VALUE => return Err(Stop::Reset),
+            _ => {}
         }
-        self.skip_to(access.next_rip);
+        Ok(())
+    }
+
+    /// Goes on behind an instruction of this length.
+    pub(crate) fn skip(&mut self, length: u64) {
+        self.skip_to(self.vmcb.rip().wrapping_add(length));
     }
 
     /// Goes on behind an instruction, which also ends an interrupt shadow.
@@ -213,65 +354,113 @@ impl<'a> Guest<'a> {
     }
 }
 
-fn read_port(serial: &mut Serial, port: u16) -> u8 {
-    // Where nothing answers the bus floats.
-    if (COM1..COM1 + PORTS).contains(&port) { serial.read(port - COM1) } else { 0xff }
+/// What tests of all modules make guests of.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::memory::leaked;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// A host that keeps what is sent, whose clock stands still, and that has every feature.
+    #[derive(Default)]
+    pub struct TestHost {
+        pub sent: Vec<u8>,
+        pub now: u64,
+    }
+
+    impl Host for TestHost {
+        fn send(&mut self, byte: u8) {
+            self.sent.push(byte);
+        }
+
+        fn tsc(&mut self) -> u64 {
+            self.now
+        }
+
+        fn cpuid(&self, _: u32, _: u32) -> [u32; 4] {
+            [u32::MAX; 4]
+        }
+    }
+
+    /// A guest with 64 KiB of memory and a clock of 1 GHz.
+    pub fn guest() -> Guest<'static> {
+        let confinement = Confinement { nested_cr3: 0x1000, iopm: 0x2000, msrpm: 0x5000, asid: 1 };
+        let vmcb = Box::leak(Box::new(Vmcb::new()));
+        Guest::new(vmcb, leaked(1 << 16), confinement, Clock::new(0, 1_000_000_000, 0))
+    }
+
+    /// What a guest does about an exit.
+    pub fn exit(guest: &mut Guest, host: &mut TestHost, code: u64, info_1: u64, info_2: u64) -> Result<(), Stop> {
+        guest.vmcb.set_exit_code(code);
+        guest.vmcb.set_exit_info_1(info_1);
+        guest.vmcb.set_exit_info_2(info_2);
+        guest.handle_exit(host)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::testing::{TestHost, exit, guest};
     use super::*;
-    use crate::memory::leaked;
-    use std::vec::Vec;
 
-    impl Host for Vec<u8> {
-        fn send(&mut self, byte: u8) {
-            self.push(byte);
-        }
-    }
+    const IOIO: u64 = 0x7b;
 
-    const CONFINEMENT: Confinement = Confinement { nested_cr3: 0x1000, iopm: 0x2000, msrpm: 0x5000, asid: 1 };
-
-    fn port_access(vmcb: &mut Vmcb, port: u64, size: u64, input: bool) {
-        vmcb.set_exit_code(0x7b);
-        vmcb.set_exit_info_1(port << 16 | size << 4 | u64::from(input));
-        vmcb.set_exit_info_2(0x1002);
-        vmcb.set_interrupt_shadow(1);
+    fn write_port(guest: &mut Guest, host: &mut TestHost, port: u64, value: u64) -> Result<(), Stop> {
+        guest.registers.general[register::RAX] = value;
+        exit(guest, host, IOIO, port << 16 | 1 << 4, 0x1002)
     }
 
     #[test]
     fn what_a_guest_writes_to_its_serial_port_is_sent() {
-        let mut vmcb = Vmcb::new();
-        let mut guest = Guest::new(&mut vmcb, leaked(4096), CONFINEMENT);
-        let mut sent = Vec::new();
-        guest.registers.general[register::RAX] = 0x4142;
-        port_access(guest.vmcb, 0x3f8, 1, false);
-        guest.handle_exit(&mut sent).unwrap();
-        assert_eq!(sent, b"B");
+        let (mut guest, mut host) = (guest(), TestHost::default());
+        guest.vmcb.set_interrupt_shadow(1);
+        write_port(&mut guest, &mut host, 0x3f8, 0x4142).unwrap();
+        assert_eq!(host.sent, b"B");
         assert_eq!((guest.vmcb.rip(), guest.vmcb.interrupt_shadow()), (0x1002, 0));
     }
 
     #[test]
     fn what_a_guest_reads_changes_as_much_of_rax_as_the_size_says() {
         for (size, expected) in [(1, 0x1111_1111_1111_1160), (2, 0x1111_1111_1111_b060), (4, 0xff00_b060)] {
-            let mut vmcb = Vmcb::new();
-            let mut guest = Guest::new(&mut vmcb, leaked(4096), CONFINEMENT);
+            let (mut guest, mut host) = (guest(), TestHost::default());
             guest.registers.general[register::RAX] = 0x1111_1111_1111_1111;
-            port_access(guest.vmcb, 0x3fd, size, true);
-            guest.handle_exit(&mut Vec::new()).unwrap();
+            exit(&mut guest, &mut host, IOIO, 0x3fd << 16 | size << 4 | 1, 0x1002).unwrap();
             assert_eq!(guest.registers.general[register::RAX], expected, "{size}");
         }
     }
 
     #[test]
+    fn nothing_is_behind_other_ports() {
+        let (mut guest, mut host) = (guest(), TestHost::default());
+        for port in 0..=0xffff {
+            exit(&mut guest, &mut host, IOIO, port << 16 | 1 << 6 | 1, 0).unwrap();
+            write_port(&mut guest, &mut host, port, 0).unwrap();
+        }
+        assert_eq!(host.sent, [0]);
+    }
+
+    #[test]
+    fn a_guest_switches_itself_off_and_resets_itself() {
+        let (mut guest, mut host) = (guest(), TestHost::default());
+        assert_eq!(write_port(&mut guest, &mut host, 0x600, 0x34), Err(Stop::PoweredOff));
+        assert_eq!(write_port(&mut guest, &mut host, 0xcf9, 6), Err(Stop::Reset));
+    }
+
+    #[test]
+    fn cpuid_fills_four_registers_and_is_skipped() {
+        let (mut guest, mut host) = (guest(), TestHost::default());
+        guest.registers.general = [u64::MAX; 16];
+        guest.registers.general[register::RAX] = 0x4000_0001;
+        guest.vmcb.set_rip(0x100);
+        exit(&mut guest, &mut host, 0x72, 0, 0).unwrap();
+        assert_eq!(guest.registers.general[..4], [0x0100_000a, 0, 0, 0]);
+        assert_eq!(guest.vmcb.rip(), 0x102);
+    }
+
+    #[test]
     fn a_guest_that_cannot_go_on_stops_with_the_reason() {
-        let stop = |code| {
-            let mut vmcb = Vmcb::new();
-            let mut guest = Guest::new(&mut vmcb, leaked(4096), CONFINEMENT);
-            guest.vmcb.set_exit_code(code);
-            guest.handle_exit(&mut Vec::new()).unwrap_err().name()
-        };
-        assert_eq!(stop(0x78), "halted");
+        let stop = |code| exit(&mut guest(), &mut TestHost::default(), code, 0, 0).unwrap_err().name();
         assert_eq!(stop(0x7f), "triple-fault");
         assert_eq!(stop(u64::MAX), "invalid-state");
         assert_eq!(stop(0x1234), "unhandled-exit");

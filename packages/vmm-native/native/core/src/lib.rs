@@ -12,8 +12,19 @@
 //! | [`permissions`] | which ports and model-specific registers exit | 15.10, 15.11 |
 //! | [`memory`] | a guest's memory, the only module with unsafe code | |
 //! | [`start`] | the state in which a guest begins | 14, 15.5 |
+//! | [`linux`] | loading Linux | |
+//! | [`guest`] | a guest, and what an exit does | |
+//! | [`event`] | interrupts and exceptions on their way into a guest | 15.20, 15.21 |
+//! | [`cpuid`], [`msr`] | what guests are told about their processor | volume 3, appendix E; appendix A |
+//! | [`platform`] | where a guest finds its devices | |
+//! | [`acpi`] | the tables that tell it | |
+//! | [`mmio`] | devices in memory | 15.25.6 |
+//! | [`decode`] | the instructions that access them | volume 3 |
+//! | [`walk`] | a guest's own page tables | 5 |
+//! | [`ioapic`] | the I/O APIC | |
+//! | [`lapic`] | the local APIC and its timer | 16 |
+//! | [`clock`] | the paravirtual clock | |
 //! | [`serial`] | the 16550 serial port | |
-//! | [`guest`] | all of these put together, and what an exit does | |
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -22,12 +33,23 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod acpi;
+pub mod clock;
+pub mod cpuid;
+pub mod decode;
+pub mod event;
 pub mod exit;
 pub mod guest;
-
+pub mod ioapic;
+pub mod lapic;
+pub mod linux;
 pub mod memory;
+pub mod mmio;
+pub mod msr;
 pub mod npt;
 pub mod permissions;
+pub mod platform;
 pub mod serial;
 pub mod start;
 pub mod vmcb;
+pub mod walk;

@@ -3,8 +3,6 @@
 //! What the guest sends is sent at once, so the transmitter is always empty. Line speed, parity and the like are
 //! remembered and have no effect.
 
-/// First port of the first serial port of a PC.
-pub const COM1: u16 = 0x3f8;
 /// How many ports a serial port has.
 pub const PORTS: u16 = 8;
 /// How many received bytes the receiver holds.

@@ -9,6 +9,7 @@ pub const COM1: u16 = 0x3f8;
 pub const COM2: u16 = 0x2f8;
 
 const LINE_STATUS: u16 = 5;
+const RECEIVED: u8 = 1 << 0;
 const TRANSMITTER_READY: u8 = 1 << 5;
 
 /// A serial port, by its first port. It is used as the firmware or reset has left it.
@@ -22,6 +23,12 @@ impl Port {
             while inb(self.0 + LINE_STATUS) & TRANSMITTER_READY == 0 {}
             outb(self.0, byte);
         }
+    }
+
+    /// A byte that has been received.
+    pub fn receive(&mut self) -> Option<u8> {
+        // SAFETY: as above.
+        unsafe { (inb(self.0 + LINE_STATUS) & RECEIVED != 0).then(|| inb(self.0)) }
     }
 }
 

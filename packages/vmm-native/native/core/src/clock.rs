@@ -1,0 +1,100 @@
+//! The paravirtual clock of KVM, from which Linux learns the frequency of the time stamp counter and the time (Linux,
+//! Documentation/virt/kvm/x86/msr.rst and arch/x86/include/asm/pvclock-abi.h).
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Time as a guest has it: nanoseconds since it began, by a time stamp counter of constant frequency.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    began: u64,
+    frequency: u64,
+    multiplier: u32,
+    shift: i8,
+    /// Seconds since 1970 at the beginning.
+    epoch_seconds: u32,
+}
+
+impl Clock {
+    /// A clock that begins at a value of a counter with `frequency` ticks a second, not 0.
+    pub fn new(began: u64, frequency: u64, epoch_seconds: u32) -> Clock {
+        // Nanoseconds are ticks, shifted, times the multiplier, over 2^32: the multiplier is to be below 2^32.
+        let (mut shift, mut shifted) = (0, frequency);
+        while shifted <= NANOSECONDS {
+            shifted <<= 1;
+            shift += 1;
+        }
+        while shifted > 2 * NANOSECONDS {
+            shifted >>= 1;
+            shift -= 1;
+        }
+        let multiplier = ((u128::from(NANOSECONDS) << 32) / u128::from(shifted)) as u32;
+        Clock { began, frequency, multiplier, shift, epoch_seconds }
+    }
+
+    /// Ticks of the time stamp counter in a number of microseconds.
+    pub fn ticks(&self, microseconds: u64) -> u64 {
+        (u128::from(self.frequency) * u128::from(microseconds) / 1_000_000) as u64
+    }
+
+    /// `struct pvclock_vcpu_time_info` as of `now`.
+    pub fn system_time(&self, now: u64) -> [u8; 32] {
+        const VERSION: u32 = 2;
+        const TSC_STABLE: u8 = 1 << 0;
+        let nanoseconds = (u128::from(now - self.began) * u128::from(NANOSECONDS) / u128::from(self.frequency)) as u64;
+        let mut info = [0; 32];
+        info[0..4].copy_from_slice(&VERSION.to_le_bytes());
+        info[8..16].copy_from_slice(&now.to_le_bytes());
+        info[16..24].copy_from_slice(&nanoseconds.to_le_bytes());
+        info[24..28].copy_from_slice(&self.multiplier.to_le_bytes());
+        info[28] = self.shift as u8;
+        info[29] = TSC_STABLE;
+        info
+    }
+
+    /// `struct pvclock_wall_clock`: the time of day when [`Clock::system_time`] was 0.
+    pub fn wall_clock(&self) -> [u8; 12] {
+        const VERSION: u32 = 2;
+        let mut info = [0; 12];
+        info[0..4].copy_from_slice(&VERSION.to_le_bytes());
+        info[4..8].copy_from_slice(&self.epoch_seconds.to_le_bytes());
+        info
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Linux computes (pvclock_scale_delta).
+    fn guest_nanoseconds(info: &[u8; 32], now: u64) -> u64 {
+        let field = |at: usize| u64::from_le_bytes(*info[at..].first_chunk().unwrap());
+        let delta = now - field(8);
+        let shift = info[28] as i8;
+        let delta = if shift < 0 { delta >> -shift } else { delta << shift };
+        field(16) + ((u128::from(delta) * u128::from(field(24) as u32)) >> 32) as u64
+    }
+
+    #[test]
+    fn guests_compute_the_right_time_at_any_frequency() {
+        for frequency in
+            [3_579_545, 100_000_000, 999_999_999, 1_000_000_000, 1_000_000_001, 2_249_998_000, 6_000_000_000]
+        {
+            let clock = Clock::new(5_000, frequency, 0);
+            let later = 5_000 + 10 * frequency;
+            let info = clock.system_time(later);
+            let hour = guest_nanoseconds(&info, later + 3600 * frequency);
+            assert!(hour.abs_diff(3610 * NANOSECONDS) < 20_000, "{frequency}: {hour}");
+        }
+    }
+
+    #[test]
+    fn ticks_are_those_of_the_frequency() {
+        assert_eq!(Clock::new(0, 2_500_000_000, 0).ticks(200), 500_000);
+    }
+
+    #[test]
+    fn the_wall_clock_says_when_time_began() {
+        let clock = Clock::new(0, 1, 0x0102_0304);
+        assert_eq!(clock.wall_clock(), [2, 0, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0]);
+    }
+}

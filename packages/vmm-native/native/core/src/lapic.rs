@@ -1,0 +1,437 @@
+//! A local APIC in x2APIC mode: registers are model-specific registers (manual, chapter 16, and 16.11 for x2APIC).
+//!
+//! Its timer counts time stamp counter ticks, and has the mode in which it fires at a value of that counter, which is
+//! Intel's (Software Developer's Manual, volume 3, 11.5.4.1): guests do not have to calibrate either.
+
+/// First model-specific register of the local APIC; a register's number is added to it.
+pub const FIRST_MSR: u32 = 0x800;
+/// Last one.
+pub const LAST_MSR: u32 = 0x83f;
+
+mod register {
+    pub const ID: u32 = 0x02;
+    pub const VERSION: u32 = 0x03;
+    pub const TASK_PRIORITY: u32 = 0x08;
+    pub const PROCESSOR_PRIORITY: u32 = 0x0a;
+    pub const END_OF_INTERRUPT: u32 = 0x0b;
+    pub const LOGICAL_DESTINATION: u32 = 0x0d;
+    pub const SPURIOUS: u32 = 0x0f;
+    pub const IN_SERVICE: u32 = 0x10;
+    pub const TRIGGER_MODE: u32 = 0x18;
+    pub const REQUESTED: u32 = 0x20;
+    pub const REQUESTED_LAST: u32 = 0x27;
+    pub const ERROR_STATUS: u32 = 0x28;
+    pub const COMMAND: u32 = 0x30;
+    pub const LOCAL_VECTORS: u32 = 0x32;
+    pub const LOCAL_VECTORS_LAST: u32 = 0x37;
+    pub const INITIAL_COUNT: u32 = 0x38;
+    pub const CURRENT_COUNT: u32 = 0x39;
+    pub const DIVIDE: u32 = 0x3e;
+    pub const SELF_INTERRUPT: u32 = 0x3f;
+}
+
+/// Five local vectors after the first; the version of the APICs of real processors.
+const VERSION: u64 = 0x0005_0014;
+const ENABLED: u32 = 1 << 8;
+const MASKED: u32 = 1 << 16;
+const TIMER: usize = 0;
+/// Bits of each local vector table entry that can be written: timer, thermal, performance, LINT0, LINT1, error.
+const LOCAL_VECTOR_BITS: [u32; 6] = [0x0007_00ff, 0x0001_07ff, 0x0001_07ff, 0x0001_a7ff, 0x0001_a7ff, 0x0001_00ff];
+
+/// An access that raises #GP(0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeneralProtection;
+
+/// What writing a register does beyond the APIC itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// An interrupt of this vector is over; I/O APICs may have it again.
+    EndOfInterrupt(u8),
+}
+
+/// One bit for each vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Vectors([u32; 8]);
+
+impl Vectors {
+    fn set(&mut self, vector: u8, on: bool) {
+        let word = &mut self.0[usize::from(vector) / 32];
+        *word = *word & !(1 << (vector % 32)) | u32::from(on) << (vector % 32);
+    }
+
+    fn highest(&self) -> Option<u8> {
+        let (index, word) = self.0.iter().enumerate().rev().find(|(_, word)| **word != 0)?;
+        Some((index * 32) as u8 + word.ilog2() as u8)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimerMode {
+    OneShot,
+    Periodic,
+    Deadline,
+}
+
+/// A local APIC.
+#[derive(Clone, Debug)]
+pub struct LocalApic {
+    id: u32,
+    task_priority: u8,
+    spurious: u32,
+    in_service: Vectors,
+    trigger_mode: Vectors,
+    requested: Vectors,
+    command: u64,
+    local_vectors: [u32; 6],
+    initial_count: u32,
+    divide: u32,
+    /// When the timer fires, as a value of the time stamp counter.
+    fires_at: Option<u64>,
+    /// Shortest period of the timer, in ticks: a guest cannot keep the host busy with it.
+    shortest_period: u64,
+}
+
+impl LocalApic {
+    /// An APIC as it is after a reset.
+    pub const fn new(id: u32, shortest_period: u64) -> LocalApic {
+        LocalApic {
+            id,
+            task_priority: 0,
+            spurious: 0xff,
+            in_service: Vectors([0; 8]),
+            trigger_mode: Vectors([0; 8]),
+            requested: Vectors([0; 8]),
+            command: 0,
+            local_vectors: [MASKED; 6],
+            initial_count: 0,
+            divide: 0,
+            fires_at: None,
+            shortest_period,
+        }
+    }
+
+    /// Reads a register; `now` is the time stamp counter.
+    pub fn read(&self, msr: u32, now: u64) -> Result<u64, GeneralProtection> {
+        let register = msr - FIRST_MSR;
+        let bank = |vectors: &Vectors| u64::from(vectors.0[(register % 8) as usize]);
+        Ok(match register {
+            register::ID => self.id.into(),
+            register::VERSION => VERSION,
+            register::TASK_PRIORITY => self.task_priority.into(),
+            register::PROCESSOR_PRIORITY => self.processor_priority().into(),
+            register::LOGICAL_DESTINATION => self.logical_id().into(),
+            register::SPURIOUS => self.spurious.into(),
+            register::IN_SERVICE..register::TRIGGER_MODE => bank(&self.in_service),
+            register::TRIGGER_MODE..register::REQUESTED => bank(&self.trigger_mode),
+            register::REQUESTED..=register::REQUESTED_LAST => bank(&self.requested),
+            register::ERROR_STATUS => 0,
+            register::COMMAND => self.command,
+            register::LOCAL_VECTORS..=register::LOCAL_VECTORS_LAST => {
+                self.local_vectors[(register - register::LOCAL_VECTORS) as usize].into()
+            }
+            register::INITIAL_COUNT => self.initial_count.into(),
+            register::CURRENT_COUNT => self.current_count(now),
+            register::DIVIDE => self.divide.into(),
+            _ => return Err(GeneralProtection),
+        })
+    }
+
+    /// Writes a register; `now` is the time stamp counter.
+    pub fn write(&mut self, msr: u32, value: u64, now: u64) -> Result<Effect, GeneralProtection> {
+        let register = msr - FIRST_MSR;
+        // All but the command register have 32 bits.
+        if register != register::COMMAND && value >> 32 != 0 {
+            return Err(GeneralProtection);
+        }
+        let low = value as u32;
+        match register {
+            register::TASK_PRIORITY => self.task_priority = low as u8,
+            register::END_OF_INTERRUPT if value == 0 => return Ok(self.end_interrupt()),
+            register::SPURIOUS => self.spurious = low & 0x3ff,
+            register::ERROR_STATUS if value == 0 => {}
+            register::COMMAND => self.command(value),
+            register::LOCAL_VECTORS..=register::LOCAL_VECTORS_LAST => {
+                let index = (register - register::LOCAL_VECTORS) as usize;
+                let mode = self.timer_mode();
+                self.local_vectors[index] = low & LOCAL_VECTOR_BITS[index];
+                // Going to or from the deadline mode stops the timer.
+                if (mode == TimerMode::Deadline) != (self.timer_mode() == TimerMode::Deadline) {
+                    self.fires_at = None;
+                }
+            }
+            register::INITIAL_COUNT => {
+                if self.timer_mode() != TimerMode::Deadline {
+                    self.initial_count = low;
+                    self.fires_at = (low > 0).then(|| now + self.period());
+                }
+            }
+            register::DIVIDE => self.divide = low & 0xb,
+            register::SELF_INTERRUPT => self.request(low as u8, false),
+            _ => return Err(GeneralProtection),
+        }
+        Ok(Effect::None)
+    }
+
+    /// Time stamp counter value at which the timer fires, 0 when it does not.
+    pub fn deadline(&self) -> u64 {
+        if self.timer_mode() == TimerMode::Deadline { self.fires_at.unwrap_or(0) } else { 0 }
+    }
+
+    /// Sets [`LocalApic::deadline`], which has an effect in the mode for it only.
+    pub fn set_deadline(&mut self, value: u64) {
+        if self.timer_mode() == TimerMode::Deadline {
+            self.fires_at = (value > 0).then_some(value);
+        }
+    }
+
+    /// When [`LocalApic::advance`] has something to do next.
+    pub fn fires_at(&self) -> Option<u64> {
+        self.fires_at
+    }
+
+    /// Lets the timer fire if it is time.
+    pub fn advance(&mut self, now: u64) {
+        let Some(fires_at) = self.fires_at.filter(|fires_at| *fires_at <= now) else { return };
+        // Periods that have been missed are left out.
+        let next = || now.saturating_add(self.period() - (now - fires_at) % self.period());
+        self.fires_at = (self.timer_mode() == TimerMode::Periodic).then(next);
+        let entry = self.local_vectors[TIMER];
+        if entry & MASKED == 0 {
+            self.request(entry as u8, false);
+        }
+    }
+
+    /// Asks for an interrupt. An APIC that is switched off takes none.
+    pub fn request(&mut self, vector: u8, level: bool) {
+        if self.spurious & ENABLED != 0 && vector >= 16 {
+            self.requested.set(vector, true);
+            self.trigger_mode.set(vector, level);
+        }
+    }
+
+    /// The interrupt that is next, if its priority is high enough.
+    pub fn deliverable(&self) -> Option<u8> {
+        self.requested.highest().filter(|vector| vector >> 4 > self.processor_priority() >> 4)
+    }
+
+    /// The processor takes the interrupt that is next.
+    pub fn acknowledge(&mut self, vector: u8) {
+        self.requested.set(vector, false);
+        self.in_service.set(vector, true);
+    }
+
+    /// Upper half of the task priority, which is CR8 too.
+    pub fn priority_class(&self) -> u8 {
+        self.task_priority >> 4
+    }
+
+    /// Sets the task priority as writing CR8 does.
+    pub fn set_priority_class(&mut self, class: u8) {
+        self.task_priority = class << 4;
+    }
+
+    fn processor_priority(&self) -> u8 {
+        let in_service = self.in_service.highest().unwrap_or(0) & 0xf0;
+        if self.task_priority & 0xf0 >= in_service { self.task_priority } else { in_service }
+    }
+
+    fn end_interrupt(&mut self) -> Effect {
+        let Some(vector) = self.in_service.highest() else { return Effect::None };
+        self.in_service.set(vector, false);
+        let level = self.trigger_mode.0[usize::from(vector) / 32] >> (vector % 32) & 1 != 0;
+        if level { Effect::EndOfInterrupt(vector) } else { Effect::None }
+    }
+
+    /// Sends an interrupt to the processors that the command names; this is the only one there is.
+    fn command(&mut self, command: u64) {
+        const LOGICAL: u64 = 1 << 11;
+        const BROADCAST: u32 = u32::MAX;
+        const FIXED: u64 = 0;
+        self.command = command;
+        let destination = (command >> 32) as u32;
+        let addressed = match command >> 18 & 3 {
+            0 if command & LOGICAL != 0 => {
+                destination >> 16 == self.logical_id() >> 16 && destination & self.logical_id() & 0xffff != 0
+            }
+            0 => destination == self.id || destination == BROADCAST,
+            1 | 2 => true,
+            _ => false,
+        };
+        if addressed && command >> 8 & 7 == FIXED {
+            self.request(command as u8, false);
+        }
+    }
+
+    /// Cluster and place in it follow from the id (16.11.3).
+    fn logical_id(&self) -> u32 {
+        self.id >> 4 << 16 | 1 << (self.id & 0xf)
+    }
+
+    fn timer_mode(&self) -> TimerMode {
+        match self.local_vectors[TIMER] >> 17 & 3 {
+            1 => TimerMode::Periodic,
+            2 => TimerMode::Deadline,
+            _ => TimerMode::OneShot,
+        }
+    }
+
+    /// Divide configuration: bits 3, 1 and 0 are the exponent less 1, and 7 is for no division.
+    fn divisor_log2(&self) -> u32 {
+        ((self.divide & 3 | self.divide >> 1 & 4) + 1) % 8
+    }
+
+    fn period(&self) -> u64 {
+        let period = u64::from(self.initial_count) << self.divisor_log2();
+        if self.timer_mode() == TimerMode::Periodic { period.max(self.shortest_period) } else { period.max(1) }
+    }
+
+    fn current_count(&self, now: u64) -> u64 {
+        if self.timer_mode() == TimerMode::Deadline {
+            return 0;
+        }
+        let left = self.fires_at.map_or(0, |fires_at| fires_at.saturating_sub(now));
+        (left >> self.divisor_log2()).min(self.initial_count.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use register::*;
+
+    fn enabled() -> LocalApic {
+        let mut apic = LocalApic::new(3, 1000);
+        assert_eq!(write(&mut apic, SPURIOUS, 0x1ff), Ok(Effect::None));
+        apic
+    }
+
+    fn write(apic: &mut LocalApic, register: u32, value: u64) -> Result<Effect, GeneralProtection> {
+        apic.write(FIRST_MSR + register, value, 10_000)
+    }
+
+    fn read(apic: &LocalApic, register: u32) -> Result<u64, GeneralProtection> {
+        apic.read(FIRST_MSR + register, 10_000)
+    }
+
+    #[test]
+    fn interrupts_are_delivered_by_priority_and_end_in_that_order() {
+        let mut apic = enabled();
+        apic.request(0x31, false);
+        apic.request(0x52, true);
+        assert_eq!(apic.deliverable(), Some(0x52));
+        apic.acknowledge(0x52);
+        assert_eq!(read(&apic, PROCESSOR_PRIORITY), Ok(0x50));
+        assert_eq!(apic.deliverable(), None, "0x31 waits for the end of 0x52");
+        apic.request(0x61, false);
+        assert_eq!(apic.deliverable(), Some(0x61), "a higher class does not wait");
+        apic.acknowledge(0x61);
+        assert_eq!(write(&mut apic, END_OF_INTERRUPT, 0), Ok(Effect::None));
+        assert_eq!(write(&mut apic, END_OF_INTERRUPT, 0), Ok(Effect::EndOfInterrupt(0x52)), "it was a level");
+        assert_eq!(apic.deliverable(), Some(0x31));
+    }
+
+    #[test]
+    fn the_task_priority_holds_back_its_class_and_those_below() {
+        let mut apic = enabled();
+        apic.request(0x45, false);
+        write(&mut apic, TASK_PRIORITY, 0x40).unwrap();
+        assert_eq!((apic.deliverable(), apic.priority_class()), (None, 4));
+        apic.set_priority_class(3);
+        assert_eq!(apic.deliverable(), Some(0x45));
+    }
+
+    #[test]
+    fn an_apic_that_is_off_takes_nothing() {
+        let mut apic = LocalApic::new(0, 1);
+        apic.request(0x45, false);
+        assert_eq!(apic.deliverable(), None);
+    }
+
+    #[test]
+    fn requests_are_read_in_their_banks() {
+        let mut apic = enabled();
+        apic.request(0x45, true);
+        apic.acknowledge(0x45);
+        apic.request(0xff, false);
+        assert_eq!((read(&apic, IN_SERVICE + 2), read(&apic, TRIGGER_MODE + 2)), (Ok(0x20), Ok(0x20)));
+        assert_eq!(read(&apic, REQUESTED_LAST), Ok(0x8000_0000));
+    }
+
+    #[test]
+    fn the_timer_fires_once_at_its_deadline() {
+        let mut apic = enabled();
+        write(&mut apic, LOCAL_VECTORS, 2 << 17 | 0xec).unwrap();
+        apic.set_deadline(20_000);
+        assert_eq!((apic.deadline(), apic.fires_at()), (20_000, Some(20_000)));
+        apic.advance(19_999);
+        assert_eq!(apic.deliverable(), None);
+        apic.advance(20_000);
+        assert_eq!((apic.deliverable(), apic.deadline(), apic.fires_at()), (Some(0xec), 0, None));
+    }
+
+    #[test]
+    fn the_timer_counts_down_once_or_again_and_again() {
+        let mut apic = enabled();
+        write(&mut apic, LOCAL_VECTORS, 0x40).unwrap();
+        write(&mut apic, DIVIDE, 0x3).unwrap(); // by 16
+        write(&mut apic, INITIAL_COUNT, 100).unwrap();
+        assert_eq!((apic.fires_at(), read(&apic, CURRENT_COUNT)), (Some(11_600), Ok(100)));
+        assert_eq!(apic.read(FIRST_MSR + CURRENT_COUNT, 11_584), Ok(1));
+        apic.advance(11_600);
+        assert_eq!((apic.deliverable(), apic.fires_at()), (Some(0x40), None));
+        write(&mut apic, LOCAL_VECTORS, 1 << 17 | 0x41).unwrap();
+        write(&mut apic, INITIAL_COUNT, 100).unwrap();
+        apic.advance(11_600 + 3 * 1600 + 5);
+        assert_eq!((apic.deliverable(), apic.fires_at()), (Some(0x41), Some(18_000)));
+    }
+
+    #[test]
+    fn a_period_is_never_too_short() {
+        let mut apic = enabled();
+        write(&mut apic, DIVIDE, 0xb).unwrap();
+        write(&mut apic, LOCAL_VECTORS, 1 << 17 | 0x41).unwrap();
+        write(&mut apic, INITIAL_COUNT, 1).unwrap();
+        assert_eq!(apic.fires_at(), Some(11_000));
+    }
+
+    #[test]
+    fn a_masked_timer_fires_unheard() {
+        let mut apic = enabled();
+        write(&mut apic, LOCAL_VECTORS, u64::from(MASKED) | 0x40).unwrap();
+        write(&mut apic, INITIAL_COUNT, 1).unwrap();
+        apic.advance(u64::MAX);
+        assert_eq!((apic.deliverable(), apic.fires_at()), (None, None));
+    }
+
+    #[test]
+    fn commands_reach_the_processors_that_they_name() {
+        let reached = |command: u64| {
+            let mut apic = enabled();
+            write(&mut apic, COMMAND, command | 0x77).unwrap();
+            apic.deliverable().is_some()
+        };
+        assert!(reached(3 << 32) && reached(0xffff_ffff << 32) && !reached(2 << 32));
+        assert!(reached(1 << 18) && reached(2 << 18) && !reached(3 << 18), "shorthands");
+        assert!(reached(8 << 32 | 1 << 11) && !reached(4 << 32 | 1 << 11) && !reached(0x1_0008 << 32 | 1 << 11));
+        assert!(!reached(3 << 32 | 5 << 8), "INIT is no interrupt");
+    }
+
+    #[test]
+    fn no_access_goes_wrong_but_for_general_protection() {
+        for msr in FIRST_MSR..=LAST_MSR {
+            for value in [0, 1, 0xff, 0x400ff, 0xffff_ffff, u64::MAX] {
+                let mut apic = enabled();
+                let _ = apic.write(msr, value, u64::MAX / 2);
+                let _ = apic.read(msr, u64::MAX / 2);
+                apic.advance(u64::MAX);
+                let _ = apic.deliverable();
+            }
+        }
+        let mut apic = enabled();
+        assert_eq!(write(&mut apic, ID, 0), Err(GeneralProtection));
+        assert_eq!(write(&mut apic, TASK_PRIORITY, 1 << 32), Err(GeneralProtection));
+        assert_eq!(read(&apic, SELF_INTERRUPT), Err(GeneralProtection));
+    }
+}

@@ -1,0 +1,159 @@
+//! Devices in memory: what a nested page fault is when nothing is mapped where it is.
+
+use crate::decode::{MAX_LENGTH, Mode, Operation, Register, decode, extend};
+use crate::exit::{Exit, NestedPageFault};
+use crate::guest::{Guest, Stop};
+use crate::ioapic;
+use crate::platform;
+use crate::start::efer;
+use crate::vmcb::SegmentRegister;
+use crate::walk;
+
+/// Attributes of a code segment: 64-bit code, and the default size of operands.
+const LONG: u16 = 1 << 9;
+const DEFAULT_32_BITS: u16 = 1 << 10;
+
+impl Guest<'_> {
+    /// Lets the instruction that the guest is at access a device.
+    pub(crate) fn access_device(&mut self, fault: NestedPageFault) -> Result<(), Stop> {
+        let unhandled = Stop::Unhandled(Exit::NestedPageFault(fault));
+        // What is in memory is mapped, and devices hold no code and no page tables.
+        if fault.fetch || fault.table_walk || fault.address < self.memory.size() {
+            return Err(unhandled);
+        }
+        let mut bytes = [0; MAX_LENGTH];
+        let fetched = self.fetch(&mut bytes);
+        let instruction = decode(&bytes[..fetched], self.mode()).map_err(|_| unhandled)?;
+        match instruction.operation {
+            Operation::Load { to, size, result, signed } => {
+                let value = self.read_device(fault.address, size);
+                self.set_register(to, result, if signed { extend(value, size) } else { value });
+            }
+            Operation::Store { from, size } => {
+                let value = self.register(from);
+                self.write_device(fault.address, size, value);
+            }
+            Operation::StoreConstant { value, size } => self.write_device(fault.address, size, value),
+        }
+        self.skip(instruction.length.into());
+        Ok(())
+    }
+
+    fn read_device(&self, address: u64, size: u8) -> u64 {
+        match address.checked_sub(platform::IO_APIC) {
+            Some(offset) if offset < ioapic::SIZE => self.io_apic.read(offset).into(),
+            // Where nothing answers the bus floats.
+            _ => u64::MAX >> (64 - u32::from(size) * 8),
+        }
+    }
+
+    fn write_device(&mut self, address: u64, size: u8, value: u64) {
+        if let Some(offset) = address.checked_sub(platform::IO_APIC)
+            && offset < ioapic::SIZE
+            && size == 4
+        {
+            let message = self.io_apic.write(offset, value as u32);
+            self.deliver(message);
+        }
+    }
+
+    /// Copies out the bytes of the instruction that the guest is at; returns how many of them are mapped.
+    fn fetch(&self, bytes: &mut [u8; MAX_LENGTH]) -> usize {
+        let code = self.vmcb.segment(SegmentRegister::Cs);
+        let base = if self.mode() == Mode::Bits64 { 0 } else { code.base };
+        let start = base.wrapping_add(self.vmcb.rip());
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let address = walk::translate(self.vmcb, &self.memory, start.wrapping_add(index as u64));
+            let read = address.is_some_and(|address| self.memory.read(address, core::slice::from_mut(byte)).is_ok());
+            if !read {
+                return index;
+            }
+        }
+        bytes.len()
+    }
+
+    fn mode(&self) -> Mode {
+        let attributes = self.vmcb.segment(SegmentRegister::Cs).attributes;
+        match (self.vmcb.efer() & efer::LMA != 0 && attributes & LONG != 0, attributes & DEFAULT_32_BITS != 0) {
+            (true, _) => Mode::Bits64,
+            (false, true) => Mode::Bits32,
+            (false, false) => Mode::Bits16,
+        }
+    }
+
+    fn register(&self, Register { number, high_byte }: Register) -> u64 {
+        self.registers.general[number] >> if high_byte { 8 } else { 0 }
+    }
+
+    /// Sets as much of a register as the size says; 32 bits clear the upper half.
+    fn set_register(&mut self, Register { number, high_byte }: Register, size: u8, value: u64) {
+        let register = &mut self.registers.general[number];
+        let shift = if high_byte { 8 } else { 0 };
+        let mask = (u64::MAX >> (64 - u32::from(size) * 8)) << shift;
+        *register = if size == 4 { value & mask } else { *register & !mask | value << shift & mask };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::register;
+    use crate::guest::testing::{TestHost, exit, guest};
+    use crate::vmcb::Segment;
+
+    const CODE: u64 = 0x2000;
+
+    /// A guest in 64-bit mode without paging, which is good enough here, at an instruction.
+    fn at(instruction: &[u8]) -> Guest<'static> {
+        let mut guest = guest();
+        guest.memory.write(CODE, instruction).unwrap();
+        guest.vmcb.set_rip(CODE);
+        guest.vmcb.set_efer(efer::LMA);
+        guest.vmcb.set_segment(SegmentRegister::Cs, Segment { attributes: LONG, ..Segment::default() });
+        guest
+    }
+
+    fn fault(guest: &mut Guest, address: u64, bits: u64) -> Result<(), Stop> {
+        exit(guest, &mut TestHost::default(), 0x400, bits, address)
+    }
+
+    #[test]
+    fn registers_of_the_io_apic_are_read_and_written() {
+        // mov dword ptr [rdi], 1; then mov eax, [rdi+0x10].
+        let mut guest = at(&[0xc7, 0x07, 1, 0, 0, 0, 0x8b, 0x47, 0x10]);
+        guest.registers.general[register::RAX] = u64::MAX;
+        fault(&mut guest, 0xfec0_0000, 2).unwrap();
+        assert_eq!(guest.vmcb.rip(), CODE + 6);
+        fault(&mut guest, 0xfec0_0010, 0).unwrap();
+        assert_eq!((guest.vmcb.rip(), guest.registers.general[register::RAX]), (CODE + 9, 0x0017_0011));
+    }
+
+    #[test]
+    fn where_no_device_is_all_bits_are_set() {
+        for (instruction, expected) in [
+            (&[0x8a, 0x07][..], 0xff),             // mov al, [rdi]
+            (&[0x8a, 0x27], 0xff00),               // mov ah, [rdi]
+            (&[0x0f, 0xb7, 0x07], 0xffff),         // movzx eax, word ptr [rdi]
+            (&[0x0f, 0xbe, 0x07], 0xffff_ffff),    // movsx eax, byte ptr [rdi]
+            (&[0x48, 0x0f, 0xbe, 0x07], u64::MAX), // movsx rax, byte ptr [rdi]
+            (&[0x8b, 0x07], 0xffff_ffff),          // mov eax, [rdi]
+            (&[0x48, 0x8b, 0x07], u64::MAX),       // mov rax, [rdi]
+        ] {
+            let mut guest = at(instruction);
+            fault(&mut guest, 0xfed0_0000, 0).unwrap();
+            assert_eq!(guest.registers.general[register::RAX], expected, "{instruction:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_access_to_a_device_stops_the_guest() {
+        let unhandled = |mut guest: Guest, address, bits| fault(&mut guest, address, bits).unwrap_err().name();
+        assert_eq!(unhandled(at(&[0x01, 0x07]), 0xfec0_0000, 2), "unhandled-exit", "add [rdi], eax");
+        assert_eq!(unhandled(at(&[0x8b, 0x07]), 0xfec0_0000, 1 << 4), "unhandled-exit", "a fetch");
+        assert_eq!(unhandled(at(&[0x8b, 0x07]), 0xfec0_0000, 1 << 33), "unhandled-exit", "a page table");
+        assert_eq!(unhandled(at(&[0x8b, 0x07]), 0x3000, 2), "unhandled-exit", "memory");
+        let nowhere = at(&[]);
+        nowhere.vmcb.set_rip(1 << 20);
+        assert_eq!(unhandled(nowhere, 0xfec0_0000, 0), "unhandled-exit");
+    }
+}

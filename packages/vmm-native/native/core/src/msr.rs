@@ -1,0 +1,175 @@
+//! Which model-specific registers guests have, and what they do (manual, appendix A; for 4b56_4d00, Linux's
+//! Documentation/virt/kvm/x86/msr.rst). All others raise #GP(0).
+
+use crate::guest::{Guest, Host};
+use crate::lapic::{Effect, FIRST_MSR, GeneralProtection, LAST_MSR};
+use crate::permissions::MsrPermissionMap;
+use crate::start::efer;
+
+const TSC: u32 = 0x10;
+const APIC_BASE: u32 = 0x1b;
+const PAT: u32 = 0x277;
+const TSC_DEADLINE: u32 = 0x6e0;
+const EFER: u32 = 0xc000_0080;
+const KVM_WALL_CLOCK: u32 = 0x4b56_4d00;
+const KVM_SYSTEM_TIME: u32 = 0x4b56_4d01;
+
+/// APIC at its usual address, enabled, in x2APIC mode (16.9.1); whether it is of the first processor is bit 8.
+const APIC_BASE_VALUE: u64 = 0xfee0_0000 | 1 << 11 | 1 << 10;
+const BOOTSTRAP_PROCESSOR: u64 = 1 << 8;
+
+/// Bits of EFER that guests may set: SCE, LME, LMA, NXE.
+const EFER_BITS: u64 = 1 << 0 | efer::LME | efer::LMA | 1 << 11;
+
+/// Registers that read as a constant, and take any value without effect.
+const CONSTANTS: [(u32, u64); 19] = [
+    (0x0000_008b, 0), // PATCH_LEVEL: no microcode
+    (0x0000_00fe, 0), // MTRRcap: there are none
+    (0x0000_0179, 0), // MCG_CAP: no banks
+    (0x0000_017a, 0), // MCG_STATUS
+    (0x0000_01a0, 0), // MISC_ENABLE, which Linux looks at
+    (0x0000_02ff, 0), // MTRRdefType
+    (0xc000_0103, 0), // TSC_AUX: without RDTSCP it has no use
+    (0xc001_0000, 0), // PERF_CTL0 to 3 and PERF_CTR0 to 3: Linux tries whether they keep what it writes
+    (0xc001_0001, 0),
+    (0xc001_0002, 0),
+    (0xc001_0003, 0),
+    (0xc001_0004, 0),
+    (0xc001_0005, 0),
+    (0xc001_0006, 0),
+    (0xc001_0007, 0),
+    (0xc001_0010, 0),       // SYSCFG
+    (0xc001_0015, 1 << 24), // HWCR: the TSC counts with the frequency of P0
+    (0xc001_001f, 0),       // NB_CFG
+    (0xc001_1029, 1 << 1),  // DE_CFG: LFENCE is serialising
+];
+
+/// Registers that VMLOAD and VMSAVE switch, or VMRUN does: SYSENTER, FS, GS, KernelGS, STAR, LSTAR, CSTAR, SFMASK.
+pub const PERMISSIONS: MsrPermissionMap = MsrPermissionMap::ALL_EXIT
+    .pass_through(0x174)
+    .pass_through(0x175)
+    .pass_through(0x176)
+    .pass_through(0xc000_0081)
+    .pass_through(0xc000_0082)
+    .pass_through(0xc000_0083)
+    .pass_through(0xc000_0084)
+    .pass_through(0xc000_0100)
+    .pass_through(0xc000_0101)
+    .pass_through(0xc000_0102);
+
+impl Guest<'_> {
+    /// What RDMSR reads.
+    pub(crate) fn read_msr(&self, msr: u32, host: &mut impl Host) -> Result<u64, GeneralProtection> {
+        Ok(match msr {
+            TSC => host.tsc().wrapping_add(self.vmcb.tsc_offset()),
+            APIC_BASE => APIC_BASE_VALUE | if self.identity.id == 0 { BOOTSTRAP_PROCESSOR } else { 0 },
+            PAT => self.vmcb.guest_pat(),
+            TSC_DEADLINE => self.lapic.deadline(),
+            FIRST_MSR..=LAST_MSR => self.lapic.read(msr, host.tsc())?,
+            EFER => self.vmcb.efer() & !efer::SVME,
+            _ => CONSTANTS.iter().find(|(constant, _)| *constant == msr).ok_or(GeneralProtection)?.1,
+        })
+    }
+
+    /// What WRMSR does.
+    pub(crate) fn write_msr(&mut self, msr: u32, value: u64, host: &mut impl Host) -> Result<(), GeneralProtection> {
+        match msr {
+            TSC => self.vmcb.set_tsc_offset(value.wrapping_sub(host.tsc())),
+            // Leaving x2APIC mode is not provided for.
+            APIC_BASE if value & !BOOTSTRAP_PROCESSOR == APIC_BASE_VALUE => {}
+            PAT if value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7)) => {
+                self.vmcb.set_guest_pat(value);
+            }
+            TSC_DEADLINE => self.lapic.set_deadline(value),
+            FIRST_MSR..=LAST_MSR => match self.lapic.write(msr, value, host.tsc())? {
+                Effect::None => {}
+                Effect::EndOfInterrupt(vector) => {
+                    let again = self.io_apic.end_of_interrupt(vector);
+                    self.deliver(again);
+                }
+            },
+            EFER => self.write_efer(value)?,
+            KVM_WALL_CLOCK => {
+                self.memory.write(value, &self.clock.wall_clock()).map_err(|_| GeneralProtection)?;
+            }
+            KVM_SYSTEM_TIME => {
+                const ENABLED: u64 = 1 << 0;
+                if value & ENABLED != 0 {
+                    let time = self.clock.system_time(host.tsc());
+                    self.memory.write(value & !ENABLED, &time).map_err(|_| GeneralProtection)?;
+                }
+            }
+            _ if CONSTANTS.iter().any(|(constant, _)| *constant == msr) => {}
+            _ => return Err(GeneralProtection),
+        }
+        Ok(())
+    }
+
+    /// 3.1.7: LME cannot change while paging is on, LMA cannot be written; 15.5.1: VMRUN wants SVME.
+    fn write_efer(&mut self, value: u64) -> Result<(), GeneralProtection> {
+        const PAGING: u64 = 1 << 31;
+        let old = self.vmcb.efer();
+        if value & !EFER_BITS != 0 || (self.vmcb.cr0() & PAGING != 0 && (value ^ old) & efer::LME != 0) {
+            return Err(GeneralProtection);
+        }
+        self.vmcb.set_efer(value & !efer::LMA | old & efer::LMA | efer::SVME);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::testing::{TestHost, guest};
+
+    #[test]
+    fn the_virtual_machine_extension_of_efer_is_neither_seen_nor_lost() {
+        let (mut guest, mut host) = (guest(), TestHost::default());
+        guest.write_msr(EFER, efer::LME | 1 << 11, &mut host).unwrap();
+        assert_eq!(guest.read_msr(EFER, &mut host), Ok(efer::LME | 1 << 11));
+        assert_eq!(guest.vmcb.efer(), efer::LME | 1 << 11 | efer::SVME);
+        assert_eq!(guest.write_msr(EFER, efer::SVME, &mut host), Err(GeneralProtection));
+        guest.vmcb.set_cr0(1 << 31);
+        assert_eq!(guest.write_msr(EFER, 0, &mut host), Err(GeneralProtection), "paging is on");
+    }
+
+    #[test]
+    fn the_time_stamp_counter_is_what_was_written_and_counts_on() {
+        let (mut guest, mut host) = (guest(), TestHost { now: 5000, ..TestHost::default() });
+        guest.write_msr(TSC, 7, &mut host).unwrap();
+        host.now = 5100;
+        assert_eq!(guest.read_msr(TSC, &mut host), Ok(107));
+    }
+
+    #[test]
+    fn clocks_are_written_to_memory_and_nowhere_else() {
+        let (mut guest, mut host) = (guest(), TestHost { now: 3_000_000_000, ..TestHost::default() });
+        guest.write_msr(KVM_SYSTEM_TIME, 0x3000 | 1, &mut host).unwrap();
+        assert_eq!(guest.memory.read_u64(0x3010), Ok(3_000_000_000));
+        guest.write_msr(KVM_WALL_CLOCK, 0x3100, &mut host).unwrap();
+        assert_eq!(guest.memory.read_u64(0x3100), Ok(2));
+        assert_eq!(guest.write_msr(KVM_SYSTEM_TIME, u64::MAX, &mut host), Err(GeneralProtection));
+        assert_eq!(guest.write_msr(KVM_SYSTEM_TIME, 0, &mut host), Ok(()));
+    }
+
+    #[test]
+    fn memory_types_that_are_none_are_refused() {
+        let (mut guest, mut host) = (guest(), TestHost::default());
+        assert_eq!(guest.write_msr(PAT, 0x0007_0406_0007_0406, &mut host), Ok(()));
+        assert_eq!(guest.write_msr(PAT, 0x0007_0406_0007_0402, &mut host), Err(GeneralProtection));
+        assert_eq!(guest.read_msr(PAT, &mut host), Ok(0x0007_0406_0007_0406));
+    }
+
+    #[test]
+    fn no_register_goes_wrong_whatever_is_written() {
+        let (mut guest, mut host) = (guest(), TestHost { now: u64::MAX / 3, ..TestHost::default() });
+        for msr in
+            (0..0x1000).chain(0x4b56_4d00..0x4b56_4d10).chain(0xc000_0000..0xc000_0200).chain(0xc001_0000..0xc001_2000)
+        {
+            for value in [0, 1, 0xfff, u64::MAX] {
+                let _ = guest.write_msr(msr, value, &mut host);
+                let _ = guest.read_msr(msr, &mut host);
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Where a guest finds its devices: the one list that devices, tables and memory maps are made from.
+
+/// First port of the serial port.
+pub const SERIAL_PORT: u16 = 0x3f8;
+/// Input of the I/O APIC, and global system interrupt, of the serial port.
+pub const SERIAL_INTERRUPT: u8 = 4;
+/// Port for going to sleep: ACPI's SLEEP_CONTROL_REG.
+pub const SLEEP_CONTROL: u16 = 0x600;
+/// ACPI's SLEEP_STATUS_REG.
+pub const SLEEP_STATUS: u16 = 0x601;
+/// Port for a reset: ACPI's RESET_REG.
+pub const RESET: u16 = 0xcf9;
+/// What resets when it is written to [`RESET`].
+pub const RESET_VALUE: u8 = 0x06;
+/// SLP_TYPx of soft off.
+pub const SOFT_OFF: u8 = 5;
+/// Guest physical address of the I/O APIC.
+pub const IO_APIC: u64 = 0xfec0_0000;
+/// Guest physical address that local APICs have after a reset; in x2APIC mode nothing is there.
+pub const LOCAL_APIC: u64 = 0xfee0_0000;
+/// Where the ACPI tables are: in memory that the memory map calls reserved.
+pub const ACPI_TABLES: u64 = 0xe_0000;
