@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { type Bytes, eachChunk } from "../bytes/byte-source.ts";
 import { CERTIFICATE_ALIGNMENT, DIRECTORY_SIZE } from "../format/pe.ts";
 import { parseOptions } from "../internal/options.ts";

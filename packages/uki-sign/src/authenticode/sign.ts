@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { signCms } from "../cms/sign.ts";
 import { OID } from "../format/oids.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { decodeCms } from "../cms/decode.ts";
 import { type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "../cms/verify.ts";

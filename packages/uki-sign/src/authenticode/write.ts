@@ -1,7 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { type Bytes, sizeOf } from "../bytes/byte-source.ts";
 import { replaceFile } from "../internal/files.ts";
 import { parseOptions } from "../internal/options.ts";

@@ -1,5 +1,5 @@
 import { sources } from "@leveret/block-source";
-import { z } from "zod";
+import * as z from "zod";
 import { reportFileError } from "../internal/file-errors.ts";
 
 /**

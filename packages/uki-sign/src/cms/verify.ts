@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { UkiSignError } from "../errors.ts";
 import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";

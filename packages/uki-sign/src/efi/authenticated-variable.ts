@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { signCms } from "../cms/sign.ts";
 import { type VerifiedSigner, verifyCms } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { UkiSignError } from "../errors.ts";
 import { VARIABLE_ATTRIBUTE } from "../format/efi.ts";
 import { EDK2_GUID } from "../format/variable-store.ts";

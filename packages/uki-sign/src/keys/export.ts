@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { encodeSignatureDatabase, type SignatureDatabase } from "../efi/signature-list.ts";
 import { keyOf, type SignedUpdate, signUpdate } from "../efi/signed-update.ts";
 import { parseOptions } from "../internal/options.ts";

@@ -1,7 +1,7 @@
 import { generateKeyPair, type KeyObject, randomBytes, randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
-import { z } from "zod";
+import * as z from "zod";
 import { isGuid } from "../efi/guid.ts";
 import { OID } from "../format/oids.ts";
 import { type NewFile, writeNewDirectory } from "../internal/new-directory.ts";

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { isGuid } from "../efi/guid.ts";
 import { UkiSignError } from "../errors.ts";
 import { readWhole } from "../internal/files.ts";

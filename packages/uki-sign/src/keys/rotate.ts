@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { assertDbxSpares, type InUse } from "../efi/dbx-guard.ts";
 import { certificateLists } from "../efi/signature-list.ts";
 import { keyOf, type SignedUpdate, signUpdate } from "../efi/signed-update.ts";

@@ -1,5 +1,5 @@
 import { createHash, createPublicKey, type KeyObject } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { UkiSignError } from "../errors.ts";
 import { PCR_SELECT_BYTES, TPM_ALG_ID, TPM_CC_POLICY_PCR } from "../format/tpm.ts";
 import { concat } from "../internal/bytes.ts";

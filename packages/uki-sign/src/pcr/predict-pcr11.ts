@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { bytesOrSourceSchema, sizeOf } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { MEASURED_SECTION_NAMES } from "../format/uki.ts";

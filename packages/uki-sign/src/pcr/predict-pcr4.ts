@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { digestDecoded } from "../authenticode/digest.ts";
 import { type Bytes, bytesOrSourceSchema } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type Bytes, bytesOrSourceSchema, readBytes, sizeOf } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import * as gpt from "../format/gpt.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { encodeGuid } from "../efi/guid.ts";
 import type { EfiSignature } from "../efi/signature-list.ts";
 import { EFI_GUID } from "../format/efi.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type Bytes, bytesOrSourceSchema, partOf, readBytes, sizeOf } from "../bytes/byte-source.ts";
 import { JoinedBytes, type PlacedBytes } from "../bytes/joined.ts";
 import { UkiSignError } from "../errors.ts";

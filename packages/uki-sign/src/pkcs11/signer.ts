@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { resolve } from "node:path";
 import type { Duplex } from "node:stream";
-import { z } from "zod";
+import * as z from "zod";
 import { UkiSignError } from "../errors.ts";
 import { CALLS } from "../format/p11-kit.ts";
 import {

@@ -1,5 +1,5 @@
 // The protocol of remote signers, docs/remote-signer.md: what is sent, and how long it may be.
-import { z } from "zod";
+import * as z from "zod";
 import { UkiSignError } from "../errors.ts";
 import { HASH_NAMES, RSA_PADDINGS } from "../rsa/scheme.ts";
 

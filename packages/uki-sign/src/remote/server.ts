@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { z } from "zod";
+import * as z from "zod";
 import { UkiSignError } from "../errors.ts";
 import { parseOptions } from "../internal/options.ts";
 import type { PemSigner } from "../keys/signer.ts";

@@ -1,6 +1,6 @@
 import { createPublicKey } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { authenticodeDigest } from "../authenticode/digest.ts";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { readBytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { SBAT_ADDON, SBAT_HEADER } from "../format/uki.ts";

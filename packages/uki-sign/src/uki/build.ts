@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type ByteSource, bytesOrSourceSchema, readBytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { DLL_NX_COMPAT, SCN_CNT_CODE, SCN_MEM_READ } from "../format/pe.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { EFIFW_HEADER_BYTES, EFIFW_MAGIC } from "../format/hwids.ts";
 import { concat } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { decodeGuid, encodeGuid, isGuid } from "../efi/guid.ts";
 import { UkiSignError } from "../errors.ts";
 import * as hwids from "../format/hwids.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { signaturesOf } from "../authenticode/certificate-table.ts";
 import { type Bytes, eachChunk, readBytes, sizeOf } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";

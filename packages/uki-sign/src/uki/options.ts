@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type Bytes, bytesOrSourceSchema, sizeOf } from "../bytes/byte-source.ts";
 import { MEASURED_SECTION_NAMES, STUB_SECTION_NAMES, TEXT_SECTION_NAMES } from "../format/uki.ts";
 import { bytesSchema } from "../internal/options.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ByteSource } from "../bytes/byte-source.ts";
 import { parseOptions } from "../internal/options.ts";
 import { encodePem } from "../keys/pem.ts";

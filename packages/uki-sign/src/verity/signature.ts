@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { decodeCms } from "../cms/decode.ts";
 import { signCms } from "../cms/sign.ts";
 import { type VerifiedCms, verifyCms } from "../cms/verify.ts";
