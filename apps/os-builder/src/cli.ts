@@ -1,4 +1,4 @@
-import { type CommandIo, runCommand } from "@leveret/command";
+import { type CommandIo, packageVersion, runCommand } from "@leveret/command";
 import { Command } from "commander";
 
 export { processIo } from "@leveret/command";
@@ -28,6 +28,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
   // What boot and doctor find may be bad although they did all they were asked to do.
   let isGood = true;
   const program = new Command("leveret-os")
+    .version(packageVersion(import.meta.url), "--version", "print the version")
     .description("Signed, immutable operating systems from a typed description")
     .addHelpText("after", HELP);
   const project = "directory with os.config.ts, or that file";

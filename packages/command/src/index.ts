@@ -1,4 +1,4 @@
 export { type CommandIo, Interruption, type OutputStream, processIo } from "./io.ts";
 export { type Progress, type ProgressEvent, startProgress, withProgress } from "./progress.ts";
-export { type JsonEnvelope, runCommand, UsageError, writeJson } from "./run.ts";
+export { type ExitCodes, type JsonEnvelope, packageVersion, runCommand, UsageError, writeJson } from "./run.ts";
 export { escapeName, formatBytes, formatDuration, style, table } from "./text.ts";

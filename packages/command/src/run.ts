@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { Command, CommanderError } from "commander";
 import { type CommandIo, Interruption } from "./io.ts";
@@ -26,14 +27,38 @@ export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): v
   io.stdout.write(`${json.replace(/[^\P{C}\n]/gu, jsonEscape)}\n`);
 }
 
+/** What a program returns, for commands to change that say more with it, as one that compares does. */
+export interface ExitCodes {
+  /** when the command did its work */
+  done: number;
+  /** when it could not */
+  failed: number;
+}
+
+/**
+ * The version in the package.json above a module.
+ *
+ * @param moduleUrl - `import.meta.url` of a module right below the package, in `src` or `dist`.
+ */
+export function packageVersion(moduleUrl: string): string {
+  const { version } = JSON.parse(readFileSync(new URL("../package.json", moduleUrl), "utf8"));
+  return String(version);
+}
+
 /**
  * Parses `argv`, runs the chosen subcommand and maps what happened to an exit code. With `--json` every failure is one
  * document on stdout, `{ kind: "error", version: 1, code, message, … }`.
  *
+ * @param codes - What is returned instead of 0 and 1, read when the command has ended.
  * @returns 0 done, 1 failed (a coded error is printed with its hint; anything else is a bug and is printed with its
  *   stack), 2 wrong usage, 128 and the signal's number when interrupted (130 for Ctrl-C), 141 when nobody reads the output.
  */
-export async function runCommand(program: Command, argv: readonly string[], io: CommandIo): Promise<number> {
+export async function runCommand(
+  program: Command,
+  argv: readonly string[],
+  io: CommandIo,
+  codes: Readonly<ExitCodes> = { done: 0, failed: 1 },
+): Promise<number> {
   configure(program, io);
   const json = argv.includes("--json");
   const failure = await program.parseAsync(argv, { from: "user" }).then(
@@ -46,7 +71,7 @@ export async function runCommand(program: Command, argv: readonly string[], io: 
   if (interruption !== undefined && (interruption.origin !== "signal" || failure !== undefined)) {
     return reportInterruption(interruption, io, json);
   }
-  return failure === undefined ? 0 : reportFailure(failure.error, io, json);
+  return failure === undefined ? codes.done : reportFailure(failure.error, io, json, codes);
 }
 
 /** A program that calls `main` with a signal of its own may abort it with any reason. */
@@ -60,8 +85,11 @@ function reportInterruption({ origin, message, exitCode }: Interruption, io: Com
   return exitCode;
 }
 
-function reportFailure(error: unknown, io: CommandIo, json: boolean): number {
-  if (!isCommanderError(error)) return reportError(error, io, json);
+function reportFailure(error: unknown, io: CommandIo, json: boolean, codes: Readonly<ExitCodes>): number {
+  if (!isCommanderError(error)) {
+    reportError(error, io, json);
+    return error instanceof UsageError ? 2 : codes.failed;
+  }
   if (error.exitCode === 0) return 0;
   // Commander itself has told the person.
   if (json) writeError(io, { code: "USAGE", message: error.message.replace(/^error: /, "") });
@@ -80,12 +108,12 @@ function configure(command: Command, io: CommandIo): void {
   for (const child of command.commands) configure(child, io);
 }
 
-function reportError(error: unknown, io: CommandIo, json: boolean): number {
+function reportError(error: unknown, io: CommandIo, json: boolean): void {
   if (!isCodedError(error)) {
     if (json) writeError(io, { code: "BUG", message: error instanceof Error ? error.message : String(error) });
     io.stderr.write(`${escapeText((error instanceof Error ? error.stack : undefined) ?? String(error))}\n`);
     io.stderr.write("This is a bug in leveret; please report it with the lines above.\n");
-    return 1;
+    return;
   }
   const { code, message, hint } = error;
   if (json) writeError(io, { ...error, code, message, hint });
@@ -97,7 +125,6 @@ function reportError(error: unknown, io: CommandIo, json: boolean): number {
     io.stderr.write(`${label}: ${first} ${style(io.stderr, io.env, "dim", `[${escapeText(code)}]`)}\n`);
     for (const line of [...rest, ...hints]) io.stderr.write(`${indented(line)}\n`);
   }
-  return error instanceof UsageError ? 2 : 1;
 }
 
 function writeError(io: CommandIo, facts: { code: string; message: string; hint?: string | undefined }): void {

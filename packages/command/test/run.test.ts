@@ -173,6 +173,21 @@ describe("runCommand", () => {
     ).toBeLessThanOrEqual(40);
   });
 
+  test("returns the exit codes that a command chose", async () => {
+    const { io } = capture();
+    const codes = { done: 0, failed: 1 };
+    const differs = (): void => {
+      codes.done = 1;
+      codes.failed = 2;
+    };
+    expect(await runCommand(program(differs), ["go"], io, codes)).toBe(1);
+    const fails = (): void => {
+      differs();
+      throw Object.assign(new Error("gone"), { code: "GONE" });
+    };
+    expect(await runCommand(program(fails), ["go"], io, codes)).toBe(2);
+  });
+
   test("returns 2 for a UsageError", async () => {
     const { io } = capture();
     const fail = () => {

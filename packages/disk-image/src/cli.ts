@@ -1,4 +1,4 @@
-import { type CommandIo, runCommand } from "@leveret/command";
+import { type CommandIo, packageVersion, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { addCreateCommand } from "./commands/create.ts";
 import { addExtractCommand } from "./commands/extract.ts";
@@ -17,6 +17,7 @@ export { processIo } from "@leveret/command";
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("disk-image")
+    .version(packageVersion(import.meta.url), "--version", "print the version")
     .description("Write, inspect, take apart and change GPT disks with FAT system partitions")
     .addHelpText(
       "after",

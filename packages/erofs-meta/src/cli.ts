@@ -1,4 +1,4 @@
-import { type CommandIo, runCommand } from "@leveret/command";
+import { type CommandIo, type ExitCodes, packageVersion, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { addBuildCommand } from "./commands/build.ts";
 import { addComposefsCommands } from "./commands/composefs.ts";
@@ -15,11 +15,12 @@ export { processIo } from "@leveret/command";
  *
  * @param argv - Arguments after the program's name.
  * @param io - Streams, environment, working directory and interruption.
- * @returns 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
+ * @returns 0 done, 1 failed (of `diff`: something differs), 2 wrong usage (of `diff`: or failed), 128 and its number for a signal.
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
   const program = new Command("erofs-meta")
     .description("Read and write EROFS images, and build and verify dm-verity hash trees")
+    .version(packageVersion(import.meta.url), "--version", "print the version")
     .addHelpText(
       "after",
       `
@@ -37,12 +38,13 @@ Examples:
   erofs-meta verity verify usr.erofs usr.verity ROOTHASH
   erofs-meta composefs build os.dump os.composefs`,
     );
+  const codes: ExitCodes = { done: 0, failed: 1 };
   addImageCommands(program, io);
   addExtractCommand(program, io);
   addBuildCommand(program, io);
-  addDiffCommand(program, io);
+  addDiffCommand(program, io, codes);
   addVerifyCommand(program, io);
   addVerityCommands(program, io);
   addComposefsCommands(program, io);
-  return runCommand(program, argv, io);
+  return runCommand(program, argv, io, codes);
 }

@@ -18,9 +18,12 @@ export type DiffAspect =
   | "xattrs"
   | "content";
 
+/** What two superblocks can differ in. */
+export type DiffField = (typeof FIELDS)[number];
+
 /** How to compare. */
 export interface DiffOptions {
-  /** compare modification times; true unless given */
+  /** compare modification times, and when the images were built; true unless given */
   readonly times?: boolean | undefined;
   /** most names in either image, {@link DEFAULT_MAX_ENTRIES} */
   readonly maxEntries?: number | undefined;
@@ -31,6 +34,10 @@ export interface DiffOptions {
 
 /** How one image differs from another. */
 export interface ErofsDiff {
+  /** whether nothing differs; where things lie in the images does not count */
+  readonly isSame: boolean;
+  /** fields of the superblock that say something else */
+  readonly superblock: readonly DiffField[];
   /** paths that only the second image has, in its order */
   readonly added: readonly string[];
   /** paths that only the first image has, in its order */
@@ -41,12 +48,23 @@ export interface ErofsDiff {
   readonly blocks: { readonly total: number; readonly known: number };
 }
 
+/** Fields that say what the image is, and not where things are in it. */
+const FIELDS = [
+  "uuid",
+  "volumeName",
+  "buildTime",
+  "blockSize",
+  "compatFeatures",
+  "incompatFeatures",
+  "compressionAlgorithms",
+] as const;
+
 /** The unit in which updates are transferred, in `bytes`. */
 const DIFF_BLOCK_SIZE = 4096;
 const READ_BLOCKS = 256;
 
 /**
- * Compares two images: names, attributes and contents, and how much of the second one's bytes the first one has already,
+ * Compares two images: names, attributes, contents and what their superblocks say, and how much of the second one's bytes the first one has already,
  * which is what decides the size of an update.
  *
  * @param before - The first image.
@@ -73,7 +91,16 @@ export async function diffErofs(before: ErofsImage, after: ErofsImage, options: 
     const aspects = await aspectsOf([before, known], [after, inode], times);
     if (aspects.length > 0) changed.push({ path, aspects });
   }
-  return { added, removed: [...old.keys()], changed, blocks: await countBlocks(before, after, maxBlocks, signal) };
+  const removed = [...old.keys()];
+  const superblock = FIELDS.filter(
+    (field) => (times || field !== "buildTime") && fieldText(before, field) !== fieldText(after, field),
+  );
+  const isSame = [superblock, added, removed, changed].every((differences) => differences.length === 0);
+  return { isSame, superblock, added, removed, changed, blocks: await countBlocks(before, after, maxBlocks, signal) };
+}
+
+function fieldText({ superblock }: ErofsImage, field: DiffField): string {
+  return field === "buildTime" ? `${superblock.buildTime}.${superblock.buildTimeNsec}` : `${superblock[field]}`;
 }
 
 type Side = readonly [ErofsImage, Inode];

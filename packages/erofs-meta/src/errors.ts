@@ -13,6 +13,7 @@ export type ErofsErrorCode =
   | "EROFS_CORRUPT"
   | "EROFS_DAMAGED"
   | "EROFS_DISK_FULL"
+  | "EROFS_EXISTS"
   | "EROFS_HTTP"
   | "EROFS_IO"
   | "EROFS_LIMIT"

@@ -19,9 +19,9 @@ export type { ComposefsEntry, ComposefsLink, ComposefsNode } from "./composefs/e
 export { fsVerityDigest } from "./composefs/fs-verity.ts";
 export { readComposefs } from "./composefs/read.ts";
 export { encodeComposefs } from "./composefs/write.ts";
-export { type DiffAspect, type DiffOptions, diffErofs, type ErofsDiff } from "./diff.ts";
+export { type DiffAspect, type DiffField, type DiffOptions, diffErofs, type ErofsDiff } from "./diff.ts";
 export { ErofsError, type ErofsErrorCode, type ErofsErrorDetails } from "./errors.ts";
-export { type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";
+export { type ExtractedXattrs, type ExtractOptions, type ExtractReport, extractErofs } from "./extract.ts";
 // Forward error correction
 export { type BuildFecOptions, buildVerityFec, type VerityFec } from "./fec/build.ts";
 export { type RepairVerityOptions, repairVerityTree, type VerityRepair } from "./fec/repair.ts";
@@ -87,4 +87,4 @@ export type {
 export { type ReadDirectoryOptions, readDirectory } from "./write/read-directory.ts";
 export { readTar } from "./write/read-tar.ts";
 export { type WriteErofsOptions, type WrittenErofs, writeErofs } from "./write/write.ts";
-export { addXattrs, parseXattrDump, type XattrDump } from "./write/xattr-dump.ts";
+export { addXattrs, formatXattrDump, parseXattrDump, type XattrDump } from "./write/xattr-dump.ts";

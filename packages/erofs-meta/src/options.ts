@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { BlockSource, ByteSink } from "./block-source.ts";
 import { ErofsError } from "./errors.ts";
+import type { ExtractedXattrs } from "./extract.ts";
 import { MAX_STORED_EXTENT_SIZE } from "./format/compression.ts";
 import { FEC_ROOTS } from "./format/fec.ts";
 import { MAX_BLOCK_SIZE_BITS, MIN_BLOCK_SIZE_BITS, VOLUME_NAME_SIZE } from "./format/superblock.ts";
@@ -44,13 +45,16 @@ const isSignal = z.instanceof(AbortSignal);
 const count = z.int().positive();
 
 export const walkOptions = z.strictObject({
+  levels: z.int().min(0).default(Number.MAX_SAFE_INTEGER),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
   maxDepth: count.default(DEFAULT_MAX_DEPTH),
   signal: isSignal.optional(),
 });
 
-/** What a walk may not exceed. */
+/** How far a walk goes, and what it may not exceed. */
 export interface WalkOptions {
+  /** directories to go down: 0 for the start alone, 1 for the names in it; all of them unless given */
+  readonly levels?: number | undefined;
   /** names to yield before failing with `EROFS_LIMIT`, {@link DEFAULT_MAX_ENTRIES} */
   readonly maxEntries?: number | undefined;
   /** directories inside one another, {@link DEFAULT_MAX_DEPTH} */
@@ -187,6 +191,8 @@ export const writeErofsOptions = writeErofsFields.refine(
 export const extractOptions = z.strictObject({
   from: z.string().default("/"),
   owners: z.boolean().default(false),
+  setId: z.boolean().default(false),
+  onXattrs: z.custom<(extracted: ExtractedXattrs) => unknown>((value) => typeof value === "function").optional(),
   maxBytes: count.default(DEFAULT_MAX_EXTRACT_BYTES),
   maxEntries: count.default(DEFAULT_MAX_ENTRIES),
   signal: isSignal.optional(),

@@ -24,3 +24,17 @@ test("cat --json refuses content that is too long for one document", async () =>
     path: "/plain",
   });
 });
+
+test.each([
+  ["/sub", "directory"],
+  ["/dev", "char"],
+])("cat refuses %s, a %s", async (path, type) => {
+  const folder = await scratch();
+  await writeFile(join(folder, "tiny.erofs"), tinyImage());
+  for (const more of [[], ["--json"]]) {
+    const { io, out, err } = capture(folder);
+    expect(await main(["cat", "tiny.erofs", path, ...more], io)).toBe(1);
+    expect(out() + err()).toContain("EROFS_WRONG_TYPE");
+    expect(out() + err()).toContain(`expected a file at ${path}, got a ${type}`);
+  }
+});

@@ -1,9 +1,13 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { link, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
+import { writeErofs } from "../src/index.ts";
 import { capture, noise, scratch } from "./support.ts";
-import { tinyImage } from "./tiny-image.ts";
+import { BLOCK, NIDS, tinyImage } from "./tiny-image.ts";
+
+const META_BLOCK = 3;
+const SIZE_FIELD = 8;
 
 async function image(): Promise<string> {
   const folder = await scratch();
@@ -104,6 +108,89 @@ describe("erofs-meta", () => {
     const { io, err } = capture(await image());
     expect(await main(["cat", "tiny.erofs", "/nope"], io)).toBe(1);
     expect(err()).toContain("EROFS_NOT_FOUND");
+  });
+
+  test("draws as many levels as it is told, and reads no more", async () => {
+    const folder = await scratch();
+    const broken = tinyImage();
+    // The directory `sub` says that it is as large as can be.
+    new DataView(broken.buffer).setUint32(META_BLOCK * BLOCK + NIDS.sub * 32 + SIZE_FIELD, 0xffff_ffff, true);
+    await writeFile(join(folder, "tiny.erofs"), broken);
+    const whole = capture(folder);
+    expect(await main(["tree", "tiny.erofs"], whole.io)).toBe(1);
+    const { io, out } = capture(folder);
+    expect(await main(["tree", "tiny.erofs", "--depth", "1"], io)).toBe(0);
+    expect(out()).toMatch(/└─ sub\/\n$/);
+    const root = capture(folder);
+    expect(await main(["tree", "tiny.erofs", "--depth", "0"], root.io)).toBe(0);
+    expect(root.out()).toBe("/\n");
+  });
+
+  test.each([
+    [["verity", "build", "data", "data"]],
+    [["verity", "build", "data", "hard"]],
+    [["verity", "build", "data", "tree", "--fec", "link"]],
+    [["build", "data", "data"]],
+    [["build", "data", ".", "--xattrs", "data"]],
+    [["composefs", "build", "data", "./data"]],
+  ])("%j refuses to write over what it reads", async (argv) => {
+    const folder = await scratch();
+    await writeFile(join(folder, "data"), noise(8192));
+    await symlink("data", join(folder, "link"));
+    await link(join(folder, "data"), join(folder, "hard"));
+    const { io, err } = capture(folder);
+    expect(await main(argv, io)).toBe(1);
+    expect(err()).toMatch(/EROFS_BAD_(OPTIONS|TREE)/);
+    expect((await readFile(join(folder, "data"))).equals(noise(8192))).toBe(true);
+    expect(await readdir(folder)).toEqual(["data", "hard", "link"]);
+  });
+
+  test.each([
+    [["verity", "build", "data", "/dev/full"]],
+    [["build", "/dev/full", "empty"]],
+    [["composefs", "build", "dump", "/dev/null"]],
+  ])("%j refuses to replace a device", async (argv) => {
+    const folder = await scratch();
+    await writeFile(join(folder, "data"), noise(8192));
+    await writeFile(join(folder, "dump"), "/ 0 40755 2 0 0 0 0.0 - - -\n");
+    await mkdir(join(folder, "empty"));
+    const { io, err } = capture(folder);
+    expect(await main(argv, io)).toBe(1);
+    expect(err()).toContain("EROFS_WRONG_TYPE");
+  });
+
+  test.each([[["composefs", "build", "/dev/zero", "out"]], [["build", "out", ".", "--xattrs", "/dev/zero"]]])(
+    "%j reads no more than it may",
+    async (argv) => {
+      const folder = await scratch();
+      await mkdir(join(folder, "tree"));
+      const { io, err } = capture(join(folder, "tree"));
+      expect(
+        await main(
+          argv.map((word) => (word === "out" ? "../out" : word)),
+          io,
+        ),
+      ).toBe(1);
+      expect(err()).toContain("EROFS_LIMIT");
+      expect(await readdir(folder)).toEqual(["tree"]);
+    },
+  );
+
+  test("says its version", async () => {
+    const { io, out } = capture("/");
+    expect(await main(["--version"], io)).toBe(0);
+    expect(out()).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  test("prints xattrs as getfattr does", async () => {
+    const folder = await scratch();
+    const xattrs = { "security.selinux": Buffer.from("a:b\0"), "user.bytes": Uint8Array.of(1, 255) };
+    const content = new Uint8Array(0);
+    await writeErofs([{ type: "file", path: "a", content, xattrs }], { output: join(folder, "image"), buildTime: 0n });
+    const { io, out } = capture(folder);
+    expect(await main(["stat", "image", "a"], io)).toBe(0);
+    expect(out()).toContain('xattr     security.selinux="a:b\\000"\n');
+    expect(out()).toContain("xattr     user.bytes=0sAf8=\n");
   });
 
   test("builds the same tree of the same data", async () => {

@@ -9,6 +9,7 @@ import {
   memorySource,
   openErofs,
   type TreeEntry,
+  type WriteErofsOptions,
   writeErofs,
 } from "../src/index.ts";
 import { capture, noise, scratch } from "./support.ts";
@@ -17,14 +18,14 @@ import { imageSink } from "./trees.ts";
 const file = (path: string, content: Uint8Array, more: Partial<TreeEntry> = {}): TreeEntry =>
   ({ type: "file", path, content, ...more }) as TreeEntry;
 
-async function bytesOf(entries: TreeEntry[]): Promise<Uint8Array> {
+async function bytesOf(entries: TreeEntry[], options: Partial<WriteErofsOptions> = {}): Promise<Uint8Array> {
   const output = imageSink();
-  await writeErofs(entries, { output, uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: 9n });
+  await writeErofs(entries, { output, uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: 9n, ...options });
   return output.bytes();
 }
 
-async function imageOf(entries: TreeEntry[]): Promise<ErofsImage> {
-  return openErofs(memorySource(await bytesOf(entries)));
+async function imageOf(entries: TreeEntry[], options?: Partial<WriteErofsOptions>): Promise<ErofsImage> {
+  return openErofs(memorySource(await bytesOf(entries, options)));
 }
 
 const OLD: TreeEntry[] = [
@@ -56,7 +57,7 @@ const NEW: TreeEntry[] = [
 describe("diffErofs", () => {
   test("finds nothing between an image and itself", async () => {
     const { blocks, ...rest } = await diffErofs(await imageOf(OLD), await imageOf(OLD));
-    expect(rest).toEqual({ added: [], removed: [], changed: [] });
+    expect(rest).toEqual({ isSame: true, superblock: [], added: [], removed: [], changed: [] });
     expect(blocks.known).toBe(blocks.total);
   });
 
@@ -75,6 +76,22 @@ describe("diffErofs", () => {
     ]);
     // The four whole blocks of /same.
     expect(blocks).toEqual({ total: 9, known: 4 });
+  });
+
+  test("compares what the superblocks say, and not where things are", async () => {
+    const entries = [file("/a", noise(10), { mtime: 1n } as Partial<TreeEntry>)];
+    const before = await imageOf(entries);
+    const other = { uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f17", volumeName: "v", buildTime: 10n };
+    const { isSame, superblock } = await diffErofs(before, await imageOf(entries, other));
+    expect({ isSame, superblock }).toEqual({
+      isSame: false,
+      superblock: ["uuid", "volumeName", "buildTime"],
+    });
+    expect(await diffErofs(before, await imageOf(entries, { buildTime: 10n }), { times: false })).toMatchObject({
+      isSame: true,
+      superblock: [],
+    });
+    expect(await diffErofs(before, await imageOf(entries, { maxTailBytes: 0 }))).toMatchObject({ isSame: true });
   });
 
   test("leaves times out where told to", async () => {
@@ -99,11 +116,23 @@ test("erofs-meta diff prints lines, or one document", async () => {
   await writeFile(join(folder, "old"), await bytesOf(OLD));
   await writeFile(join(folder, "new"), await bytesOf(NEW));
   const { io, out } = capture(folder);
-  expect(await main(["diff", "--no-times", "old", "new"], io)).toBe(0);
+  expect(await main(["diff", "--no-times", "old", "new"], io)).toBe(1);
   const lines = out().split("\n");
-  expect(lines.slice(0, 3)).toEqual(["- /gone", "+ /new", "~ /attributes: mode, owner, xattrs"]);
+  expect(lines.slice(0, 4)).toEqual([
+    "~ superblock: compatible features",
+    "- /gone",
+    "+ /new",
+    "~ /attributes: mode, owner, xattrs",
+  ]);
   expect(lines.at(-2)).toBe("4 of 9 blocks of 4 KiB are in old already");
   const json = capture(folder);
-  expect(await main(["diff", "--json", "old", "new"], json.io)).toBe(0);
+  expect(await main(["diff", "--json", "old", "new"], json.io)).toBe(1);
   expect(JSON.parse(json.out())).toMatchObject({ kind: "erofs-diff", version: 1, added: ["/new"] });
+
+  const same = capture(folder);
+  expect(await main(["diff", "old", "old"], same.io)).toBe(0);
+  expect(same.out()).toBe("9 of 9 blocks of 4 KiB are in old already\n");
+  const trouble = capture(folder);
+  expect(await main(["diff", "old", "missing"], trouble.io)).toBe(2);
+  expect(trouble.err()).toContain("EROFS_NOT_FOUND");
 });

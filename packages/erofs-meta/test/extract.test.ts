@@ -5,10 +5,13 @@ import { main } from "../src/cli.ts";
 import {
   ErofsError,
   type ErofsImage,
+  type ExtractedXattrs,
   type ExtractOptions,
   extractErofs,
   memorySource,
   openErofs,
+  parseXattrDump,
+  type TreeEntry,
   writeErofs,
 } from "../src/index.ts";
 import { capture, noise, scratch } from "./support.ts";
@@ -56,6 +59,38 @@ describe("extractErofs", () => {
     expect((await stat(join(out, "early/link"))).ino).toBe((await stat(join(out, "etc/os-release"))).ino);
   });
 
+  test("counts the xattrs and set-id bits it leaves out, hands on the former and keeps the latter if told to", async () => {
+    const label = { "security.selinux": new TextEncoder().encode("a:b\0"), "user.bytes": noise(20) };
+    const entries: TreeEntry[] = [
+      { type: "directory", path: "/", xattrs: label },
+      { type: "directory", path: "/sticky", mode: 0o1777 },
+      { type: "file", path: "/sticky/su", mode: 0o4755, content: noise(10), xattrs: label },
+      { type: "link", path: "/again", target: "/sticky/su" },
+      { type: "symlink", path: "/link", target: "x", xattrs: { "trusted.a": noise(1) } },
+      { type: "file", path: "/plain", mode: 0o755, content: noise(10) },
+    ];
+    const image = await openErofs(memorySource(await sampleBytes(4096, entries)));
+    const folder = await scratch();
+    const taken: string[] = [];
+    const onXattrs = ({ path, file, xattrs }: ExtractedXattrs): void => {
+      expect(join(folder, "out", path)).toBe(file);
+      taken.push(`${path}: ${xattrs.map(({ name }) => name)}`);
+    };
+    const missing = { withoutXattrs: 3, withoutSetId: 2 };
+    expect(await extractErofs(image, join(folder, "out"), { onXattrs })).toMatchObject(missing);
+    expect(taken.sort()).toEqual([
+      ".: security.selinux,user.bytes",
+      "again: security.selinux,user.bytes",
+      "link: trusted.a",
+    ]);
+    const kept = join(folder, "kept");
+    expect(await extractErofs(image, kept, { setId: true })).toMatchObject({ withoutXattrs: 3, withoutSetId: 0 });
+    expect((await stat(join(kept, "sticky/su"))).mode & 0o7777).toBe(0o4755);
+    expect((await stat(join(kept, "sticky"))).mode & 0o7777).toBe(0o1777);
+    const limited = extractErofs(image, join(folder, "limited"), { onXattrs: () => {}, maxBytes: 30 });
+    await expect(limited).rejects.toMatchObject({ code: "EROFS_LIMIT" });
+  });
+
   test("extracts a part of the tree", async () => {
     const out = join(await scratch(), "out");
     expect(await extractErofs(await sample(), out, { from: "/etc/deep" })).toMatchObject({
@@ -75,8 +110,13 @@ describe("extractErofs", () => {
       ["there", "/"],
       ["trap", "/etc/os-release"],
     ] as const) {
-      await expect(extractErofs(image, join(folder, name), { from })).rejects.toMatchObject({ code: "EROFS_IO" });
+      const path = join(folder, name);
+      await expect(extractErofs(image, path, { from })).rejects.toMatchObject({ code: "EROFS_EXISTS", path });
     }
+    await expect(extractErofs(image, join(folder, "missing/out"))).rejects.toMatchObject({
+      code: "EROFS_NOT_FOUND",
+      message: expect.stringContaining("a directory for"),
+    });
     expect(await readFile(join(folder, "victim"), "utf8")).toBe("untouched");
   });
 
@@ -117,10 +157,32 @@ describe("erofs-meta extract", () => {
     await writeFile(join(folder, "image"), await sampleBytes());
     const { io, out } = capture(folder);
     expect(await main(["extract", "image", "out", "/dev"], io)).toBe(0);
-    expect(out()).toContain("0 files, 1 directories, 0 symlinks, 0 hard links");
+    expect(out()).toContain("0 files, 1 directory, 0 symlinks, 0 hard links, 0 B");
     expect(out()).toContain("skipped /dev/null, a char");
     const json = capture(folder);
     expect(await main(["extract", "--json", "image", "other", "/etc"], json.io)).toBe(0);
     expect(JSON.parse(json.out())).toMatchObject({ kind: "erofs-extract", version: 1, files: 1, symlinks: 2 });
+  });
+
+  test("warns of what is missing, and writes the xattrs to a file", async () => {
+    const folder = await scratch();
+    const content = new Uint8Array(0);
+    const xattrs = { "user.text": new TextEncoder().encode('"a" \\ b\n'), "user.b=c": noise(9) };
+    const file: TreeEntry = { type: "file", path: "/a\nb", mode: 0o4711, content, xattrs };
+    await writeFile(join(folder, "image"), await sampleBytes(4096, [file]));
+    const { io, err } = capture(folder);
+    expect(await main(["extract", "image", "out"], io)).toBe(0);
+    expect(err()).toBe(
+      "warning: xattrs of 1 name were not set, because Node cannot; --xattrs FILE writes what setfattr -h --restore=FILE sets\n" +
+        "warning: set-id or sticky bits of 1 name were left out; --set-id or --owners keeps them\n",
+    );
+    const all = capture(folder);
+    expect(await main(["extract", "image", "all", "--xattrs", "dump", "--set-id"], all.io)).toBe(0);
+    expect(all.err()).toBe("");
+    const dump = parseXattrDump(await readFile(join(folder, "dump")));
+    expect([...dump]).toEqual([["a\nb", xattrs]]);
+    const same = capture(folder);
+    expect(await main(["extract", "image", "third", "--xattrs", "image"], same.io)).toBe(1);
+    expect(same.err()).toContain("EROFS_BAD_OPTIONS");
   });
 });

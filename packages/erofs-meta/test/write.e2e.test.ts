@@ -4,7 +4,17 @@ import { link, lstat, mkdir, readdir, readFile, readlink, rename, symlink, write
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
-import { diffErofs, fileSource, openErofs, readTar, type WriteErofsOptions, writeErofs } from "../src/index.ts";
+import {
+  addXattrs,
+  diffErofs,
+  fileSource,
+  openErofs,
+  parseXattrDump,
+  readDirectory,
+  readTar,
+  type WriteErofsOptions,
+  writeErofs,
+} from "../src/index.ts";
 import { capture, needs, noise, run, scratch, tryRun } from "./support.ts";
 import { compressibleTree, sampleTree } from "./trees.ts";
 
@@ -129,6 +139,35 @@ describe("images written by writeErofs", () => {
       expect(found.map(({ name }) => name)).toEqual(format === "pax" ? ["user.note"] : []);
     },
   );
+
+  test("have xattrs that setfattr restores from what was extracted", async (context) => {
+    needs(context, "setfattr", "getfattr");
+    const folder = await scratch();
+    const path = join(folder, "image");
+    const value = new TextEncoder().encode('he said "hi" \\ back\n\ttab');
+    const entries = ["plain", "we ird\\name", "new\nline", "ü"].map((name) => {
+      const xattrs = { "user.text": value, "user.eq=ual na": noise(30), "user.empty": new Uint8Array(0) };
+      return { type: "file", path: `dir/${name}`, content: noise(3), xattrs } as const;
+    });
+    await writeErofs([...entries, { type: "directory", path: "/", xattrs: { "user.root": value } }], {
+      output: path,
+      buildTime: 0n,
+    });
+    const { io, err } = capture(folder);
+    expect(await main(["extract", "image", "out", "--xattrs", "dump"], io), err()).toBe(0);
+    const restored = spawnSync("setfattr", ["-h", "--restore=../dump"], { cwd: join(folder, "out"), encoding: "utf8" });
+    expect(restored).toMatchObject({ status: 0, stderr: "" });
+    const again = join(folder, "again");
+    const dumped = spawnSync("getfattr", ["-R", "-h", "-d", "-m", "-", "-e", "base64", "."], {
+      cwd: join(folder, "out"),
+    });
+    const read = addXattrs(readDirectory(join(folder, "out")), parseXattrDump(dumped.stdout));
+    await writeErofs(read, { output: again, buildTime: 0n });
+    await using one = await openErofs(await fileSource(path));
+    await using other = await openErofs(await fileSource(again));
+    const { changed } = await diffErofs(one, other, { times: false });
+    expect(changed.filter(({ aspects }) => aspects.includes("xattrs"))).toEqual([]);
+  });
 
   test("of an archive that tar appended to have what tar extracts", async (context) => {
     needs(context, "tar", "xz");

@@ -1,4 +1,4 @@
-import { type CommandIo, runCommand } from "@leveret/command";
+import { type CommandIo, packageVersion, runCommand } from "@leveret/command";
 import { Command } from "commander";
 import { debianCommand } from "./commands/debian.ts";
 import { fromJsonCommand } from "./commands/from-json.ts";
@@ -14,7 +14,9 @@ export { processIo } from "@leveret/command";
  * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
  */
 export function main(argv: readonly string[], io: CommandIo): Promise<number> {
-  const program = new Command("nix-gen").description("Nix code from data: expressions, archives, package sources");
+  const program = new Command("nix-gen")
+    .version(packageVersion(import.meta.url), "--version", "print the version")
+    .description("Nix code from data: expressions, archives, package sources");
   program.addCommand(fromJsonCommand(io)).addCommand(narHashCommand(io)).addCommand(debianCommand(io));
   return runCommand(program, argv, io);
 }

@@ -1,4 +1,4 @@
-import { type CommandIo, runCommand } from "@leveret/command";
+import { type CommandIo, packageVersion, runCommand } from "@leveret/command";
 import { Command, Option } from "commander";
 import { probe } from "./commands/probe.ts";
 import { type QmpFlags, qmp } from "./commands/qmp.ts";
@@ -14,7 +14,9 @@ export { processIo } from "@leveret/command";
  * @returns Exit code: 0 done, 1 failed, 2 wrong usage, 128 and its number for a signal.
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
-  const program = new Command("qemu-harness").description("Start, drive and test QEMU machines");
+  const program = new Command("qemu-harness")
+    .version(packageVersion(import.meta.url), "--version", "print the version")
+    .description("Start, drive and test QEMU machines");
   program
     .command("probe")
     .description("say which QEMU, firmware and TPM emulator are there, and whether KVM works")

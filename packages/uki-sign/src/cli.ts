@@ -1,4 +1,4 @@
-import { type CommandIo, runCommand } from "@leveret/command";
+import { type CommandIo, packageVersion, runCommand } from "@leveret/command";
 import { Command } from "commander";
 
 export { processIo } from "@leveret/command";
@@ -28,9 +28,11 @@ const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
  * @returns 0 done, 1 failed or refused, 2 wrong usage.
  */
 export async function main(argv: readonly string[], io: CommandIo): Promise<number> {
-  const program = new Command("uki-sign").description(
-    "Assemble, sign, verify and measure unified kernel images, and the Secure Boot variables that trust them.",
-  );
+  const program = new Command("uki-sign")
+    .version(packageVersion(import.meta.url), "--version", "print the version")
+    .description(
+      "Assemble, sign, verify and measure unified kernel images, and the Secure Boot variables that trust them.",
+    );
   const [name = ""] = argv;
   const wanted = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
   for (const load of wanted) (await load?.())?.(program, io);

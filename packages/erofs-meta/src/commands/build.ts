@@ -1,17 +1,17 @@
 import { createReadStream } from "node:fs";
-import { readFile, realpath, stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { ErofsError } from "../errors.ts";
-import { ioError } from "../internal/files.ts";
+import { atomic, ioError, readWhole } from "../internal/files.ts";
 import { type CompressionOptions, DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
 import { readDirectory } from "../write/read-directory.ts";
 import { readTar } from "../write/read-tar.ts";
 import { writeErofs } from "../write/write.ts";
 import { addXattrs, parseXattrDump, type XattrDump } from "../write/xattr-dump.ts";
-import { parseCount } from "./open.ts";
+import { MAX_DUMP_BYTES, parseCount } from "./open.ts";
 
 interface BuildOptions {
   readonly uuid?: string;
@@ -65,10 +65,11 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
   }
   const from = source === "-" ? "/dev/stdin" : resolve(io.cwd, source);
   const output = resolve(io.cwd, image);
+  const xattrs = options.xattrs === undefined ? undefined : resolve(io.cwd, options.xattrs);
+  await atomic.assertNoInput(output, xattrs === undefined ? [from] : [from, xattrs]);
   await assertOutside(output, from);
   const found = await entriesOf(from, owner, io.signal);
-  const entries =
-    options.xattrs === undefined ? found : addXattrs(found, await xattrsIn(resolve(io.cwd, options.xattrs)));
+  const entries = xattrs === undefined ? found : addXattrs(found, await xattrsIn(xattrs, io.signal));
   const written = await writeErofs(entries, {
     output,
     uuid,
@@ -129,11 +130,8 @@ async function* piecesOf(path: string, signal: AbortSignal): AsyncGenerator<Uint
   }
 }
 
-async function xattrsIn(path: string): Promise<XattrDump> {
-  const bytes = await readFile(path).catch((error: unknown) => {
-    throw ioError(error, "read", path);
-  });
-  return parseXattrDump(bytes);
+async function xattrsIn(path: string, signal: AbortSignal): Promise<XattrDump> {
+  return parseXattrDump(await readWhole(path, { maxBytes: MAX_DUMP_BYTES, signal }));
 }
 
 function parseTime(text: string): bigint {

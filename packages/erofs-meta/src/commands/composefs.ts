@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type CommandIo, formatBytes, writeJson } from "@leveret/command";
 import type { Command } from "commander";
@@ -8,9 +7,9 @@ import { fsVerityDigest } from "../composefs/fs-verity.ts";
 import { readComposefs } from "../composefs/read.ts";
 import { encodeComposefs } from "../composefs/write.ts";
 import { toHex } from "../internal/bytes.ts";
-import { atomic, ioError } from "../internal/files.ts";
+import { atomic, readWhole } from "../internal/files.ts";
 import { openInput } from "./input.ts";
-import { withImage } from "./open.ts";
+import { MAX_DUMP_BYTES, withImage } from "./open.ts";
 
 interface JsonFlag {
   readonly json?: boolean;
@@ -40,13 +39,12 @@ export function addComposefsCommands(program: Command, io: CommandIo): void {
 }
 
 async function build(io: CommandIo, from: string, to: string, { json }: JsonFlag): Promise<void> {
-  const path = resolve(io.cwd, from);
-  const bytes = await readFile(path).catch((error: unknown) => {
-    throw ioError(error, "read", path);
-  });
+  const [path, output] = [resolve(io.cwd, from), resolve(io.cwd, to)];
+  await atomic.assertNoInput(output, [path]);
+  const bytes = await readWhole(path, { maxBytes: MAX_DUMP_BYTES, signal: io.signal });
   const image = encodeComposefs(parseComposefsDump(bytes));
   const hex = toHex(await fsVerityDigest(memorySource(image), { signal: io.signal }));
-  await atomic.write(resolve(io.cwd, to), (sink) => sink.write(0, image));
+  await atomic.write(output, (sink) => sink.write(0, image));
   const sizeBytes = image.byteLength;
   if (json === true) writeJson(io, { kind: "composefs-image", version: 1, image: to, sizeBytes, digest: hex });
   else io.stdout.write(`${to}: ${formatBytes(sizeBytes)}, fs-verity digest ${hex}\n`);

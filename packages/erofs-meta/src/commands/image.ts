@@ -5,6 +5,7 @@ import { ErofsError } from "../errors.ts";
 import type { Extent } from "../read/content.ts";
 import type { ErofsImage } from "../read/image.ts";
 import type { Inode } from "../read/inode.ts";
+import { xattrText } from "../write/xattr-dump.ts";
 import { type ImageOptions, parseCount, withImage, withImageOptions, withPlaceOptions } from "./open.ts";
 import { modeText, sizeText, timeText } from "./text.ts";
 
@@ -88,7 +89,7 @@ async function stat(io: CommandIo, file: string, path: string, options: ImageOpt
       ["modified", `${timeText(inode.mtime)} UTC`],
       ["inode", `node ${inode.nid} at byte ${inode.offset}, ${inode.form}, ${inode.layout}`],
       ...extents.map((extent) => ["extent", `${extent.start}..${extent.start + extent.length} ${placeText(extent)}`]),
-      ...xattrs.map(({ name, value }) => ["xattr", `${escapeName(name)} = ${Buffer.from(value).toString("hex")}`]),
+      ...xattrs.map(({ name, value }) => ["xattr", `${escapeName(name)}=${xattrText(value)}`]),
     ];
     io.stdout.write(`${table(rows)}\n`);
   });
@@ -107,9 +108,7 @@ function placeText({ position, stored, packedPosition, boxPosition, device }: Ex
 async function tree(io: CommandIo, file: string, path: string, options: TreeOptions): Promise<void> {
   await withImage(io, file, options, async (image) => {
     const entries: { path: string; depth: number; shown: Listed }[] = [];
-    const { depth = Number.POSITIVE_INFINITY } = options;
-    for await (const entry of image.walk({ from: path, signal: io.signal })) {
-      if (entry.depth > depth) continue;
+    for await (const entry of image.walk({ from: path, levels: options.depth, signal: io.signal })) {
       entries.push({ path: entry.path, depth: entry.depth, shown: await describe(image, entry.name, entry.inode) });
     }
     if (options.json === true) {
@@ -167,6 +166,13 @@ async function dump(io: CommandIo, file: string, options: ImageOptions): Promise
 async function cat(io: CommandIo, file: string, path: string, options: ImageOptions): Promise<void> {
   await withImage(io, file, options, async (image) => {
     const inode = await image.lookup(path);
+    if (inode.type !== "file") {
+      throw new ErofsError("EROFS_WRONG_TYPE", `expected a file at ${path}, got a ${inode.type}`, {
+        path,
+        offset: inode.offset,
+        ...(inode.type === "directory" && { hint: "erofs-meta ls lists directories" }),
+      });
+    }
     if (options.json === true) {
       assertFitsJson(path, inode);
       writeJson(io, { kind: "erofs-content", version: 1, path, content: await image.readFile(inode) });

@@ -4,6 +4,9 @@ import { type BlockSource, windowSource } from "../block-source.ts";
 import { type ErofsImage, openErofs } from "../read/image.ts";
 import { openInput } from "./input.ts";
 
+/** Most text of a dump, of a tree or of xattrs, in `bytes`: enough for a million names. */
+export const MAX_DUMP_BYTES = 256 * 1024 * 1024;
+
 /** Options of every command that opens an image. */
 export interface ImageOptions {
   readonly offset: number;

@@ -4,6 +4,7 @@ import { checkErofs, type ErofsReport } from "../check/check.ts";
 import type { ErofsProblem } from "../check/problems.ts";
 import { ErofsError } from "../errors.ts";
 import { type ImageOptions, withImageOptions, withSource } from "./open.ts";
+import { countText } from "./text.ts";
 
 /** Problems that people are told of at most. */
 const MAX_SHOWN = 20;
@@ -32,7 +33,10 @@ async function verify(io: CommandIo, path: string, options: ImageOptions): Promi
   if (!report.ok) throw damaged(path, report);
   const { inodes, contentBytes } = report;
   if (options.json === true) writeJson(io, { kind: "erofs-report", version: 1, ...report });
-  else io.stdout.write(`${path}: no damage in ${inodes} inodes with ${formatBytes(contentBytes)} of content\n`);
+  else
+    io.stdout.write(
+      `${path}: no damage in ${countText(inodes, "inode")} with ${formatBytes(contentBytes)} of content\n`,
+    );
 }
 
 function damaged(path: string, { problems, isIncomplete }: ErofsReport): ErofsError {

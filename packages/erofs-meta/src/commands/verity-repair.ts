@@ -6,7 +6,7 @@ import { FEC_ROOTS } from "../format/fec.ts";
 import { openInPlace } from "../internal/files.ts";
 import { openInput } from "./input.ts";
 import { parseCount, parseHex } from "./open.ts";
-import { damaged, rangeText } from "./verity-text.ts";
+import { allMatchText, damaged, rangeText } from "./verity-text.ts";
 
 interface RepairOptions {
   readonly fecRoots: number;
@@ -62,11 +62,11 @@ async function repair(
 }
 
 function repairText({ repairedHashBlocks, repairedDataBlocks, report }: VerityRepair): string {
-  const { dataBlockSize, dataBlocks } = report.superblock;
+  const { dataBlockSize } = report.superblock;
   const lines = [
     ...repairedHashBlocks.map(({ level, index }) => `repaired hash block ${index} of level ${level}`),
     ...repairedDataBlocks.map((range) => `repaired ${rangeText(range, dataBlockSize)}`),
-    ...(report.ok ? [`all ${dataBlocks} blocks match the root hash`] : []),
+    ...(report.ok ? [allMatchText(report)] : []),
   ];
   return lines.map((line) => `${line}\n`).join("");
 }

@@ -52,3 +52,8 @@ export function rangeText({ first, count }: BlockRange, size: number): string {
   const blocks = count === 1 ? `data block ${first}` : `data blocks ${first}..${first + count - 1}`;
   return `${blocks}, from byte ${first * size}`;
 }
+
+/** What is said when nothing is damaged. */
+export function allMatchText({ superblock: { dataBlocks } }: VerityReport): string {
+  return `${dataBlocks === 1n ? "the only block matches" : `all ${dataBlocks} blocks match`} the root hash`;
+}

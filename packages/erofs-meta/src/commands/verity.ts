@@ -1,19 +1,21 @@
 import { createHash } from "node:crypto";
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, table, withProgress, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, table, UsageError, withProgress, writeJson } from "@leveret/command";
 import { type Command, Option } from "commander";
 import type { BlockSource } from "../block-source.ts";
 import { buildVerityFec, type VerityFec } from "../fec/build.ts";
 import { FEC_ROOTS } from "../format/fec.ts";
 import { VERITY_DIGEST_SIZES } from "../format/verity.ts";
 import { derivedUuid, toHex } from "../internal/bytes.ts";
+import { atomic } from "../internal/files.ts";
 import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
 import { buildVerityTree } from "../verity/build.ts";
 import { verifyVerityTree } from "../verity/verify.ts";
 import { openInput } from "./input.ts";
 import { parseCount, parseHex } from "./open.ts";
+import { countText } from "./text.ts";
 import { addVerityRepairCommand } from "./verity-repair.ts";
-import { damaged } from "./verity-text.ts";
+import { allMatchText, damaged } from "./verity-text.ts";
 
 interface BuildOptions {
   readonly salt?: Uint8Array;
@@ -71,6 +73,9 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
 
 async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
   const { json, workers, fec, fecRoots, ...settings } = options;
+  const output = resolve(io.cwd, tree);
+  await atomic.assertNoInput(output, [resolve(io.cwd, data)]);
+  if (fec !== undefined) await assertParityApart(io, fec, data, tree);
   await using source = await openInput(io, data);
   const identity = await identityOf(source);
   const { salt = identity.salt, uuid = identity.uuid } = options;
@@ -81,7 +86,7 @@ async function build(io: CommandIo, data: string, tree: string, options: BuildOp
         ...settings,
         salt,
         uuid,
-        output: resolve(io.cwd, tree),
+        output,
         workers,
         signal: io.signal,
         onProgress: (event) => update({ step: "hashing", ...event }),
@@ -101,7 +106,7 @@ async function build(io: CommandIo, data: string, tree: string, options: BuildOp
     ["algorithm", superblock.algorithm],
     [
       "data",
-      `${superblock.dataBlocks} blocks of ${superblock.dataBlockSize} bytes (${formatBytes(built.dataSizeBytes)})`,
+      `${countText(superblock.dataBlocks, "block")} of ${superblock.dataBlockSize} bytes (${formatBytes(built.dataSizeBytes)})`,
     ],
     ["tree", `${formatBytes(built.treeSizeBytes)} in ${tree}`],
   ];
@@ -109,6 +114,13 @@ async function build(io: CommandIo, data: string, tree: string, options: BuildOp
     rows.push(["parity", `${formatBytes(parity.sizeBytes)} in ${fec}, ${parity.roots} bytes for every 255`]);
   }
   io.stdout.write(`${table(rows)}\n`);
+}
+
+/** Parity goes into a file of its own, also where the tree is yet to be made. */
+async function assertParityApart(io: CommandIo, fec: string, data: string, tree: string): Promise<void> {
+  const [parity, ...inputs] = [fec, data, tree].map((path) => resolve(io.cwd, path)) as [string, string, string];
+  if (parity === inputs[1]) throw new UsageError(`expected a file of its own for the parity, got ${fec} as tree too`);
+  await atomic.assertNoInput(parity, inputs);
 }
 
 /** Never random, so that the same data has the same tree and root hash. */
@@ -162,5 +174,5 @@ async function verify(
   );
   if (!report.ok) throw await damaged(report, data, dataSource);
   if (options.json === true) writeJson(io, { kind: "verity-report", version: 1, ...report });
-  else io.stdout.write(`all ${report.superblock.dataBlocks} blocks match the root hash\n`);
+  else io.stdout.write(`${allMatchText(report)}\n`);
 }

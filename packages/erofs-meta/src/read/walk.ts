@@ -52,12 +52,13 @@ export function* walkFrom(
   start: { readonly path: string; find(): Promise<Inode> },
   options: WalkOptions,
 ): Stream<WalkEntry> {
-  const { maxEntries, maxDepth, signal } = parseOptions(walkOptions, options);
+  const { levels, maxEntries, maxDepth, signal } = parseOptions(walkOptions, options);
   const seen = new Set<bigint>();
   const open: Open[] = [];
   let count = 0;
 
   const enter = (path: string, depth: number, directory: Inode): void => {
+    if (depth > levels) return;
     if (seen.has(directory.nid)) {
       throw new ErofsError("EROFS_CORRUPT", `expected each directory once, got node ${directory.nid} again`, {
         offset: directory.offset,

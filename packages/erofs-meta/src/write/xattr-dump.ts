@@ -1,4 +1,5 @@
 import { ErofsError } from "../errors.ts";
+import type { Xattr } from "../read/xattr.ts";
 import type { TreeEntries, TreeEntry } from "./entry.ts";
 
 /** Extended attributes by path, each by full name. */
@@ -39,6 +40,34 @@ export function parseXattrDump(bytes: Uint8Array): XattrDump {
     xattrs[name] = equals === -1 ? new Uint8Array(0) : decodeValue(line.slice(equals + 1), number);
   }
   return files;
+}
+
+/**
+ * Prints extended attributes as `getfattr --dump` does, to be set by `setfattr -h --restore`: what is text as text, other
+ * values in base64.
+ *
+ * @param path - Path of what has them; `.` is the directory that the paths are in.
+ * @param xattrs - Names and values.
+ * @returns Lines that end with an empty one, one file's part of a dump.
+ * @see attr 2.5 getfattr(1), setfattr(1) `--restore`
+ * @example
+ * formatXattrDump("bin/ping", await image.xattrs(await image.lookup("/bin/ping")));
+ */
+export function formatXattrDump(path: string, xattrs: readonly Xattr[]): string {
+  const lines = xattrs.map(({ name, value }) => `${name.replace(/[=\n\r\\]/g, octal)}=${xattrText(value)}\n`);
+  return `${FILE_LINE}${path.replace(/[\n\r\\]/g, octal)}\n${lines.join("")}\n`;
+}
+
+/** A value as `getfattr` prints it. */
+export function xattrText(value: Uint8Array): string {
+  const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("latin1");
+  // A label ends with a NUL.
+  if (!/^[\t\n\r\x20-\x7e]*\0?$/.test(text)) return `0s${Buffer.from(value).toString("base64")}`;
+  return `"${text.replace(/["\\]/g, "\\$&").replace(/[\0\n\r]/g, octal)}"`;
+}
+
+function octal(character: string): string {
+  return `\\${character.charCodeAt(0).toString(8).padStart(3, "0")}`;
 }
 
 /**

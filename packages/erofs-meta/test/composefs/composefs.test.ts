@@ -125,7 +125,7 @@ describe("a dump", () => {
     expect(() => parseComposefsDump(Buffer.from(dump))).toThrow(/\(line [12]\)$/);
   });
 
-  test("never makes anything but a typed error, wherever it is cut or flipped", async () => {
+  test("never makes anything but a typed error, wherever it is cut or flipped", { timeout: 60_000 }, async () => {
     const whole = Buffer.from(DUMPS["every type"] ?? "");
     for (let at = 0; at < whole.byteLength; at += 1) {
       await codeOf(() => encodeComposefs(parseComposefsDump(whole.subarray(0, at))));
