@@ -75,7 +75,7 @@ export async function startGuest(description: GuestDescription, options: RunOpti
 }
 
 /** The machine that the hypervisor runs in. */
-function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB }: ResolvedGuest): MachineDescription {
+function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB, cpus }: ResolvedGuest): MachineDescription {
   const file = (name: string): string => `opt/leveret/guest0/${name}`;
   return {
     name: "hypervisor",
@@ -91,6 +91,7 @@ function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB }: Res
       ...(initrdPath === undefined ? [] : [{ name: file("initrd"), path: resolve(initrdPath) }]),
       ...(commandLine === "" ? [] : [{ name: file("command-line"), value: commandLine }]),
       { name: file("memory-mib"), value: `${memoryMiB}` },
+      { name: file("cpus"), value: `${cpus}` },
     ],
   };
 }
@@ -126,8 +127,8 @@ class RunningGuest implements Guest {
     if (this.#stop !== undefined) return this.#stop;
     const event = await nextEvent(this.#machine, ["stopped"], options);
     if (event.event !== "stopped") throw new Error(`bug: waited for a stop, got ${event.event}`);
-    const { reason, message, rip, exits } = event;
-    this.#stop = { reason, message, rip: BigInt(rip), exits };
+    const { reason, message, rips, exits } = event;
+    this.#stop = { reason, message, rips: rips.map(BigInt), exits };
     return this.#stop;
   }
 

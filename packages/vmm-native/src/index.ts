@@ -6,6 +6,7 @@ export type { GuestStop, StopReason } from "./internal/events.ts";
 export {
   type GuestDescription,
   guestSchema,
+  MAX_GUEST_CPUS,
   MAX_GUEST_MEMORY_MIB,
   MIN_GUEST_MEMORY_MIB,
   type ResolvedGuest,

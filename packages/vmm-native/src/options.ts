@@ -7,6 +7,9 @@ export const MIN_GUEST_MEMORY_MIB = 16;
 /** Most memory of a guest, in `MiB`: the hypervisor uses memory below 4 GiB, and devices take the upper part of that. */
 export const MAX_GUEST_MEMORY_MIB = 2560;
 
+/** Most processors of a guest. */
+export const MAX_GUEST_CPUS = 8;
+
 const path = z.string().min(1, "expected a path, got an empty string");
 
 /** Schema of a guest's description; unknown keys are errors. */
@@ -20,6 +23,8 @@ export const guestSchema = z.strictObject({
     .string()
     .refine((value) => !value.includes("\0"), "expected text without NUL bytes, which no command line can carry")
     .default(""),
+  /** virtual processors, which take turns on the one that the hypervisor has */
+  cpus: z.number().int().min(1).max(MAX_GUEST_CPUS).default(1),
   /** guest's memory in `MiB` */
   memoryMiB: z.number().int().min(MIN_GUEST_MEMORY_MIB).max(MAX_GUEST_MEMORY_MIB).default(256),
 });

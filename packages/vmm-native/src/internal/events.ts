@@ -7,13 +7,13 @@ const stopReason = z.enum(["power-off", "reset", "halted", "triple-fault", "inva
 
 const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("started"), version: z.string(), memory: z.number() }),
-  z.object({ event: z.literal("running"), guest: z.number(), memory: z.number() }),
+  z.object({ event: z.literal("running"), guest: z.number(), memory: z.number(), cpus: z.number() }),
   z.object({
     event: z.literal("stopped"),
     guest: z.number(),
     reason: stopReason,
     message,
-    rip: z.string(),
+    rips: z.array(z.string()),
     exits: z.record(z.string(), z.number()),
   }),
   z.object({ event: z.literal("failed"), message }),
@@ -35,8 +35,8 @@ export interface GuestStop {
   readonly reason: StopReason;
   /** why, for people */
   readonly message: string;
-  /** address of the instruction it stopped at, or behind which */
-  readonly rip: bigint;
+  /** address that each of its processors stopped at, or behind which */
+  readonly rips: readonly bigint[];
   /** how often it exited, by the names of the AMD64 Architecture Programmer's Manual without `VMEXIT_` */
   readonly exits: Readonly<Record<string, number>>;
 }

@@ -138,9 +138,19 @@ impl ExitLedger {
 
     /// Counts one more.
     pub fn count(&mut self, exit: Exit) {
-        let name = exit.name();
+        self.add_to(exit.name(), 1);
+    }
+
+    /// Adds what another one has counted.
+    pub fn add(&mut self, other: &ExitLedger) {
+        for (name, count) in other.0.iter().take_while(|entry| entry.1 > 0) {
+            self.add_to(name, *count);
+        }
+    }
+
+    fn add_to(&mut self, name: &'static str, count: u64) {
         let entry = self.0.iter_mut().find(|entry| entry.0 == name || entry.1 == 0).expect("a place for each name");
-        *entry = (name, entry.1 + 1);
+        *entry = (name, entry.1 + count);
     }
 }
 
@@ -207,6 +217,9 @@ mod tests {
         }
         let text = ledger.to_string();
         assert!(text.contains(r#""CPUID":1"#) && text.contains(r#""INVALID":1"#), "{text}");
+        let mut twice = ledger.clone();
+        twice.add(&ledger);
+        assert!(twice.to_string().contains(r#""CPUID":2"#));
         assert_eq!(ExitLedger::new().to_string(), "{}");
     }
 }

@@ -1,5 +1,7 @@
 //! An I/O APIC with 24 inputs (Intel 82093AA data sheet, 3.0; manual, 16.6 for what its messages mean).
 
+use crate::lapic::Destination;
+
 /// How many inputs there are.
 pub const INPUTS: usize = 24;
 /// How many bytes of the address space it takes.
@@ -30,10 +32,8 @@ mod entry {
 /// An interrupt on its way to a local APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Destination, a physical or logical id of 8 bits.
-    pub destination: u8,
-    /// Whether that is a logical id.
-    pub logical: bool,
+    /// To whom.
+    pub destination: Destination,
     /// Vector.
     pub vector: u8,
     /// Whether its end has to be told.
@@ -131,12 +131,13 @@ impl Default for IoApic {
 }
 
 fn message(entry: u64) -> Message {
-    Message {
-        destination: (entry >> 56) as u8,
-        logical: entry & 1 << 11 != 0,
-        vector: entry as u8,
-        level: entry & entry::LEVEL != 0,
-    }
+    const LOGICAL: u64 = 1 << 11;
+    let destination = match (entry >> 56) as u32 {
+        0xff => Destination::Everybody,
+        id if entry & LOGICAL != 0 => Destination::Logical(id),
+        id => Destination::Physical(id),
+    };
+    Message { destination, vector: entry as u8, level: entry & entry::LEVEL != 0 }
 }
 
 #[cfg(test)]
@@ -165,7 +166,7 @@ mod tests {
     fn an_edge_sends_once_and_one_that_is_masked_is_lost() {
         let mut apic = IoApic::new();
         set(&mut apic, 4, 0x0300_0000_0000_0033);
-        let sent = Message { destination: 3, logical: false, vector: 0x33, level: false };
+        let sent = Message { destination: Destination::Physical(3), vector: 0x33, level: false };
         assert_eq!(apic.set_input(4, true), Some(sent));
         assert_eq!(apic.set_input(4, true), None);
         apic.set_input(4, false);
@@ -179,7 +180,7 @@ mod tests {
         let mut apic = IoApic::new();
         set(&mut apic, 9, 0x0001_8044);
         assert_eq!(apic.set_input(9, true), None, "masked");
-        let sent = Some(Message { destination: 0, logical: false, vector: 0x44, level: true });
+        let sent = Some(Message { destination: Destination::Physical(0), vector: 0x44, level: true });
         assert_eq!(set(&mut apic, 9, 0x8044), sent);
         assert_eq!(apic.set_input(9, true), None, "its end has not been told");
         assert_eq!(apic.end_of_interrupt(0x44), sent);

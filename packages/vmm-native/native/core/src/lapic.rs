@@ -49,6 +49,71 @@ pub enum Effect {
     None,
     /// An interrupt of this vector is over; I/O APICs may have it again.
     EndOfInterrupt(u8),
+    /// Something is sent to processors.
+    Send(Command),
+}
+
+/// Processors that are named by their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// By the id itself.
+    Physical(u32),
+    /// By cluster and places in it (16.11.3).
+    Logical(u32),
+    /// All.
+    Everybody,
+}
+
+impl Destination {
+    /// Whether the processor with an id is meant.
+    pub fn names(self, id: u32) -> bool {
+        match self {
+            Destination::Physical(physical) => physical == id,
+            Destination::Logical(logical) => {
+                logical >> 16 == logical_id(id) >> 16 && logical & logical_id(id) & 0xffff != 0
+            }
+            Destination::Everybody => true,
+        }
+    }
+}
+
+/// Processors that are named without an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shorthand {
+    /// They are named by the destination.
+    None,
+    /// The sender.
+    Itself,
+    /// All.
+    All,
+    /// All but the sender.
+    Others,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An interrupt.
+    Fixed,
+    /// A non-maskable interrupt.
+    Nmi,
+    /// INIT.
+    Init,
+    /// Start in real mode, at the page of the vector.
+    Startup,
+}
+
+/// What writing the interrupt command register sends (16.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// What.
+    pub kind: Kind,
+    /// Its vector.
+    pub vector: u8,
+    /// To whom, without a shorthand.
+    pub destination: Destination,
+    /// To whom, with one.
+    pub shorthand: Shorthand,
 }
 
 /// One bit for each vector.
@@ -112,6 +177,16 @@ impl LocalApic {
         }
     }
 
+    /// What INIT leaves of it: its id.
+    pub fn reset(&mut self) {
+        *self = LocalApic::new(self.id, self.shortest_period);
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Reads a register; `now` is the time stamp counter.
     pub fn read(&self, msr: u32, now: u64) -> Result<u64, GeneralProtection> {
         let register = msr - FIRST_MSR;
@@ -121,7 +196,7 @@ impl LocalApic {
             register::VERSION => VERSION,
             register::TASK_PRIORITY => self.task_priority.into(),
             register::PROCESSOR_PRIORITY => self.processor_priority().into(),
-            register::LOGICAL_DESTINATION => self.logical_id().into(),
+            register::LOGICAL_DESTINATION => logical_id(self.id).into(),
             register::SPURIOUS => self.spurious.into(),
             register::IN_SERVICE..register::TRIGGER_MODE => bank(&self.in_service),
             register::TRIGGER_MODE..register::REQUESTED => bank(&self.trigger_mode),
@@ -151,7 +226,10 @@ impl LocalApic {
             register::END_OF_INTERRUPT if value == 0 => return Ok(self.end_interrupt()),
             register::SPURIOUS => self.spurious = low & 0x3ff,
             register::ERROR_STATUS if value == 0 => {}
-            register::COMMAND => self.command(value),
+            register::COMMAND => {
+                self.command = value;
+                return Ok(command(value).map_or(Effect::None, Effect::Send));
+            }
             register::LOCAL_VECTORS..=register::LOCAL_VECTORS_LAST => {
                 let index = (register - register::LOCAL_VECTORS) as usize;
                 let mode = self.timer_mode();
@@ -244,31 +322,6 @@ impl LocalApic {
         if level { Effect::EndOfInterrupt(vector) } else { Effect::None }
     }
 
-    /// Sends an interrupt to the processors that the command names; this is the only one there is.
-    fn command(&mut self, command: u64) {
-        const LOGICAL: u64 = 1 << 11;
-        const BROADCAST: u32 = u32::MAX;
-        const FIXED: u64 = 0;
-        self.command = command;
-        let destination = (command >> 32) as u32;
-        let addressed = match command >> 18 & 3 {
-            0 if command & LOGICAL != 0 => {
-                destination >> 16 == self.logical_id() >> 16 && destination & self.logical_id() & 0xffff != 0
-            }
-            0 => destination == self.id || destination == BROADCAST,
-            1 | 2 => true,
-            _ => false,
-        };
-        if addressed && command >> 8 & 7 == FIXED {
-            self.request(command as u8, false);
-        }
-    }
-
-    /// Cluster and place in it follow from the id (16.11.3).
-    fn logical_id(&self) -> u32 {
-        self.id >> 4 << 16 | 1 << (self.id & 0xf)
-    }
-
     fn timer_mode(&self) -> TimerMode {
         match self.local_vectors[TIMER] >> 17 & 3 {
             1 => TimerMode::Periodic,
@@ -294,6 +347,39 @@ impl LocalApic {
         let left = self.fires_at.map_or(0, |fires_at| fires_at.saturating_sub(now));
         (left >> self.divisor_log2()).min(self.initial_count.into())
     }
+}
+
+/// Cluster and place in it follow from the id (16.11.3).
+fn logical_id(id: u32) -> u32 {
+    id >> 4 << 16 | 1 << (id & 0xf)
+}
+
+/// What a value of the interrupt command register sends (16.5, and 16.11.2 for its 64 bits).
+fn command(value: u64) -> Option<Command> {
+    const LOGICAL: u64 = 1 << 11;
+    const ASSERT: u64 = 1 << 14;
+    const LEVEL: u64 = 1 << 15;
+    let kind = match value >> 8 & 7 {
+        // The lowest priority of those that are named is anybody's.
+        0 | 1 => Kind::Fixed,
+        4 => Kind::Nmi,
+        // The end of a level INIT does nothing.
+        5 if value & (LEVEL | ASSERT) != LEVEL => Kind::Init,
+        6 => Kind::Startup,
+        _ => return None,
+    };
+    let destination = match (value >> 32) as u32 {
+        u32::MAX => Destination::Everybody,
+        id if value & LOGICAL != 0 => Destination::Logical(id),
+        id => Destination::Physical(id),
+    };
+    let shorthand = match value >> 18 & 3 {
+        0 => Shorthand::None,
+        1 => Shorthand::Itself,
+        2 => Shorthand::All,
+        _ => Shorthand::Others,
+    };
+    Some(Command { kind, vector: value as u8, destination, shorthand })
 }
 
 #[cfg(test)]
@@ -406,16 +492,28 @@ mod tests {
     }
 
     #[test]
-    fn commands_reach_the_processors_that_they_name() {
-        let reached = |command: u64| {
-            let mut apic = enabled();
-            write(&mut apic, COMMAND, command | 0x77).unwrap();
-            apic.deliverable().is_some()
+    fn commands_say_what_goes_to_whom() {
+        let sent = |value| match write(&mut enabled(), COMMAND, value) {
+            Ok(Effect::Send(command)) => Some(command),
+            _ => None,
         };
-        assert!(reached(3 << 32) && reached(0xffff_ffff << 32) && !reached(2 << 32));
-        assert!(reached(1 << 18) && reached(2 << 18) && !reached(3 << 18), "shorthands");
-        assert!(reached(8 << 32 | 1 << 11) && !reached(4 << 32 | 1 << 11) && !reached(0x1_0008 << 32 | 1 << 11));
-        assert!(!reached(3 << 32 | 5 << 8), "INIT is no interrupt");
+        let destination = Destination::Physical(5);
+        let fixed = Command { kind: Kind::Fixed, vector: 0x77, destination, shorthand: Shorthand::None };
+        assert_eq!(sent(5 << 32 | 0x77), Some(fixed));
+        assert_eq!(sent(5 << 32 | 0x4577), Some(Command { kind: Kind::Init, ..fixed }));
+        assert_eq!(sent(5 << 32 | 0x8577), None, "the end of a level INIT");
+        assert_eq!(sent(5 << 32 | 0x4677), Some(Command { kind: Kind::Startup, ..fixed }));
+        assert_eq!(sent(5 << 32 | 0xc_0477), Some(Command { kind: Kind::Nmi, shorthand: Shorthand::Others, ..fixed }));
+        let logical = Destination::Logical(0x1_0005);
+        assert_eq!(sent(0x1_0005 << 32 | 0x877), Some(Command { destination: logical, ..fixed }));
+    }
+
+    #[test]
+    fn destinations_name_processors() {
+        let named = |destination: Destination| (0..40).filter(|id| destination.names(*id)).count();
+        assert_eq!((named(Destination::Physical(7)), named(Destination::Everybody)), (1, 40));
+        assert_eq!(named(Destination::Logical(0x1_8001)), 2);
+        assert!(Destination::Logical(0x1_8001).names(16) && Destination::Logical(0x1_8001).names(31));
     }
 
     #[test]

@@ -13,8 +13,10 @@
 //! | [`memory`] | a guest's memory, the only module with unsafe code | |
 //! | [`start`] | the state in which a guest begins | 14, 15.5 |
 //! | [`linux`] | loading Linux | |
-//! | [`guest`] | a guest, and what an exit does | |
-//! | [`event`] | interrupts and exceptions on their way into a guest | 15.20, 15.21 |
+//! | [`machine`] | a guest's machine: what its processors have in common | |
+//! | [`processor`] | a processor, and what an exit does | |
+//! | [`mailbox`] | what processors tell each other | |
+//! | [`event`] | interrupts and exceptions on their way into a processor | 15.20, 15.21 |
 //! | [`cpuid`], [`msr`] | what guests are told about their processor | volume 3, appendix E; appendix A |
 //! | [`platform`] | where a guest finds its devices | |
 //! | [`acpi`] | the tables that tell it | |
@@ -39,16 +41,18 @@ pub mod cpuid;
 pub mod decode;
 pub mod event;
 pub mod exit;
-pub mod guest;
 pub mod ioapic;
 pub mod lapic;
 pub mod linux;
+pub mod machine;
+pub mod mailbox;
 pub mod memory;
 pub mod mmio;
 pub mod msr;
 pub mod npt;
 pub mod permissions;
 pub mod platform;
+pub mod processor;
 pub mod serial;
 pub mod start;
 pub mod vmcb;

@@ -2,9 +2,9 @@
 
 use crate::decode::{MAX_LENGTH, Mode, Operation, Register, decode, extend};
 use crate::exit::{Exit, NestedPageFault};
-use crate::guest::{Guest, Stop};
-use crate::ioapic;
-use crate::platform;
+use crate::machine::{Machine, Stop};
+use crate::memory::GuestMemory;
+use crate::processor::Processor;
 use crate::start::efer;
 use crate::vmcb::SegmentRegister;
 use crate::walk;
@@ -13,58 +13,40 @@ use crate::walk;
 const LONG: u16 = 1 << 9;
 const DEFAULT_32_BITS: u16 = 1 << 10;
 
-impl Guest<'_> {
+impl Processor<'_> {
     /// Lets the instruction that the guest is at access a device.
-    pub(crate) fn access_device(&mut self, fault: NestedPageFault) -> Result<(), Stop> {
+    pub(crate) fn access_device(&mut self, fault: NestedPageFault, machine: &mut Machine) -> Result<(), Stop> {
         let unhandled = Stop::Unhandled(Exit::NestedPageFault(fault));
         // What is in memory is mapped, and devices hold no code and no page tables.
-        if fault.fetch || fault.table_walk || fault.address < self.memory.size() {
+        if fault.fetch || fault.table_walk || fault.address < machine.memory.size() {
             return Err(unhandled);
         }
         let mut bytes = [0; MAX_LENGTH];
-        let fetched = self.fetch(&mut bytes);
+        let fetched = self.fetch(&machine.memory, &mut bytes);
         let instruction = decode(&bytes[..fetched], self.mode()).map_err(|_| unhandled)?;
         match instruction.operation {
             Operation::Load { to, size, result, signed } => {
-                let value = self.read_device(fault.address, size);
+                let value = machine.read_device(fault.address, size);
                 self.set_register(to, result, if signed { extend(value, size) } else { value });
             }
             Operation::Store { from, size } => {
                 let value = self.register(from);
-                self.write_device(fault.address, size, value);
+                machine.write_device(fault.address, size, value);
             }
-            Operation::StoreConstant { value, size } => self.write_device(fault.address, size, value),
+            Operation::StoreConstant { value, size } => machine.write_device(fault.address, size, value),
         }
         self.skip(instruction.length.into());
         Ok(())
     }
 
-    fn read_device(&self, address: u64, size: u8) -> u64 {
-        match address.checked_sub(platform::IO_APIC) {
-            Some(offset) if offset < ioapic::SIZE => self.io_apic.read(offset).into(),
-            // Where nothing answers the bus floats.
-            _ => u64::MAX >> (64 - u32::from(size) * 8),
-        }
-    }
-
-    fn write_device(&mut self, address: u64, size: u8, value: u64) {
-        if let Some(offset) = address.checked_sub(platform::IO_APIC)
-            && offset < ioapic::SIZE
-            && size == 4
-        {
-            let message = self.io_apic.write(offset, value as u32);
-            self.deliver(message);
-        }
-    }
-
     /// Copies out the bytes of the instruction that the guest is at; returns how many of them are mapped.
-    fn fetch(&self, bytes: &mut [u8; MAX_LENGTH]) -> usize {
+    fn fetch(&self, memory: &GuestMemory, bytes: &mut [u8; MAX_LENGTH]) -> usize {
         let code = self.vmcb.segment(SegmentRegister::Cs);
         let base = if self.mode() == Mode::Bits64 { 0 } else { code.base };
         let start = base.wrapping_add(self.vmcb.rip());
         for (index, byte) in bytes.iter_mut().enumerate() {
-            let address = walk::translate(self.vmcb, &self.memory, start.wrapping_add(index as u64));
-            let read = address.is_some_and(|address| self.memory.read(address, core::slice::from_mut(byte)).is_ok());
+            let address = walk::translate(self.vmcb, memory, start.wrapping_add(index as u64));
+            let read = address.is_some_and(|address| memory.read(address, core::slice::from_mut(byte)).is_ok());
             if !read {
                 return index;
             }
@@ -97,35 +79,38 @@ impl Guest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::register;
-    use crate::guest::testing::{TestHost, exit, guest};
+    use crate::processor::register;
+    use crate::processor::testing::{TestGuest, guest};
     use crate::vmcb::Segment;
 
     const CODE: u64 = 0x2000;
 
     /// A guest in 64-bit mode without paging, which is good enough here, at an instruction.
-    fn at(instruction: &[u8]) -> Guest<'static> {
-        let mut guest = guest();
-        guest.memory.write(CODE, instruction).unwrap();
-        guest.vmcb.set_rip(CODE);
-        guest.vmcb.set_efer(efer::LMA);
-        guest.vmcb.set_segment(SegmentRegister::Cs, Segment { attributes: LONG, ..Segment::default() });
+    fn at(instruction: &[u8]) -> TestGuest {
+        let mut guest = guest(1);
+        guest.machine.memory.write(CODE, instruction).unwrap();
+        guest.processor.vmcb.set_rip(CODE);
+        guest.processor.vmcb.set_efer(efer::LMA);
+        guest.processor.vmcb.set_segment(SegmentRegister::Cs, Segment { attributes: LONG, ..Segment::default() });
         guest
     }
 
-    fn fault(guest: &mut Guest, address: u64, bits: u64) -> Result<(), Stop> {
-        exit(guest, &mut TestHost::default(), 0x400, bits, address)
+    fn fault(guest: &mut TestGuest, address: u64, bits: u64) -> Result<(), Stop> {
+        guest.exit(0x400, bits, address)
     }
 
     #[test]
     fn registers_of_the_io_apic_are_read_and_written() {
         // mov dword ptr [rdi], 1; then mov eax, [rdi+0x10].
         let mut guest = at(&[0xc7, 0x07, 1, 0, 0, 0, 0x8b, 0x47, 0x10]);
-        guest.registers.general[register::RAX] = u64::MAX;
+        guest.processor.registers.general[register::RAX] = u64::MAX;
         fault(&mut guest, 0xfec0_0000, 2).unwrap();
-        assert_eq!(guest.vmcb.rip(), CODE + 6);
+        assert_eq!(guest.processor.vmcb.rip(), CODE + 6);
         fault(&mut guest, 0xfec0_0010, 0).unwrap();
-        assert_eq!((guest.vmcb.rip(), guest.registers.general[register::RAX]), (CODE + 9, 0x0017_0011));
+        assert_eq!(
+            (guest.processor.vmcb.rip(), guest.processor.registers.general[register::RAX]),
+            (CODE + 9, 0x0017_0011)
+        );
     }
 
     #[test]
@@ -141,19 +126,19 @@ mod tests {
         ] {
             let mut guest = at(instruction);
             fault(&mut guest, 0xfed0_0000, 0).unwrap();
-            assert_eq!(guest.registers.general[register::RAX], expected, "{instruction:x?}");
+            assert_eq!(guest.processor.registers.general[register::RAX], expected, "{instruction:x?}");
         }
     }
 
     #[test]
     fn what_is_no_access_to_a_device_stops_the_guest() {
-        let unhandled = |mut guest: Guest, address, bits| fault(&mut guest, address, bits).unwrap_err().name();
+        let unhandled = |mut guest: TestGuest, address, bits| fault(&mut guest, address, bits).unwrap_err().name();
         assert_eq!(unhandled(at(&[0x01, 0x07]), 0xfec0_0000, 2), "unhandled-exit", "add [rdi], eax");
         assert_eq!(unhandled(at(&[0x8b, 0x07]), 0xfec0_0000, 1 << 4), "unhandled-exit", "a fetch");
         assert_eq!(unhandled(at(&[0x8b, 0x07]), 0xfec0_0000, 1 << 33), "unhandled-exit", "a page table");
         assert_eq!(unhandled(at(&[0x8b, 0x07]), 0x3000, 2), "unhandled-exit", "memory");
         let nowhere = at(&[]);
-        nowhere.vmcb.set_rip(1 << 20);
+        nowhere.processor.vmcb.set_rip(1 << 20);
         assert_eq!(unhandled(nowhere, 0xfec0_0000, 0), "unhandled-exit");
     }
 }

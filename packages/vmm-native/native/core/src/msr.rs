@@ -1,9 +1,10 @@
 //! Which model-specific registers guests have, and what they do (manual, appendix A; for 4b56_4d00, Linux's
 //! Documentation/virt/kvm/x86/msr.rst). All others raise #GP(0).
 
-use crate::guest::{Guest, Host};
 use crate::lapic::{Effect, FIRST_MSR, GeneralProtection, LAST_MSR};
+use crate::machine::{Host, Machine};
 use crate::permissions::MsrPermissionMap;
+use crate::processor::Processor;
 use crate::start::efer;
 
 const TSC: u32 = 0x10;
@@ -57,7 +58,7 @@ pub const PERMISSIONS: MsrPermissionMap = MsrPermissionMap::ALL_EXIT
     .pass_through(0xc000_0101)
     .pass_through(0xc000_0102);
 
-impl Guest<'_> {
+impl Processor<'_> {
     /// What RDMSR reads.
     pub(crate) fn read_msr(&self, msr: u32, host: &mut impl Host) -> Result<u64, GeneralProtection> {
         Ok(match msr {
@@ -72,7 +73,13 @@ impl Guest<'_> {
     }
 
     /// What WRMSR does.
-    pub(crate) fn write_msr(&mut self, msr: u32, value: u64, host: &mut impl Host) -> Result<(), GeneralProtection> {
+    pub(crate) fn write_msr(
+        &mut self,
+        msr: u32,
+        value: u64,
+        machine: &mut Machine,
+        host: &mut impl Host,
+    ) -> Result<(), GeneralProtection> {
         match msr {
             TSC => self.vmcb.set_tsc_offset(value.wrapping_sub(host.tsc())),
             // Leaving x2APIC mode is not provided for.
@@ -83,20 +90,18 @@ impl Guest<'_> {
             TSC_DEADLINE => self.lapic.set_deadline(value),
             FIRST_MSR..=LAST_MSR => match self.lapic.write(msr, value, host.tsc())? {
                 Effect::None => {}
-                Effect::EndOfInterrupt(vector) => {
-                    let again = self.io_apic.end_of_interrupt(vector);
-                    self.deliver(again);
-                }
+                Effect::EndOfInterrupt(vector) => machine.end_of_interrupt(vector),
+                Effect::Send(command) => machine.send(self.identity.id, command),
             },
             EFER => self.write_efer(value)?,
             KVM_WALL_CLOCK => {
-                self.memory.write(value, &self.clock.wall_clock()).map_err(|_| GeneralProtection)?;
+                machine.memory.write(value, &machine.clock.wall_clock()).map_err(|_| GeneralProtection)?;
             }
             KVM_SYSTEM_TIME => {
                 const ENABLED: u64 = 1 << 0;
                 if value & ENABLED != 0 {
-                    let time = self.clock.system_time(host.tsc());
-                    self.memory.write(value & !ENABLED, &time).map_err(|_| GeneralProtection)?;
+                    let time = machine.clock.system_time(host.tsc());
+                    machine.memory.write(value & !ENABLED, &time).map_err(|_| GeneralProtection)?;
                 }
             }
             _ if CONSTANTS.iter().any(|(constant, _)| *constant == msr) => {}
@@ -120,55 +125,66 @@ impl Guest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::testing::{TestHost, guest};
+    use crate::processor::testing::{TestGuest, guest};
+
+    fn read(guest: &mut TestGuest, msr: u32) -> Result<u64, GeneralProtection> {
+        guest.processor.read_msr(msr, &mut guest.host)
+    }
+
+    fn write(guest: &mut TestGuest, msr: u32, value: u64) -> Result<(), GeneralProtection> {
+        guest.processor.write_msr(msr, value, &mut guest.machine, &mut guest.host)
+    }
 
     #[test]
     fn the_virtual_machine_extension_of_efer_is_neither_seen_nor_lost() {
-        let (mut guest, mut host) = (guest(), TestHost::default());
-        guest.write_msr(EFER, efer::LME | 1 << 11, &mut host).unwrap();
-        assert_eq!(guest.read_msr(EFER, &mut host), Ok(efer::LME | 1 << 11));
-        assert_eq!(guest.vmcb.efer(), efer::LME | 1 << 11 | efer::SVME);
-        assert_eq!(guest.write_msr(EFER, efer::SVME, &mut host), Err(GeneralProtection));
-        guest.vmcb.set_cr0(1 << 31);
-        assert_eq!(guest.write_msr(EFER, 0, &mut host), Err(GeneralProtection), "paging is on");
+        let mut guest = guest(1);
+        write(&mut guest, EFER, efer::LME | 1 << 11).unwrap();
+        assert_eq!(read(&mut guest, EFER), Ok(efer::LME | 1 << 11));
+        assert_eq!(guest.processor.vmcb.efer(), efer::LME | 1 << 11 | efer::SVME);
+        assert_eq!(write(&mut guest, EFER, efer::SVME), Err(GeneralProtection));
+        guest.processor.vmcb.set_cr0(1 << 31);
+        assert_eq!(write(&mut guest, EFER, 0), Err(GeneralProtection), "paging is on");
     }
 
     #[test]
     fn the_time_stamp_counter_is_what_was_written_and_counts_on() {
-        let (mut guest, mut host) = (guest(), TestHost { now: 5000, ..TestHost::default() });
-        guest.write_msr(TSC, 7, &mut host).unwrap();
-        host.now = 5100;
-        assert_eq!(guest.read_msr(TSC, &mut host), Ok(107));
+        let mut guest = guest(1);
+        guest.host.now = 5000;
+        write(&mut guest, TSC, 7).unwrap();
+        guest.host.now = 5100;
+        assert_eq!(read(&mut guest, TSC), Ok(107));
     }
 
     #[test]
     fn clocks_are_written_to_memory_and_nowhere_else() {
-        let (mut guest, mut host) = (guest(), TestHost { now: 3_000_000_000, ..TestHost::default() });
-        guest.write_msr(KVM_SYSTEM_TIME, 0x3000 | 1, &mut host).unwrap();
-        assert_eq!(guest.memory.read_u64(0x3010), Ok(3_000_000_000));
-        guest.write_msr(KVM_WALL_CLOCK, 0x3100, &mut host).unwrap();
-        assert_eq!(guest.memory.read_u64(0x3100), Ok(2));
-        assert_eq!(guest.write_msr(KVM_SYSTEM_TIME, u64::MAX, &mut host), Err(GeneralProtection));
-        assert_eq!(guest.write_msr(KVM_SYSTEM_TIME, 0, &mut host), Ok(()));
+        let mut guest = guest(1);
+        guest.host.now = 3_000_000_000;
+        write(&mut guest, KVM_SYSTEM_TIME, 0x3000 | 1).unwrap();
+        assert_eq!(guest.machine.memory.read_u64(0x3010), Ok(3_000_000_000));
+        write(&mut guest, KVM_WALL_CLOCK, 0x3100).unwrap();
+        assert_eq!(guest.machine.memory.read_u64(0x3100), Ok(2));
+        assert_eq!(write(&mut guest, KVM_SYSTEM_TIME, u64::MAX), Err(GeneralProtection));
+        assert_eq!(write(&mut guest, KVM_SYSTEM_TIME, 0), Ok(()));
     }
 
     #[test]
     fn memory_types_that_are_none_are_refused() {
-        let (mut guest, mut host) = (guest(), TestHost::default());
-        assert_eq!(guest.write_msr(PAT, 0x0007_0406_0007_0406, &mut host), Ok(()));
-        assert_eq!(guest.write_msr(PAT, 0x0007_0406_0007_0402, &mut host), Err(GeneralProtection));
-        assert_eq!(guest.read_msr(PAT, &mut host), Ok(0x0007_0406_0007_0406));
+        let mut guest = guest(1);
+        assert_eq!(write(&mut guest, PAT, 0x0007_0406_0007_0406), Ok(()));
+        assert_eq!(write(&mut guest, PAT, 0x0007_0406_0007_0402), Err(GeneralProtection));
+        assert_eq!(read(&mut guest, PAT), Ok(0x0007_0406_0007_0406));
     }
 
     #[test]
     fn no_register_goes_wrong_whatever_is_written() {
-        let (mut guest, mut host) = (guest(), TestHost { now: u64::MAX / 3, ..TestHost::default() });
+        let mut guest = guest(1);
+        guest.host.now = u64::MAX / 3;
         for msr in
             (0..0x1000).chain(0x4b56_4d00..0x4b56_4d10).chain(0xc000_0000..0xc000_0200).chain(0xc001_0000..0xc001_2000)
         {
             for value in [0, 1, 0xfff, u64::MAX] {
-                let _ = guest.write_msr(msr, value, &mut host);
-                let _ = guest.read_msr(msr, &mut host);
+                let _ = write(&mut guest, msr, value);
+                let _ = read(&mut guest, msr);
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The state in which a guest's first processor starts: long mode, everything below 4 GiB mapped to itself.
+//! The states in which processors of a guest start. The first one: in long mode, with everything below 4 GiB mapped to
+//! itself. The others: in real mode.
 //!
-//! It is what Linux asks for (Documentation/arch/x86/boot.rst, "64-bit boot protocol"), and flat binaries get the same.
+//! The first is what Linux asks for (Documentation/arch/x86/boot.rst, "64-bit boot protocol"), and flat binaries get the same.
 //! What it needs in memory lies below 64 KiB; guests are free to overwrite it once they have tables of their own.
 
-use crate::guest::{Registers, register};
 use crate::memory::{GuestMemory, OutOfMemory};
+use crate::processor::{Registers, register};
 use crate::vmcb::{Segment, SegmentRegister, Vmcb};
 
 /// Guest physical address of the descriptor table.
@@ -91,6 +92,37 @@ pub fn enter_long_mode(
     // As if called: a multiple of 16, less the return address.
     registers.general[register::RSP] = STACK_END - 8;
     Ok(())
+}
+
+/// Gives a processor the state in which a startup makes it begin, in real mode at a page (manual, 14.1.3 and 16.5).
+pub fn enter_real_mode(vmcb: &mut Vmcb, registers: &mut Registers, page: u8) {
+    /// Code, readable, accessed; and data, writable, accessed; present, limit in bytes.
+    const REAL_CODE: u16 = 0x09b;
+    const REAL_DATA: u16 = 0x093;
+    let page = u16::from(page);
+    use SegmentRegister::{Cs, Ds, Es, Fs, Gdtr, Gs, Idtr, Ldtr, Ss, Tr};
+    let table = Segment { limit: 0xffff, ..Segment::default() };
+    vmcb.set_segment(Cs, Segment { selector: page << 8, attributes: REAL_CODE, base: u64::from(page) << 12, ..table });
+    for register in [Ds, Es, Fs, Gs, Ss] {
+        vmcb.set_segment(register, Segment { attributes: REAL_DATA, ..table });
+    }
+    vmcb.set_segment(Gdtr, table);
+    vmcb.set_segment(Idtr, table);
+    vmcb.set_segment(Ldtr, Segment { attributes: LDT, ..table });
+    vmcb.set_segment(Tr, Segment { attributes: BUSY_TSS, ..table });
+    vmcb.set_cpl(0);
+    vmcb.set_efer(efer::SVME);
+    vmcb.set_cr0(cr0::ET);
+    vmcb.set_cr2(0);
+    vmcb.set_cr3(0);
+    vmcb.set_cr4(0);
+    vmcb.set_dr6(DR6);
+    vmcb.set_dr7(DR7);
+    vmcb.set_guest_pat(PAT);
+    vmcb.set_rflags(RFLAGS);
+    vmcb.set_rip(0);
+    vmcb.set_interrupt_shadow(0);
+    *registers = Registers::new();
 }
 
 fn write_descriptors(memory: &mut GuestMemory) -> Result<(), OutOfMemory> {

@@ -3,15 +3,14 @@
 use crate::fw_cfg::{File, FwCfg};
 use core::fmt;
 use vmm_core::acpi;
-use vmm_core::guest::{Guest, register};
 use vmm_core::linux::{HEADER_SIZE, LinuxError, LinuxPlan, LinuxWriteError, Placement};
+use vmm_core::machine::Machine;
 use vmm_core::memory::OutOfMemory;
+use vmm_core::processor::{Processor, register};
 use vmm_core::start::enter_long_mode;
 
 /// Where a flat binary is loaded and entered.
 const FLAT_START: u64 = 0x10_0000;
-/// How many processors a guest has.
-const PROCESSORS: u32 = 1;
 /// Longest command line that is read, in bytes; kernels take less.
 const MAX_COMMAND_LINE: usize = 4096;
 
@@ -58,23 +57,31 @@ impl From<LinuxWriteError> for LoadError {
     }
 }
 
-/// Loads the kernel, be it Linux or a flat binary, and lets the guest begin with it.
-pub fn load(files: &mut FwCfg, guest: &mut Guest) -> Result<(), LoadError> {
+/// Loads the kernel, be it Linux or a flat binary, and lets the guest's first processor begin with it.
+pub fn load(files: &mut FwCfg, machine: &mut Machine, first: &mut Processor) -> Result<(), LoadError> {
     let kernel = files.open("opt/leveret/guest0/kernel").ok_or(LoadError::NoKernel)?;
     let mut header = [0; HEADER_SIZE];
     files.read(kernel, 0, &mut header);
     if LinuxPlan::recognises(&header) {
-        return load_linux(files, guest, kernel, &header);
+        load_linux(files, machine, first, kernel, &header)?;
+    } else {
+        files.read_to_guest(kernel, 0, &mut machine.memory, FLAT_START, kernel.size)?;
+        enter_long_mode(first.vmcb, &mut first.registers, &mut machine.memory, FLAT_START)?;
     }
-    files.read_to_guest(kernel, 0, &mut guest.memory, FLAT_START, kernel.size)?;
-    enter_long_mode(guest.vmcb, &mut guest.registers, &mut guest.memory, FLAT_START)?;
+    first.begin();
     Ok(())
 }
 
-fn load_linux(files: &mut FwCfg, guest: &mut Guest, kernel: File, header: &[u8; HEADER_SIZE]) -> Result<(), LoadError> {
+fn load_linux(
+    files: &mut FwCfg,
+    machine: &mut Machine,
+    first: &mut Processor,
+    kernel: File,
+    header: &[u8; HEADER_SIZE],
+) -> Result<(), LoadError> {
     let initrd = files.open("opt/leveret/guest0/initrd");
     let initrd_size = initrd.map_or(0, |file| file.size.into());
-    let size = guest.memory.size();
+    let size = machine.memory.size();
     let plan = LinuxPlan::new(header, kernel.size.into(), initrd_size, size).map_err(LoadError::Linux)?;
 
     let mut line = [0; MAX_COMMAND_LINE];
@@ -84,14 +91,15 @@ fn load_linux(files: &mut FwCfg, guest: &mut Guest, kernel: File, header: &[u8; 
         let place = line.get_mut(..line_length).ok_or(LoadError::CommandLineTooLong { length: file.size })?;
         files.read(file, 0, place);
     }
-    let tables = acpi::write(&mut guest.memory, PROCESSORS)?;
-    plan.write(&mut guest.memory, &line[..line_length], tables)?;
+    let processors = machine.processors();
+    let tables = acpi::write(&mut machine.memory, processors)?;
+    plan.write(&mut machine.memory, &line[..line_length], tables)?;
     for (file, Placement { offset, length, address }) in [(Some(kernel), plan.kernel), (initrd, plan.initrd)] {
         if let Some(file) = file {
-            files.read_to_guest(file, offset as u32, &mut guest.memory, address, length as u32)?;
+            files.read_to_guest(file, offset as u32, &mut machine.memory, address, length as u32)?;
         }
     }
-    enter_long_mode(guest.vmcb, &mut guest.registers, &mut guest.memory, plan.entry())?;
-    guest.registers.general[register::RSI] = plan.boot_params();
+    enter_long_mode(first.vmcb, &mut first.registers, &mut machine.memory, plan.entry())?;
+    first.registers.general[register::RSI] = plan.boot_params();
     Ok(())
 }

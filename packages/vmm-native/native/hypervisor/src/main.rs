@@ -5,6 +5,7 @@
 //! | `boot.s` | from the boot loader to Rust |
 //! | `main.rs` | from there to a running guest |
 //! | `load.rs` | what the guest's memory holds when it starts |
+//! | `schedule.rs` | whose turn it is |
 //! | `svm.rs` | AMD-V, and the switch into a guest and back |
 //! | `descriptors.rs` | segments, interrupts and exceptions of the host |
 //! | `memory.rs` | the host's memory |
@@ -27,6 +28,7 @@ mod log;
 mod memory;
 mod pic;
 mod runtime;
+mod schedule;
 mod serial;
 mod svm;
 mod time;
@@ -43,12 +45,15 @@ use memory::FreeMemory;
 use svm::Svm;
 use time::Frequencies;
 use vmm_core::clock::Clock;
-use vmm_core::event::Next;
-use vmm_core::guest::{Confinement, Guest, Host, Stop};
+use vmm_core::cpuid::Identity;
+use vmm_core::exit::ExitLedger;
+use vmm_core::machine::Machine;
+use vmm_core::mailbox::Mailbox;
 use vmm_core::memory::GuestMemory;
 use vmm_core::msr;
 use vmm_core::npt::{Access, MapError, NestedPageTables, Table};
 use vmm_core::permissions::IoPermissionMap;
+use vmm_core::processor::{Confinement, Processor};
 use vmm_core::vmcb::Vmcb;
 
 global_asm!(include_str!("boot.s"), main = sym main);
@@ -56,8 +61,10 @@ global_asm!(include_str!("boot.s"), main = sym main);
 /// Large pages of guests are large pages of the host.
 const GUEST_ALIGNMENT: u64 = 2 << 20;
 const NESTED_TABLES: usize = 16;
-/// Longest time that a guest runs, or is waited for, without a look at the rest of the world.
-const TURN_MILLISECONDS: u64 = 10;
+/// Most processors that a guest has: each has an address space identifier, of which emulated machines have 16.
+const MAX_PROCESSORS: usize = 8;
+/// What a guest needs beside its memory is less than this, in bytes.
+const REST: u64 = 1 << 20;
 
 extern "C" fn main(start_info: u32) -> ! {
     if let Err(reason) = run(start_info.into()) {
@@ -80,6 +87,7 @@ enum Failure {
     NoTimer,
     NoFiles,
     BadMemorySize,
+    BadProcessors,
     Map(MapError),
     Load(LoadError),
 }
@@ -93,6 +101,9 @@ impl Display for Failure {
             Failure::NoTimer => out.write_str("expected an HPET at 0xfed00000, got none"),
             Failure::NoFiles => out.write_str("expected QEMU's fw_cfg device, got none"),
             Failure::BadMemorySize => out.write_str("expected a number in opt/leveret/guest0/memory-mib, got none"),
+            Failure::BadProcessors => {
+                write!(out, "expected a number from 1 to {MAX_PROCESSORS} in opt/leveret/guest0/cpus, got none")
+            }
             Failure::Map(reason) => reason.fmt(out),
             Failure::Load(reason) => reason.fmt(out),
         }
@@ -112,96 +123,76 @@ fn run(start_info: u64) -> Result<(), Failure> {
     event!("started", r#""version":"{}","memory":{}"#, env!("CARGO_PKG_VERSION"), memory.size());
     // SAFETY: nobody else looks for it.
     let mut files = unsafe { FwCfg::find() }.ok_or(Failure::NoFiles)?;
-    let mut guest = create(&mut memory, &mut files, frequencies)?;
-    event!("running", r#""guest":0,"memory":{}"#, guest.memory.size());
-    let stop = run_guest(&mut guest, &mut svm, &mut apic, frequencies);
+    let (mut machine, processors) = create(&mut memory, &mut files, frequencies)?;
+    event!("running", r#""guest":0,"memory":{},"cpus":{}"#, machine.memory.size(), processors.len());
+    let stop = schedule::run(&mut machine, processors, &mut svm, &mut apic, frequencies);
+    let mut ledger = ExitLedger::new();
+    for processor in &*processors {
+        ledger.add(&processor.ledger);
+    }
     event!(
         "stopped",
-        r#""guest":0,"reason":"{}","message":{},"rip":"{:#x}","exits":{}"#,
+        r#""guest":0,"reason":"{}","message":{},"rips":{},"exits":{}"#,
         stop.name(),
         Quoted(stop),
-        guest.vmcb.rip(),
-        guest.ledger
+        Rips(processors),
+        ledger
     );
     Ok(())
 }
 
-/// Runs a guest until it stops for good.
-fn run_guest(guest: &mut Guest, svm: &mut Svm, apic: &mut Apic, frequencies: Frequencies) -> Stop {
-    let turn = frequencies.tsc * TURN_MILLISECONDS / 1000;
-    let mut console = serial::Port(serial::COM2);
-    let mut looked = 0;
-    loop {
-        let now = time::tsc();
-        if now - looked >= turn {
-            looked = now;
-            while guest.console_room() > 0
-                && let Some(byte) = console.receive()
-            {
-                guest.receive(byte);
-            }
+/// Where processors stand, as JSON.
+struct Rips<'a>(&'a [Processor<'a>]);
+
+impl Display for Rips<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, processor) in self.0.iter().enumerate() {
+            write!(out, "{}\"{:#x}\"", if index == 0 { '[' } else { ',' }, processor.vmcb.rip())?;
         }
-        let next = match guest.prepare(now) {
-            Ok(next) => next,
-            Err(stop) => return stop,
-        };
-        let wait = guest.wakes_at().map_or(turn, |wakes_at| wakes_at.saturating_sub(now).min(turn));
-        apic.fire_after((wait as u128 * frequencies.apic as u128 / frequencies.tsc as u128) as u32);
-        match next {
-            Next::Wait => apic.wait(),
-            Next::Run => {
-                // SAFETY: `create` has confined it.
-                unsafe { svm.run(guest.vmcb, &mut guest.registers) };
-                if let Err(stop) = guest.handle_exit(&mut Machine) {
-                    return stop;
-                }
-            }
-        }
+        out.write_str("]")
     }
 }
 
 /// Makes a guest of what the files say.
-fn create(memory: &mut FreeMemory, files: &mut FwCfg, frequencies: Frequencies) -> Result<Guest<'static>, Failure> {
+fn create(
+    memory: &mut FreeMemory,
+    files: &mut FwCfg,
+    frequencies: Frequencies,
+) -> Result<(Machine<'static>, &'static mut [Processor<'static>]), Failure> {
     let size = files.read_number("opt/leveret/guest0/memory-mib").ok_or(Failure::BadMemorySize)? << 20;
+    let count = files.read_number("opt/leveret/guest0/cpus").ok_or(Failure::BadProcessors)? as usize;
+    if !(1..=MAX_PROCESSORS).contains(&count) {
+        return Err(Failure::BadProcessors);
+    }
     let left = memory.size();
     let no_memory = |needed| move || Failure::NoMemory { needed, left };
     let base = memory.take_range(size, GUEST_ALIGNMENT).ok_or_else(no_memory(size))?;
     // SAFETY: memory that was taken for this, and that nothing of the host refers to.
     let guest_memory = unsafe { GuestMemory::new(base as *mut u8, size) };
 
-    let tables = memory.take([Table::EMPTY; NESTED_TABLES]).ok_or_else(no_memory(1 << 16))?;
+    let no_rest = no_memory(REST);
+    let tables = memory.take([Table::EMPTY; NESTED_TABLES]).ok_or_else(no_rest)?;
     let tables_base = tables.as_ptr().addr() as u64;
     let mut nested = NestedPageTables::new(tables, tables_base);
     nested.map(0, base, size, Access::Full).map_err(Failure::Map)?;
-    let iopm = memory.take(IoPermissionMap::ALL_EXIT).ok_or_else(no_memory(1 << 14))?;
-    let msrpm = memory.take(msr::PERMISSIONS).ok_or_else(no_memory(1 << 13))?;
-    let vmcb = memory.take(Vmcb::new()).ok_or_else(no_memory(1 << 12))?;
-
     let confinement = Confinement {
         nested_cr3: nested.root(),
-        iopm: ptr::from_ref(iopm).addr() as u64,
-        msrpm: ptr::from_ref(msrpm).addr() as u64,
+        iopm: ptr::from_ref(memory.take(IoPermissionMap::ALL_EXIT).ok_or_else(no_rest)?).addr() as u64,
+        msrpm: ptr::from_ref(memory.take(msr::PERMISSIONS).ok_or_else(no_rest)?).addr() as u64,
         asid: 1,
     };
     let clock = Clock::new(time::tsc(), frequencies.tsc, 0);
-    let mut guest = Guest::new(vmcb, guest_memory, confinement, clock);
-    load::load(files, &mut guest).map_err(Failure::Load)?;
-    Ok(guest)
-}
-
-/// What the guest's devices have of the machine.
-struct Machine;
-
-impl Host for Machine {
-    fn send(&mut self, byte: u8) {
-        serial::Port(serial::COM2).send(byte);
-    }
-
-    fn tsc(&mut self) -> u64 {
-        time::tsc()
-    }
-
-    fn cpuid(&self, function: u32, index: u32) -> [u32; 4] {
-        cpu::cpuid(function, index)
-    }
+    let mailboxes: &'static [Mailbox] = memory.take_all(count, |_, _| Some(Mailbox::new())).ok_or_else(no_rest)?;
+    let processors = memory.take_all(count, |memory, index| {
+        let vmcb = memory.take(Vmcb::new())?;
+        let id = index as u32;
+        let identity = Identity { id, processors: count as u32 };
+        // They take turns on one processor of the host, and must not see each other's translations.
+        let confinement = Confinement { asid: 1 + id, ..confinement };
+        Some(Processor::new(vmcb, confinement, identity, &mailboxes[index], &clock))
+    });
+    let processors = processors.ok_or_else(no_rest)?;
+    let mut machine = Machine::new(guest_memory, clock, mailboxes);
+    load::load(files, &mut machine, &mut processors[0]).map_err(Failure::Load)?;
+    Ok((machine, processors))
 }

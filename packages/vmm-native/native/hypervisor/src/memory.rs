@@ -90,4 +90,20 @@ impl FreeMemory {
             Some(&mut *place)
         }
     }
+
+    /// A place for some values, for ever. Places are gone when there are not enough of them for all.
+    pub fn take_all<T>(
+        &mut self,
+        count: usize,
+        mut make: impl FnMut(&mut FreeMemory, usize) -> Option<T>,
+    ) -> Option<&'static mut [T]> {
+        let place = self.take_range((size_of::<T>() * count) as u64, align_of::<T>() as u64)? as *mut T;
+        for index in 0..count {
+            let value = make(self, index)?;
+            // SAFETY: mapped, aligned, within the range, and nobody else's.
+            unsafe { place.add(index).write(value) };
+        }
+        // SAFETY: all of them have been written.
+        Some(unsafe { core::slice::from_raw_parts_mut(place, count) })
+    }
 }

@@ -6,7 +6,7 @@ use core::arch::naked_asm;
 use core::fmt;
 use core::mem::offset_of;
 use core::ptr;
-use vmm_core::guest::{Registers, register};
+use vmm_core::processor::{Registers, register};
 use vmm_core::start::efer::SVME;
 use vmm_core::vmcb::Vmcb;
 

@@ -29,6 +29,13 @@ pub struct Frequencies {
     pub apic: u64,
 }
 
+impl Frequencies {
+    /// Ticks of the timer in a number of ticks of the time stamp counter.
+    pub fn apic_ticks(self, tsc_ticks: u64) -> u32 {
+        (u128::from(tsc_ticks) * u128::from(self.apic) / u128::from(self.tsc)) as u32
+    }
+}
+
 /// The time stamp counter.
 pub fn tsc() -> u64 {
     // SAFETY: every processor in long mode has it.

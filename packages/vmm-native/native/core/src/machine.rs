@@ -1,0 +1,204 @@
+//! A guest's machine: what its processors have in common.
+
+use crate::clock::Clock;
+use crate::exit::Exit;
+use crate::ioapic::{self, IoApic};
+use crate::lapic::{Command, Kind, Shorthand};
+use crate::mailbox::Mailbox;
+use crate::memory::GuestMemory;
+use crate::platform;
+use crate::serial::{PORTS, Serial};
+use core::fmt;
+
+/// The machine under the guest, as far as a guest's devices need it.
+pub trait Host {
+    /// Takes a byte that the guest sends by its serial port.
+    fn send(&mut self, byte: u8);
+    /// The time stamp counter.
+    fn tsc(&mut self) -> u64;
+    /// EAX, EBX, ECX and EDX of a CPUID function; zeros where there is none.
+    fn cpuid(&self, function: u32, index: u32) -> [u32; 4];
+}
+
+/// Why a guest does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It switched itself off.
+    PoweredOff,
+    /// It reset itself.
+    Reset,
+    /// All of its processors have halted with interrupts disabled, and nothing can wake them.
+    Halted,
+    /// It triple-faulted.
+    TripleFault,
+    /// VMRUN refused its control block.
+    InvalidState,
+    /// It did something that this hypervisor does not know.
+    Unhandled(Exit),
+}
+
+impl Stop {
+    /// The reason, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stop::PoweredOff => "power-off",
+            Stop::Reset => "reset",
+            Stop::Halted => "halted",
+            Stop::TripleFault => "triple-fault",
+            Stop::InvalidState => "invalid-state",
+            Stop::Unhandled(_) => "unhandled-exit",
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::PoweredOff => out.write_str("it switched itself off"),
+            Stop::Reset => out.write_str("it reset itself"),
+            Stop::Halted => out.write_str("it halted with interrupts disabled"),
+            Stop::TripleFault => out.write_str("it triple-faulted"),
+            Stop::InvalidState => out.write_str("VMRUN refused its control block"),
+            Stop::Unhandled(exit) => write!(out, "nothing handles {exit:?}"),
+        }
+    }
+}
+
+const SERIAL_END: u16 = platform::SERIAL_PORT + PORTS;
+
+/// What the processors of a guest have in common.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// Its memory.
+    pub memory: GuestMemory,
+    /// Its time.
+    pub clock: Clock,
+    serial: Serial,
+    io_apic: IoApic,
+    /// One for each processor, by its APIC id.
+    mailboxes: &'a [Mailbox],
+    /// Processors that have been posted something.
+    posted: bool,
+}
+
+impl<'a> Machine<'a> {
+    /// A machine with as many processors as there are mailboxes.
+    pub fn new(memory: GuestMemory, clock: Clock, mailboxes: &'a [Mailbox]) -> Machine<'a> {
+        Machine { memory, clock, serial: Serial::new(), io_apic: IoApic::new(), mailboxes, posted: false }
+    }
+
+    /// How many processors there are.
+    pub fn processors(&self) -> u32 {
+        self.mailboxes.len() as u32
+    }
+
+    /// Whether something has been posted to a processor since this was asked last.
+    pub fn take_posted(&mut self) -> bool {
+        core::mem::take(&mut self.posted)
+    }
+
+    /// How many bytes the console takes now.
+    pub fn console_room(&self) -> usize {
+        self.serial.room()
+    }
+
+    /// Gives the console a byte.
+    pub fn receive(&mut self, byte: u8) {
+        self.serial.receive(byte);
+        self.update_interrupts();
+    }
+
+    /// What a processor reads from a port.
+    pub(crate) fn read_port(&mut self, port: u16) -> u8 {
+        let value = match port {
+            platform::SERIAL_PORT..SERIAL_END => self.serial.read(port - platform::SERIAL_PORT),
+            platform::SLEEP_CONTROL | platform::SLEEP_STATUS => 0,
+            // Where nothing answers the bus floats.
+            _ => 0xff,
+        };
+        self.update_interrupts();
+        value
+    }
+
+    /// Takes what a processor writes to a port; `Err` when that was the guest's last access.
+    pub(crate) fn write_port(&mut self, port: u16, value: u8, host: &mut impl Host) -> Result<(), Stop> {
+        /// SLP_EN and SLP_TYPx of SLEEP_CONTROL_REG (ACPI 6.5, 4.8.3.7).
+        const SLEEP: u8 = 1 << 5 | platform::SOFT_OFF << 2;
+        match port {
+            platform::SERIAL_PORT..SERIAL_END => {
+                if let Some(sent) = self.serial.write(port - platform::SERIAL_PORT, value) {
+                    host.send(sent);
+                }
+            }
+            platform::SLEEP_CONTROL if value == SLEEP => return Err(Stop::PoweredOff),
+            platform::RESET if value == platform::RESET_VALUE => return Err(Stop::Reset),
+            _ => {}
+        }
+        self.update_interrupts();
+        Ok(())
+    }
+
+    /// What a processor reads from a device in memory.
+    pub(crate) fn read_device(&self, address: u64, size: u8) -> u64 {
+        match address.checked_sub(platform::IO_APIC) {
+            Some(offset) if offset < ioapic::SIZE => self.io_apic.read(offset).into(),
+            // Where nothing answers the bus floats.
+            _ => u64::MAX >> (64 - u32::from(size) * 8),
+        }
+    }
+
+    /// Takes what a processor writes to a device in memory.
+    pub(crate) fn write_device(&mut self, address: u64, size: u8, value: u64) {
+        if let Some(offset) = address.checked_sub(platform::IO_APIC)
+            && offset < ioapic::SIZE
+            && size == 4
+        {
+            let message = self.io_apic.write(offset, value as u32);
+            self.deliver(message);
+        }
+    }
+
+    /// An interrupt of this vector is over.
+    pub(crate) fn end_of_interrupt(&mut self, vector: u8) {
+        let message = self.io_apic.end_of_interrupt(vector);
+        self.deliver(message);
+    }
+
+    /// Posts what a processor sends to the processors that it names.
+    pub(crate) fn send(&mut self, sender: u32, command: Command) {
+        for (id, mailbox) in (0..).zip(self.mailboxes) {
+            let addressed = match command.shorthand {
+                Shorthand::None => command.destination.names(id),
+                Shorthand::Itself => id == sender,
+                Shorthand::All => true,
+                Shorthand::Others => id != sender,
+            };
+            if !addressed {
+                continue;
+            }
+            match command.kind {
+                Kind::Fixed => mailbox.post_interrupt(command.vector, false),
+                Kind::Nmi => mailbox.post_nmi(),
+                Kind::Init => mailbox.post_init(),
+                Kind::Startup => mailbox.post_startup(command.vector),
+            }
+            self.posted = true;
+        }
+    }
+
+    /// Tells the I/O APIC what the devices want.
+    fn update_interrupts(&mut self) {
+        let message = self.io_apic.set_input(platform::SERIAL_INTERRUPT, self.serial.interrupt());
+        self.deliver(message);
+    }
+
+    fn deliver(&mut self, message: Option<ioapic::Message>) {
+        let Some(message) = message else { return };
+        for (id, mailbox) in (0..).zip(self.mailboxes) {
+            if message.destination.names(id) {
+                mailbox.post_interrupt(message.vector, message.level);
+                self.posted = true;
+            }
+        }
+    }
+}
