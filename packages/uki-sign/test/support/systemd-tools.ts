@@ -25,11 +25,13 @@ export function systemdStub(): Uint8Array {
   return new Uint8Array(readFileSync(join(TREE, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")));
 }
 
+const BOOKWORM = join(process.env.LEVERET_BOOKWORM_TREE ?? "$LEVERET_BOOKWORM_TREE", "usr/lib/systemd/boot/efi");
+
 /** systemd's stub of Debian 12: version 252, with its symbols. */
-export const BOOKWORM_STUB = join(
-  process.env.LEVERET_BOOKWORM_TREE ?? "$LEVERET_BOOKWORM_TREE",
-  "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
-);
+export const BOOKWORM_STUB = join(BOOKWORM, "linuxx64.efi.stub");
+
+/** The boot loader of Debian 12, with its symbols. */
+export const BOOKWORM_BOOT = join(BOOKWORM, "systemd-bootx64.efi");
 
 /** The boot loader. */
 export const SYSTEMD_BOOT = join(TREE, "usr/lib/systemd/boot/efi/systemd-bootx64.efi");
