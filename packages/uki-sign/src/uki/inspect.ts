@@ -8,6 +8,7 @@ import { parseOptions } from "../internal/options.ts";
 import { decodePe, type PeImage, type PeSection, peSectionSource } from "../pe/image.ts";
 import { type ProfileDescription, parseProfile, splitProfiles } from "./profiles.ts";
 import { DEFAULT_MAX_TEXT_BYTES } from "./section-content.ts";
+import { knownToStub } from "./stub.ts";
 
 /** One section of a unified kernel image. */
 export interface UkiSection {
@@ -147,7 +148,8 @@ export interface MeasuredSectionsOptions {
 }
 
 /**
- * The sections of a unified kernel image that the stub measures when it boots a profile.
+ * The sections of a unified kernel image that the stub measures when it boots a profile: of those that there are, the ones
+ * whose names are in the stub, because an old one measures fewer than a new one.
  *
  * @param image - The whole file; not modified.
  * @param options - Which profile boots, and what the machine picks among sections that depend on it.
@@ -162,13 +164,14 @@ export function measuredSections(image: Bytes, options?: MeasuredSectionsOptions
 export function measuredSections(image: Bytes, options: MeasuredSectionsOptions = {}): MeasuredSection[] {
   const { profile: index, dtbauto, efifw } = parseOptions(pickSchema, options);
   const picked: Readonly<Record<string, number | undefined>> = { ".dtbauto": dtbauto, ".efifw": efifw };
-  const { base, profiles } = splitProfiles(decodePe(image));
+  const decoded = decodePe(image);
+  const { base, profiles } = splitProfiles(decoded);
   const profile = profiles[index] ?? [];
   if (index > 0 && profile.length === 0) {
     const message = `expected a profile with index ${index}, got an image with ${profiles.length} profiles`;
     throw new UkiSignError("UKI_SIGN_SECTION_MISSING", message, { field: "profile" });
   }
-  return MEASURED_SECTION_NAMES.flatMap((name) => {
+  return MEASURED_SECTION_NAMES.filter(knownToStub(image, decoded)).flatMap((name) => {
     // A profile's own section hides that of the base; of equal names the first counts.
     const own = profile.filter((section) => section.name === name);
     const candidates = own.length > 0 ? own : base.filter((section) => section.name === name);

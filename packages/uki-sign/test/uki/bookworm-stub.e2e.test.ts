@@ -9,6 +9,7 @@ import {
   encodePem,
   enrollVariableStore,
   inspectUki,
+  measuredSections,
   signPe,
   verifyPe,
 } from "../../src/index.ts";
@@ -18,7 +19,7 @@ import { bootUntil, OVMF_CODE, OVMF_VARS, QEMU } from "../support/firmware.ts";
 import { testSigner } from "../support/keys.ts";
 import { describeWith, run, scratch } from "../support/oracles.ts";
 import { fill, SBAT, testKernel, withU16 } from "../support/pe.ts";
-import { BOOKWORM_STUB, TREE_FILES, ukify } from "../support/systemd-tools.ts";
+import { BOOKWORM_STUB, systemdStub, TREE_FILES, ukify } from "../support/systemd-tools.ts";
 
 const SYMBOL_TABLE = 8;
 const stub = (): Uint8Array => new Uint8Array(readFileSync(BOOKWORM_STUB));
@@ -70,6 +71,15 @@ describe("the stub of Debian 12, which came with its symbols,", () => {
         expect(virtualAddress).toBeGreaterThanOrEqual(end);
         end = virtualAddress + virtualSize;
       }
+    });
+  });
+
+  describeWith("measures only", [], [BOOKWORM_STUB, ...TREE_FILES], () => {
+    test("the sections that version 252 knows", () => {
+      const names = (stub: Uint8Array) =>
+        measuredSections(buildUki({ ...parts(testKernel()), stub })).map(({ name }) => name);
+      expect(names(stub())).toEqual([".linux", ".osrel", ".cmdline", ".initrd"]);
+      expect(names(systemdStub())).toEqual([".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat"]);
     });
   });
 

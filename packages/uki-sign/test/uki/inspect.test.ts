@@ -64,6 +64,18 @@ describe("measuredSections", () => {
     expect(named(image)).toContain(".cmdline 5");
   });
 
+  test("leaves out what an old stub does not know", () => {
+    const names = [".linux", ".osrel", ".cmdline", ".unamed"].map((name) => `${name}\0`).join("");
+    const stub = testStub({
+      sections: [
+        { name: ".text", data: fill(99, 0xc3) },
+        { name: ".data", data: bytes(names) },
+      ],
+    });
+    const old = buildUki({ stub, linux: testKernel("6.1"), cmdline: "quiet", osRelease: "ID=hare\n" });
+    expect(measuredSections(old).map(({ name }) => name)).toEqual([".linux", ".osrel", ".cmdline"]);
+  });
+
   test("takes device trees only when told which one the machine picks", () => {
     const trees = addPeSections(image, [
       { name: ".dtbauto", data: fill(1, 1) },
