@@ -36,14 +36,14 @@ impl Clock {
         (u128::from(self.frequency) * u128::from(microseconds) / 1_000_000) as u64
     }
 
-    /// `struct pvclock_vcpu_time_info` as of `now`.
-    pub fn system_time(&self, now: u64) -> [u8; 32] {
+    /// `struct pvclock_vcpu_time_info` as of `now`, for a guest whose counter is ahead by `offset`.
+    pub fn system_time(&self, now: u64, offset: u64) -> [u8; 32] {
         const VERSION: u32 = 2;
         const TSC_STABLE: u8 = 1 << 0;
         let nanoseconds = (u128::from(now - self.began) * u128::from(NANOSECONDS) / u128::from(self.frequency)) as u64;
         let mut info = [0; 32];
         info[0..4].copy_from_slice(&VERSION.to_le_bytes());
-        info[8..16].copy_from_slice(&now.to_le_bytes());
+        info[8..16].copy_from_slice(&now.wrapping_add(offset).to_le_bytes());
         info[16..24].copy_from_slice(&nanoseconds.to_le_bytes());
         info[24..28].copy_from_slice(&self.multiplier.to_le_bytes());
         info[28] = self.shift as u8;
@@ -81,7 +81,7 @@ mod tests {
         {
             let clock = Clock::new(5_000, frequency, 0);
             let later = 5_000 + 10 * frequency;
-            let info = clock.system_time(later);
+            let info = clock.system_time(later, 0);
             let hour = guest_nanoseconds(&info, later + 3600 * frequency);
             assert!(hour.abs_diff(3610 * NANOSECONDS) < 20_000, "{frequency}: {hour}");
         }

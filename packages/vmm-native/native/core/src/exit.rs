@@ -83,7 +83,12 @@ impl Exit {
             0x78 => Exit::Hlt,
             0x7b => Exit::Io(IoAccess {
                 port: (info_1 >> 16) as u16,
-                size: (info_1 >> 4 & 7) as u8,
+                // SZ8, SZ16 and SZ32 are bits 4 to 6, of which one is set.
+                size: match info_1 >> 4 & 3 {
+                    0 => 4,
+                    2 => 2,
+                    _ => 1,
+                },
                 input: info_1 & 1 != 0,
                 string: info_1 & 1 << 2 != 0,
                 repeated: info_1 & 1 << 3 != 0,

@@ -187,7 +187,7 @@ impl LocalApic {
         self.id
     }
 
-    /// Reads a register; `now` is the time stamp counter.
+    /// Reads a register; `now` is the guest's time stamp counter.
     pub fn read(&self, msr: u32, now: u64) -> Result<u64, GeneralProtection> {
         let register = msr - FIRST_MSR;
         let bank = |vectors: &Vectors| u64::from(vectors.0[(register % 8) as usize]);
@@ -213,7 +213,7 @@ impl LocalApic {
         })
     }
 
-    /// Writes a register; `now` is the time stamp counter.
+    /// Writes a register; `now` is the guest's time stamp counter.
     pub fn write(&mut self, msr: u32, value: u64, now: u64) -> Result<Effect, GeneralProtection> {
         let register = msr - FIRST_MSR;
         // All but the command register have 32 bits.
@@ -242,7 +242,7 @@ impl LocalApic {
             register::INITIAL_COUNT => {
                 if self.timer_mode() != TimerMode::Deadline {
                     self.initial_count = low;
-                    self.fires_at = (low > 0).then(|| now + self.period());
+                    self.fires_at = (low > 0).then(|| now.saturating_add(self.period()));
                 }
             }
             register::DIVIDE => self.divide = low & 0xb,
@@ -269,7 +269,7 @@ impl LocalApic {
         self.fires_at
     }
 
-    /// Lets the timer fire if it is time.
+    /// Lets the timer fire if it is time; `now` is the guest's time stamp counter.
     pub fn advance(&mut self, now: u64) {
         let Some(fires_at) = self.fires_at.filter(|fires_at| *fires_at <= now) else { return };
         // Periods that have been missed are left out.

@@ -62,11 +62,11 @@ impl Processor<'_> {
     /// What RDMSR reads.
     pub(crate) fn read_msr(&self, msr: u32, host: &mut impl Host) -> Result<u64, GeneralProtection> {
         Ok(match msr {
-            TSC => host.tsc().wrapping_add(self.vmcb.tsc_offset()),
+            TSC => self.tsc(host),
             APIC_BASE => APIC_BASE_VALUE | if self.identity.id == 0 { BOOTSTRAP_PROCESSOR } else { 0 },
             PAT => self.vmcb.guest_pat(),
             TSC_DEADLINE => self.lapic.deadline(),
-            FIRST_MSR..=LAST_MSR => self.lapic.read(msr, host.tsc())?,
+            FIRST_MSR..=LAST_MSR => self.lapic.read(msr, self.tsc(host))?,
             EFER => self.vmcb.efer() & !efer::SVME,
             _ => CONSTANTS.iter().find(|(constant, _)| *constant == msr).ok_or(GeneralProtection)?.1,
         })
@@ -88,7 +88,7 @@ impl Processor<'_> {
                 self.vmcb.set_guest_pat(value);
             }
             TSC_DEADLINE => self.lapic.set_deadline(value),
-            FIRST_MSR..=LAST_MSR => match self.lapic.write(msr, value, host.tsc())? {
+            FIRST_MSR..=LAST_MSR => match self.write_lapic(msr, value, host)? {
                 Effect::None => {}
                 Effect::EndOfInterrupt(vector) => machine.end_of_interrupt(vector),
                 Effect::Send(command) => machine.send(self.identity.id, command),
@@ -100,7 +100,7 @@ impl Processor<'_> {
             KVM_SYSTEM_TIME => {
                 const ENABLED: u64 = 1 << 0;
                 if value & ENABLED != 0 {
-                    let time = machine.clock.system_time(host.tsc());
+                    let time = machine.clock.system_time(host.tsc(), self.vmcb.tsc_offset());
                     machine.memory.write(value & !ENABLED, &time).map_err(|_| GeneralProtection)?;
                 }
             }
@@ -108,6 +108,16 @@ impl Processor<'_> {
             _ => return Err(GeneralProtection),
         }
         Ok(())
+    }
+
+    /// The time stamp counter as the guest reads it.
+    fn tsc(&self, host: &mut impl Host) -> u64 {
+        host.tsc().wrapping_add(self.vmcb.tsc_offset())
+    }
+
+    fn write_lapic(&mut self, msr: u32, value: u64, host: &mut impl Host) -> Result<Effect, GeneralProtection> {
+        let now = self.tsc(host);
+        self.lapic.write(msr, value, now)
     }
 
     /// 3.1.7: LME cannot change while paging is on, LMA cannot be written; 15.5.1: VMRUN wants SVME.
@@ -153,6 +163,23 @@ mod tests {
         write(&mut guest, TSC, 7).unwrap();
         guest.host.now = 5100;
         assert_eq!(read(&mut guest, TSC), Ok(107));
+    }
+
+    #[test]
+    fn timers_and_clocks_go_by_the_counter_that_was_written() {
+        let mut guest = guest(1);
+        guest.host.now = 5000;
+        write(&mut guest, TSC, u64::MAX - 10).unwrap();
+        write(&mut guest, 0x80b + 4, 0x1ff).unwrap();
+        write(&mut guest, 0x832, 0x40).unwrap();
+        write(&mut guest, 0x83e, 0xb).unwrap();
+        write(&mut guest, 0x838, 7).unwrap();
+        assert_eq!(guest.processor.wakes_at(), Some(5007));
+        write(&mut guest, KVM_SYSTEM_TIME, 0x3000 | 1).unwrap();
+        assert_eq!(
+            (guest.machine.memory.read_u64(0x3008), guest.machine.memory.read_u64(0x3010)),
+            (Ok(u64::MAX - 10), Ok(5000))
+        );
     }
 
     #[test]

@@ -206,6 +206,8 @@ impl Event {
             0 => EventKind::Interrupt,
             2 => EventKind::Nmi,
             3 if vector >= 32 => EventKind::Interrupt,
+            // VMRUN refuses an exception with the vector of a non-maskable interrupt.
+            3 if vector == 2 => EventKind::Nmi,
             3 => EventKind::Exception,
             4 => EventKind::SoftwareInterrupt,
             _ => return None,
