@@ -36,11 +36,6 @@ export class Regions {
     } else if (this.#regions.length < this.#limit) this.#regions.push({ start, end, use, path });
   }
 
-  /** Whether there were more parts than are compared. */
-  get isFull(): boolean {
-    return this.#regions.length >= this.#limit;
-  }
-
   /** Reports parts that are used for two things that exclude each other. */
   report(problems: ProblemList): void {
     const sorted = this.#regions.toSorted((a, b) => a.start - b.start);

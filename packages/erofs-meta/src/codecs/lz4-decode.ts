@@ -1,7 +1,6 @@
 import { ErofsError } from "../errors.ts";
+import { LONG_LENGTH, MIN_MATCH } from "../format/lz4.js";
 
-const MIN_MATCH = 4;
-const LONG_LENGTH = 15;
 /** Below this, a loop over bytes beats the set-up of a call. */
 const CALL_SIZE = 32;
 

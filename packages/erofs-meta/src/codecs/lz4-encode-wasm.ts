@@ -1,3 +1,5 @@
+import { LAST_LITERALS, LONG_LENGTH, MATCH_MARGIN, MAX_DISTANCE, MIN_MATCH } from "../format/lz4.js";
+import { HASH_BITS, RESERVE, SKIP_SHIFT } from "./lz4-encode.js";
 import { LZ4_CONSUMED_ADDRESS as CONSUMED } from "./lz4-encoder.js";
 import { type Code, compileWasm, wasm } from "./wasm-assembler.ts";
 
@@ -24,14 +26,6 @@ const SOURCE = 15;
 const COPIED = 16;
 const OUTPUT = 17;
 
-const MIN_MATCH = 4;
-const LONG_LENGTH = 15;
-const MAX_DISTANCE = 65535;
-const MATCH_MARGIN = 12;
-const LAST_LITERALS = 5;
-const HASH_BITS = 14;
-const RESERVE = 1 + MATCH_MARGIN;
-const SKIP_SHIFT = 5;
 const HASH_FACTOR = 0x9e3779b1 | 0;
 
 const advance = (local: number, by: number): Code => [get(local), i32(by), add, set(local)];

@@ -1,16 +1,12 @@
 // JavaScript, not TypeScript: worker threads of Node 20 start from it both in the sources and in the built package.
 
-const MIN_MATCH = 4;
-const LONG_LENGTH = 15;
-const MAX_DISTANCE = 65535;
-/** No match starts in this many bytes at the end of a block, and none reaches into the last five. */
-const MATCH_MARGIN = 12;
-const LAST_LITERALS = 5;
-const HASH_BITS = 14;
-/** What is kept free behind each sequence: a token and literals enough for the rules above. */
-const RESERVE = 1 + MATCH_MARGIN;
+import { LAST_LITERALS, LONG_LENGTH, MATCH_MARGIN, MAX_DISTANCE, MIN_MATCH } from "../format/lz4.js";
+
+export const HASH_BITS = 14;
+/** What is kept free behind each sequence: a token, and literals enough for the end of a block. */
+export const RESERVE = 1 + MATCH_MARGIN;
 /** Misses after which the search takes longer steps. */
-const SKIP_SHIFT = 5;
+export const SKIP_SHIFT = 5;
 
 /** Entries of the table of positions that {@link encodeLz4} takes. */
 export const LZ4_TABLE_SIZE = 2 ** HASH_BITS;

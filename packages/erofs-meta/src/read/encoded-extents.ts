@@ -48,35 +48,31 @@ export function* encodedExtents(image: ImageParts, inode: Inode, header: MapHead
     for (const record of batch) {
       // What is before the first extent is a hole.
       if (last === undefined && record.start > 0) yield [holeAt(0, record.start)];
-      if (last !== undefined) yield* extentOf(image, inode, header, last, record.start, false);
+      if (last !== undefined) yield [extentOf(image, inode, header, last, record.start, false)];
       last = record;
     }
   }
   if (last === undefined) yield [holeAt(0, size)];
-  else yield* extentOf(image, inode, header, last, size, recordSize > EXTENT_RECORD.position);
+  else yield [extentOf(image, inode, header, last, size, recordSize > EXTENT_RECORD.position)];
 }
 
-function* extentOf(
+function extentOf(
   image: ImageParts,
   inode: Inode,
   { advise }: MapHeader,
   { start, position, word }: ExtentRecord,
   end: number,
   hasWidePosition: boolean,
-): Stream<StoredExtent[]> {
+): StoredExtent {
   const length = end - start;
   const isLast = end === Number(inode.sizeBytes);
   if (isLast && (advise & ADVISE_FRAGMENT_TAIL) !== 0) {
     // The word is the lower half of a fragment's position, and what is a position elsewhere the upper one.
     const place = word + (hasWidePosition ? (position % 2 ** 32) * 2 ** 32 : 0);
-    yield [{ start, length, encoding: "none", position: place, storedLength: 0, where: "packed" }];
-    return;
+    return { start, length, encoding: "none", position: place, storedLength: 0, where: "packed" };
   }
   const storedLength = word & EXTENT_LENGTH_MASK;
-  if (storedLength === 0) {
-    yield [holeAt(start, end)];
-    return;
-  }
+  if (storedLength === 0) return holeAt(start, end);
   if (storedLength > MAX_STORED_EXTENT_SIZE || length > MAX_DECODED_EXTENT_SIZE) {
     const message = `expected extents of at most ${MAX_DECODED_EXTENT_SIZE} bytes in ${MAX_STORED_EXTENT_SIZE}, got`;
     throw new ErofsError("EROFS_CORRUPT", `${message} ${length} in ${storedLength}`, { offset: inode.offset });
@@ -90,7 +86,7 @@ function* extentOf(
   const { blockSize } = image.superblock;
   const isRotated =
     number === 0 && (advise & ADVISE_INTERLACED) !== 0 && position % blockSize === 0 && storedLength % blockSize === 0;
-  yield [{ start, length, encoding: isRotated ? "interlaced" : algorithm, position, storedLength, where: "image" }];
+  return { start, length, encoding: isRotated ? "interlaced" : algorithm, position, storedLength, where: "image" };
 }
 
 function holeAt(start: number, end: number): StoredExtent {
