@@ -24,6 +24,14 @@ export interface HttpSettings {
 /** Opens a remote object. */
 export type OpenHttp = (url: string, settings: HttpSettings) => Promise<DisposableBlockSource>;
 
+const AUTHORIZATION_HINT = "give an authorization header: `headers`, or --header-file on the command line";
+/** What a person can do about answers. */
+const HINTS: Readonly<Record<number, string>> = {
+  200: "the server does not answer requests for parts of a file: download it",
+  401: AUTHORIZATION_HINT,
+  403: AUTHORIZATION_HINT,
+};
+
 /** The unit that is requested and kept, in `bytes`. */
 const CHUNK_SIZE = 128 * 1024;
 /** Most that is requested ahead of somebody who reads on and on, in chunks. */
@@ -82,7 +90,7 @@ class RemoteObject implements DisposableBlockSource {
     this.#settings = settings;
     if (this.#url.username !== "" || this.#url.password !== "") {
       throw report("http", `expected an address without a password, got one for ${this.#name}`, {
-        hint: "give it as an authorization header",
+        hint: AUTHORIZATION_HINT,
       });
     }
   }
@@ -233,7 +241,7 @@ class RemoteObject implements DisposableBlockSource {
     }
     if (status !== 206) {
       await answer.body?.cancel();
-      const hint = status === 200 ? "the server does not answer requests for parts of a file: download it" : undefined;
+      const hint = HINTS[status];
       const message = `expected a part of ${this.#name} with status 206, got status ${status}`;
       throw this.#report("http", message, { offset, path: this.#name, ...(hint !== undefined && { hint }) });
     }

@@ -2,6 +2,7 @@ import { type AtomicFiles, atomicFiles } from "./atomic-file.ts";
 import { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
 import { type HttpErrorKind, httpSources, type OpenHttp, type ReportHttpError } from "./http.ts";
 import { inPlaceFiles, type OpenInPlace } from "./in-place.ts";
+import { inputs, type OpenInput } from "./input.ts";
 import { type Sources, sources } from "./sources.ts";
 import { type ReadWhole, wholeFiles } from "./whole-file.ts";
 
@@ -14,6 +15,7 @@ export interface PackageFiles {
   readonly openInPlace: OpenInPlace;
   readonly readWhole: ReadWhole;
   readonly openHttp: OpenHttp;
+  readonly openInput: OpenInput;
 }
 
 /** The error class of a package. */
@@ -37,5 +39,6 @@ export function packageFiles<Code>(
     openInPlace: inPlaceFiles(report),
     readWhole: wholeFiles(report),
     openHttp: httpSources(report),
+    openInput: inputs(report),
   };
 }

@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http";
 import { describe, expect, test } from "vitest";
-import { type HttpSettings, httpSources, isHttpUrl } from "../src/index.ts";
+import { isHttpUrl } from "../src/http.ts";
+import { type HttpSettings, httpSources } from "../src/index.ts";
 import { type Behaviour, partOf, startServer } from "./server.ts";
 
 /** Says that a request was answered. */

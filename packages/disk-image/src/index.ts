@@ -4,8 +4,11 @@
 export {
   type BlockSource,
   type ByteSink,
+  DEFAULT_HTTP_TIMEOUT_MS,
+  DEFAULT_MAX_HTTP_CACHE_BYTES,
   type DisposableBlockSource,
   fileSource,
+  type HttpSourceOptions,
   httpSource,
   memorySource,
   windowSource,
@@ -55,16 +58,12 @@ export {
 export { type GptDamage, type GptRepair, type RepairOptions, repairDiskImage } from "./in-place/repair.ts";
 export { type ReplaceOptions, replacePartition } from "./in-place/replace.ts";
 export { DiskImage, type DiskPartition, openDiskImage } from "./open.ts";
-// FAT
 // Whole disks
 export {
   type Content,
-  DEFAULT_HTTP_TIMEOUT_MS,
-  DEFAULT_MAX_HTTP_CACHE_BYTES,
   type DiskOptions,
   type DiskProgress,
   type FatOptions,
-  type HttpSourceOptions,
   type ImageFormat,
   PARTITION_ALIGNMENT,
   PARTITION_GRAIN,

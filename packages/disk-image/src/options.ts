@@ -181,47 +181,6 @@ export interface DiskProgress {
   readonly totalBytes: number;
 }
 
-/** Most time for a request to a web server and its answer, in `milliseconds`. */
-export const DEFAULT_HTTP_TIMEOUT_MS = 30_000;
-/** Most that is kept of what was read from a web server, in `bytes`. */
-export const DEFAULT_MAX_HTTP_CACHE_BYTES = 16 * 1024 * 1024;
-
-/** How a file on a web server is read. */
-export interface HttpSourceOptions {
-  /** headers of every request, such as `authorization`; those of ranges and encodings are set by the source */
-  readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** most time for one request and its answer in `milliseconds`, {@link DEFAULT_HTTP_TIMEOUT_MS} */
-  readonly timeoutMs?: number | undefined;
-  /** most that is kept of what was read in `bytes`, {@link DEFAULT_MAX_HTTP_CACHE_BYTES} */
-  readonly maxCacheBytes?: number | undefined;
-  /** aborts every request */
-  readonly signal?: AbortSignal | undefined;
-}
-
-const OWN_HEADERS = new Set(["accept-encoding", "if-range", "range"]);
-
-export const httpSourceOptions = z.strictObject({
-  headers: z
-    .record(
-      z
-        .string()
-        .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, "expected the name of a header")
-        .refine(
-          (name) => !OWN_HEADERS.has(name.toLowerCase()),
-          "expected a header that the source does not set itself",
-        ),
-      z.string().regex(/^[\t\x20-\x7e\x80-\xff]*$/, "expected the value of a header"),
-    )
-    .default({}),
-  timeoutMs: z
-    .int()
-    .positive()
-    .max(2 ** 31 - 1)
-    .default(DEFAULT_HTTP_TIMEOUT_MS),
-  maxCacheBytes: z.int().min(0).default(DEFAULT_MAX_HTTP_CACHE_BYTES),
-  signal: z.instanceof(AbortSignal).optional(),
-});
-
 /** Checks options at the public boundary; all problems are reported at once. */
 export function parseOptions<T extends z.ZodType>(schema: T, options: unknown): z.output<T> {
   const result = schema.safeParse(options);

@@ -1,8 +1,20 @@
-import type { BlockSource, DisposableBlockSource } from "@leveret/block-source";
+import {
+  type BlockSource,
+  type DisposableBlockSource,
+  type HttpSourceOptions,
+  httpSourceOptions,
+} from "@leveret/block-source";
 import { files, openHttp } from "./internal/files.ts";
-import { type HttpSourceOptions, httpSourceOptions, parseOptions } from "./options.ts";
+import { parseOptions } from "./options.ts";
 
-export type { BlockSource, ByteSink, DisposableBlockSource } from "@leveret/block-source";
+export {
+  type BlockSource,
+  type ByteSink,
+  DEFAULT_HTTP_TIMEOUT_MS,
+  DEFAULT_MAX_HTTP_CACHE_BYTES,
+  type DisposableBlockSource,
+  type HttpSourceOptions,
+} from "@leveret/block-source";
 
 /**
  * Makes a source over bytes in memory.
@@ -61,5 +73,5 @@ export function windowSource(source: BlockSource, offset: number, length?: numbe
  * await using source = await httpSource("https://example.org/usr.erofs");
  */
 export async function httpSource(url: string, options: HttpSourceOptions = {}): Promise<DisposableBlockSource> {
-  return openHttp(url, parseOptions(httpSourceOptions, options));
+  return openHttp(url, parseOptions(httpSourceOptions(), options));
 }

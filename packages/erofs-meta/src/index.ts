@@ -4,8 +4,11 @@
 export {
   type BlockSource,
   type ByteSink,
+  DEFAULT_HTTP_TIMEOUT_MS,
+  DEFAULT_MAX_HTTP_CACHE_BYTES,
   type DisposableBlockSource,
   fileSource,
+  type HttpSourceOptions,
   httpSource,
   memorySource,
   windowSource,
@@ -26,17 +29,15 @@ export { type ExtractedXattrs, type ExtractOptions, type ExtractReport, extractE
 export { type BuildFecOptions, buildVerityFec, type VerityFec } from "./fec/build.ts";
 export { type RepairVerityOptions, repairVerityTree, type VerityRepair } from "./fec/repair.ts";
 export { FEC_ROOTS } from "./format/fec.ts";
-export type { CompressionOptions, HttpSourceOptions, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
+export type { CompressionOptions, VerityAlgorithm, VerityProgress, WalkOptions } from "./options.ts";
 export {
   DEFAULT_BLOCK_SIZE,
-  DEFAULT_HTTP_TIMEOUT_MS,
   DEFAULT_MAX_DAMAGE,
   DEFAULT_MAX_DEPTH,
   DEFAULT_MAX_DIFF_BLOCKS,
   DEFAULT_MAX_ENTRIES,
   DEFAULT_MAX_EXTRACT_BYTES,
   DEFAULT_MAX_FILE_BYTES,
-  DEFAULT_MAX_HTTP_CACHE_BYTES,
   DEFAULT_MAX_REGIONS,
   DEFAULT_MAX_SYMLINKS,
   DEFAULT_MAX_TAIL_BYTES,

@@ -1,8 +1,10 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { startServer } from "../../block-source/test/server.ts";
 import { main } from "../src/cli.ts";
 import { httpSource, openErofs, writeErofs } from "../src/index.ts";
-import { capture, noise } from "./support.ts";
+import { capture, noise, scratch } from "./support.ts";
 import { imageSink } from "./trees.ts";
 
 async function image(): Promise<Uint8Array> {
@@ -42,6 +44,35 @@ test("commands say what is wrong with a server, and do not repeat what may be se
     /^error: expected a part of http:.*, got status 200 .*\[EROFS_HTTP\]\n {2}the server does not answer/,
   );
   expect(err()).not.toContain("secret");
+});
+
+test("commands send the headers of a file, and never say what is in it", async () => {
+  const bytes = await image();
+  const { url } = await startServer(bytes, ({ headers }, response) => {
+    if (headers.authorization === "Bearer hush" && headers["x-more"] === "1") return "honest";
+    response.writeHead(401).end();
+    return "handled";
+  });
+  const folder = await scratch();
+  await writeFile(join(folder, "headers"), "Authorization: Bearer hush\r\nX-More:1\n");
+  const allowed = capture(folder);
+  expect(await main(["ls", url, "/etc", "--header-file", "headers"], allowed.io), allowed.err()).toBe(0);
+  const asked = capture(folder);
+  expect(await main(["ls", url], asked.io)).toBe(1);
+  expect(asked.err()).toContain("--header-file");
+  for (const line of ["Authorization Bearer hush", "Range: hush", "a: hush\u0001", "a b: hush"]) {
+    await writeFile(join(folder, "headers"), `X: y\n${line}\n`);
+    const { io, err } = capture(folder);
+    expect(await main(["ls", url, "--header-file", "headers"], io)).toBe(1);
+    expect(err()).toContain("in line 2");
+    expect(err()).not.toContain("hush");
+  }
+});
+
+test("commands name the schemes they know", async () => {
+  const { io, err } = capture();
+  expect(await main(["ls", "ftp://127.0.0.1/image"], io)).toBe(1);
+  expect(err()).toContain("starts with http:// or https://, got one that starts with ftp://");
 });
 
 test.each([

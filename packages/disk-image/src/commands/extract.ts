@@ -5,18 +5,17 @@ import { memorySource } from "../block-source.ts";
 import { extractTo } from "../extract.ts";
 import { openFat } from "../fat/read.ts";
 import { atomic } from "../internal/files.ts";
-import { openInput } from "./input.ts";
+import { type InputOptions, openInput, withInputOptions } from "./input.ts";
 import { parsePartition } from "./text.ts";
 
-interface ExtractOptions {
+interface ExtractOptions extends InputOptions {
   readonly path?: string;
   readonly json?: boolean;
 }
 
 /** Adds `extract`. */
 export function addExtractCommand(program: Command, io: CommandIo): void {
-  program
-    .command("extract")
+  withInputOptions(program.command("extract"))
     .description("copy a partition, or a file of a FAT partition, out of a disk")
     .argument("<image>")
     .argument("<partition>", "number, label, UUID or type")
@@ -36,7 +35,7 @@ async function extract(
   options: ExtractOptions,
 ): Promise<void> {
   await atomic.assertNoInput(resolve(io.cwd, output), [resolve(io.cwd, image)]);
-  await using disk = await openInput(io, image);
+  await using disk = await openInput(io, image, options);
   const partition = disk.partition(parsePartition(which));
   const window = disk.open(partition.number);
   const { signal } = io;

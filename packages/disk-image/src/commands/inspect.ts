@@ -3,10 +3,10 @@ import type { Command } from "commander";
 import { DiskImageError } from "../errors.ts";
 import { type FatVolume, openFat } from "../fat/read.ts";
 import type { DiskImage, DiskPartition } from "../open.ts";
-import { openInput } from "./input.ts";
+import { type InputOptions, openInput, withInputOptions } from "./input.ts";
 import { partitionTable } from "./text.ts";
 
-interface InspectOptions {
+interface InspectOptions extends InputOptions {
   readonly files?: boolean;
   readonly json?: boolean;
 }
@@ -22,8 +22,7 @@ const MAP_WIDTH = 76;
 
 /** Adds `inspect`. */
 export function addInspectCommand(program: Command, io: CommandIo): void {
-  program
-    .command("inspect")
+  withInputOptions(program.command("inspect"))
     .description("show a disk's partitions and check both copies of its table")
     .argument("<image>")
     .option("--files", "also list the files of FAT partitions")
@@ -32,7 +31,7 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
 }
 
 async function inspect(io: CommandIo, path: string, options: InspectOptions): Promise<void> {
-  await using disk = await openInput(io, path);
+  await using disk = await openInput(io, path, options);
   const { gpt, partitions, sizeBytes } = disk;
   const systems = options.files === true ? await findFiles(disk, io.signal) : [];
   if (options.json === true) {

@@ -1,9 +1,6 @@
 import { DiskImageError } from "../errors.ts";
 
-/** A `DataView` over exactly the bytes of `bytes`. */
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
+export { isZero, viewOf } from "@leveret/block-source";
 
 /** A copy that may be changed: `slice` of a `Buffer` is none. */
 export function copyOf(bytes: Uint8Array): Uint8Array {
@@ -17,12 +14,6 @@ export function assertLength(bytes: Uint8Array, needed: number, what: string, of
       offset,
     });
   }
-}
-
-/** Tells whether there is nothing but zeros: the first byte is one, and every other equals the one before it. */
-export function isZero(bytes: Uint8Array): boolean {
-  if (bytes.byteLength === 0) return true;
-  return bytes[0] === 0 && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0;
 }
 
 export function alignUp(value: number, alignment: number): number {

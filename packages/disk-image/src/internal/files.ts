@@ -2,7 +2,7 @@ import { packageFiles } from "@leveret/block-source";
 import { DiskImageError, type DiskImageErrorCode } from "../errors.ts";
 
 /** Files of this machine, with this package's errors. */
-export const { files, ioError, atomic, openInPlace, openHttp, readWhole } = packageFiles<DiskImageErrorCode>(
+export const { files, ioError, atomic, openInPlace, openHttp, openInput, readWhole } = packageFiles<DiskImageErrorCode>(
   DiskImageError,
   {
     changed: "DISK_CHANGED",

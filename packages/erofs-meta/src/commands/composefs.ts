@@ -8,10 +8,10 @@ import { readComposefs } from "../composefs/read.ts";
 import { encodeComposefs } from "../composefs/write.ts";
 import { toHex } from "../internal/bytes.ts";
 import { atomic, readWhole } from "../internal/files.ts";
-import { openInput } from "./input.ts";
+import { type InputOptions, openInput, withInputOptions } from "./input.ts";
 import { MAX_DUMP_BYTES, withImage } from "./open.ts";
 
-interface JsonFlag {
+interface JsonFlag extends InputOptions {
   readonly json?: boolean;
 }
 
@@ -25,13 +25,11 @@ export function addComposefsCommands(program: Command, io: CommandIo): void {
     .argument("<image>", "file to write")
     .option("--json", "print one JSON document")
     .action((dump: string, image: string, flags: JsonFlag) => build(io, dump, image, flags));
-  composefs
-    .command("dump")
+  withInputOptions(composefs.command("dump"))
     .description("print what an image was made of, as `composefs-info dump` does")
     .argument("<image>")
-    .action((image: string) => dump(io, image));
-  composefs
-    .command("digest")
+    .action((image: string, options: InputOptions) => dump(io, image, options));
+  withInputOptions(composefs.command("digest"))
     .description("print a file's fs-verity digest: SHA-256, blocks of 4096 bytes, no salt")
     .argument("<file>")
     .option("--json", "print one JSON document")
@@ -50,14 +48,16 @@ async function build(io: CommandIo, from: string, to: string, { json }: JsonFlag
   else io.stdout.write(`${to}: ${formatBytes(sizeBytes)}, fs-verity digest ${hex}\n`);
 }
 
-async function dump(io: CommandIo, path: string): Promise<void> {
-  const entries = await withImage(io, path, { offset: 0 }, (image) => readComposefs(image, { signal: io.signal }));
+async function dump(io: CommandIo, path: string, options: InputOptions): Promise<void> {
+  const entries = await withImage(io, path, { ...options, offset: 0 }, (image) =>
+    readComposefs(image, { signal: io.signal }),
+  );
   // Every byte that could drive a terminal is escaped in a dump.
   io.stdout.write(formatComposefsDump(entries));
 }
 
-async function digest(io: CommandIo, path: string, { json }: JsonFlag): Promise<void> {
-  await using source = await openInput(io, path);
+async function digest(io: CommandIo, path: string, { json, ...options }: JsonFlag): Promise<void> {
+  await using source = await openInput(io, path, options);
   const hex = toHex(await fsVerityDigest(source, { signal: io.signal }));
   if (json === true) writeJson(io, { kind: "fs-verity-digest", version: 1, path, digest: hex });
   else io.stdout.write(`${hex}\n`);

@@ -1,9 +1,10 @@
 import { type CommandIo, type ExitCodes, escapeName, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { type DiffField, diffErofs, type ErofsDiff } from "../diff.ts";
+import { type InputOptions, withInputOptions } from "./input.ts";
 import { withImage } from "./open.ts";
 
-interface DiffOptions {
+interface DiffOptions extends InputOptions {
   readonly times: boolean;
   readonly json?: boolean;
 }
@@ -14,8 +15,7 @@ const TROUBLE = 2;
 
 /** Adds `diff`. @param codes - what the program returns, which the command changes */
 export function addDiffCommand(program: Command, io: CommandIo, codes: ExitCodes): void {
-  program
-    .command("diff")
+  withInputOptions(program.command("diff"))
     .description("say what differs between two images, and how much of the second is in the first")
     .argument("<before>")
     .argument("<after>")
@@ -45,8 +45,10 @@ const NAMES: Readonly<Record<DiffField, string>> = {
 };
 
 async function diff(io: CommandIo, before: string, after: string, options: DiffOptions): Promise<ErofsDiff> {
-  const found = await withImage(io, before, { offset: 0 }, (old) =>
-    withImage(io, after, { offset: 0 }, (now) => diffErofs(old, now, { times: options.times, signal: io.signal })),
+  const found = await withImage(io, before, { ...options, offset: 0 }, (old) =>
+    withImage(io, after, { ...options, offset: 0 }, (now) =>
+      diffErofs(old, now, { times: options.times, signal: io.signal }),
+    ),
   );
   if (options.json === true) {
     writeJson(io, { kind: "erofs-diff", version: 1, ...found });

@@ -1,10 +1,23 @@
-import { resolve } from "node:path";
-import { isHttpUrl } from "@leveret/block-source";
 import type { CommandIo } from "@leveret/command";
-import { type DisposableBlockSource, fileSource, httpSource } from "../block-source.ts";
+import type { Command } from "commander";
+import type { DisposableBlockSource } from "../block-source.ts";
+import { openInput as open } from "../internal/files.ts";
+
+/** Options of every command that opens what may be on a web server. */
+export interface InputOptions {
+  readonly headerFile?: string;
+}
+
+/** Adds `--header-file`. */
+export function withInputOptions(command: Command): Command {
+  return command.option("--header-file <file>", "headers for a web server, a line `name: value` each");
+}
 
 /** Opens what a person named: a file, or the address of one on a web server. */
-export async function openInput(io: CommandIo, path: string): Promise<DisposableBlockSource> {
-  if (isHttpUrl(path)) return httpSource(path, { signal: io.signal });
-  return fileSource(resolve(io.cwd, path));
+export function openInput(
+  { cwd, signal }: CommandIo,
+  path: string,
+  { headerFile }: InputOptions = {},
+): Promise<DisposableBlockSource> {
+  return open(path, { cwd, signal, headerFile });
 }

@@ -2,26 +2,26 @@ import type { CommandIo } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
 import { type BlockSource, windowSource } from "../block-source.ts";
 import { type ErofsImage, openErofs } from "../read/image.ts";
-import { openInput } from "./input.ts";
+import { type InputOptions, openInput, withInputOptions } from "./input.ts";
 
 /** Most text of a dump, of a tree or of xattrs, in `bytes`: enough for a million names. */
 export const MAX_DUMP_BYTES = 256 * 1024 * 1024;
 
 /** Options of every command that opens an image. */
-export interface ImageOptions {
+export interface ImageOptions extends InputOptions {
   readonly offset: number;
   readonly device?: readonly string[];
   readonly json?: boolean;
 }
 
-/** Adds `--offset`, `--device` and `--json`. */
+/** Adds `--offset`, `--device`, `--header-file` and `--json`. */
 export function withImageOptions(command: Command): Command {
   return withPlaceOptions(command).option("--json", "print one JSON document");
 }
 
-/** Adds `--offset` and `--device`. */
+/** Adds `--offset`, `--device` and `--header-file`. */
 export function withPlaceOptions(command: Command): Command {
-  return command
+  return withInputOptions(command)
     .option("--offset <bytes>", "where the image starts in the file, for a partition of a disk", parseCount, 0)
     .option(
       "--device <file>",
@@ -47,10 +47,10 @@ export async function withSource<T>(
   options: ImageOptions,
   use: (source: BlockSource, devices: readonly BlockSource[]) => Promise<T>,
 ): Promise<T> {
-  await using source = await openInput(io, path);
+  await using source = await openInput(io, path, options);
   const devices: BlockSource[] = [];
   try {
-    for (const file of options.device ?? []) devices.push(await openInput(io, file));
+    for (const file of options.device ?? []) devices.push(await openInput(io, file, options));
     // Awaited here, so that the files are closed after they were used.
     return await use(windowSource(source, Math.min(options.offset, source.sizeBytes)), devices);
   } finally {

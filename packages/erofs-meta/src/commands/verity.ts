@@ -11,13 +11,13 @@ import { atomic } from "../internal/files.ts";
 import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
 import { buildVerityTree } from "../verity/build.ts";
 import { verifyVerityTree } from "../verity/verify.ts";
-import { openInput } from "./input.ts";
+import { type InputOptions, openInput, withInputOptions } from "./input.ts";
 import { parseCount, parseHex } from "./open.ts";
 import { countText } from "./text.ts";
 import { addVerityRepairCommand } from "./verity-repair.ts";
 import { allMatchText, damaged } from "./verity-text.ts";
 
-interface BuildOptions {
+interface BuildOptions extends InputOptions {
   readonly salt?: Uint8Array;
   readonly uuid?: string;
   readonly dataBlockSize: number;
@@ -29,7 +29,7 @@ interface BuildOptions {
   readonly json?: boolean;
 }
 
-interface VerifyOptions {
+interface VerifyOptions extends InputOptions {
   readonly workers?: number;
   readonly json?: boolean;
 }
@@ -40,8 +40,7 @@ const IDENTITY_BYTES = 1024 * 1024;
 /** Adds `verity build`, `verity verify` and `verity repair`. */
 export function addVerityCommands(program: Command, io: CommandIo): void {
   const verity = program.command("verity").description("build, verify and repair dm-verity hash trees");
-  verity
-    .command("build")
+  withInputOptions(verity.command("build"))
     .description("write the hash tree of a file, as `veritysetup format` does, and print its root hash")
     .argument("<data>")
     .argument("<tree>", "file to write")
@@ -57,8 +56,7 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
     .option("--workers <count>", "threads besides the program's own", parseCount)
     .option("--json", "print one JSON document")
     .action((data: string, tree: string, options: BuildOptions) => build(io, data, tree, options));
-  verity
-    .command("verify")
+  withInputOptions(verity.command("verify"))
     .description("check a file against its hash tree and say which blocks are damaged")
     .argument("<data>")
     .argument("<tree>")
@@ -72,11 +70,11 @@ export function addVerityCommands(program: Command, io: CommandIo): void {
 }
 
 async function build(io: CommandIo, data: string, tree: string, options: BuildOptions): Promise<void> {
-  const { json, workers, fec, fecRoots, ...settings } = options;
+  const { json, workers, fec, fecRoots, headerFile: _, ...settings } = options;
   const output = resolve(io.cwd, tree);
   await atomic.assertNoInput(output, [resolve(io.cwd, data)]);
   if (fec !== undefined) await assertParityApart(io, fec, data, tree);
-  await using source = await openInput(io, data);
+  await using source = await openInput(io, data, options);
   const identity = await identityOf(source);
   const { salt = identity.salt, uuid = identity.uuid } = options;
   const built = await withProgress(
@@ -159,8 +157,8 @@ async function verify(
   rootHash: Uint8Array,
   options: VerifyOptions,
 ): Promise<void> {
-  await using dataSource = await openInput(io, data);
-  await using treeSource = await openInput(io, tree);
+  await using dataSource = await openInput(io, data, options);
+  await using treeSource = await openInput(io, tree, options);
   const report = await withProgress(
     io,
     (update) =>

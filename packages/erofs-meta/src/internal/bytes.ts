@@ -1,9 +1,6 @@
 import { ErofsError } from "../errors.ts";
 
-/** A `DataView` over exactly the bytes of `bytes`. */
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
+export { isZero, viewOf } from "@leveret/block-source";
 
 /** Refuses input that is too short to hold `what`. */
 export function assertLength(bytes: Uint8Array, needed: number, what: string, offset: number): void {
@@ -18,19 +15,6 @@ export function safeNumber(value: bigint, what: string, offset: number): number 
     throw new ErofsError("EROFS_CORRUPT", `expected ${what} below 2^53, got ${value}`, { offset });
   }
   return Number(value);
-}
-
-const ZEROS = Buffer.alloc(64 * 1024);
-
-/** Whether bytes, or a part of them, are all zero. */
-export function isZero(bytes: Uint8Array, start = 0, stop = bytes.byteLength): boolean {
-  // Most content says no at once.
-  if (start < stop && bytes[start] !== 0) return false;
-  for (let at = start; at < stop; at += ZEROS.byteLength) {
-    const end = Math.min(stop, at + ZEROS.byteLength);
-    if (ZEROS.compare(bytes, at, end, 0, end - at) !== 0) return false;
-  }
-  return true;
 }
 
 export function formatUuid(bytes: Uint8Array): string {
