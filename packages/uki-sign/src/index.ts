@@ -170,8 +170,10 @@ export { DEFAULT_MAX_PKCS11_URI_LENGTH, type Pkcs11Uri, parsePkcs11Uri } from ".
 // Keys on other machines
 
 export {
+  DEFAULT_MAX_REMOTE_DIGESTS,
   DEFAULT_MAX_REMOTE_MESSAGE_BYTES,
   DEFAULT_MAX_REMOTE_REQUESTS,
+  type DigestToSign,
   type SigningDescription,
   type SigningRequest,
 } from "./remote/protocol.ts";

@@ -3,14 +3,16 @@ import { resolve } from "node:path";
 import { type CommandIo, formatBytes, style, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { authenticodeDigest } from "../authenticode/digest.ts";
-import { fileSource } from "../bytes/byte-source.ts";
+import { type Bytes, fileSource } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { toHex } from "../internal/bytes.ts";
+import { predictPcrPolicies } from "../pcr/policy.ts";
 import type { SigningRequest } from "../remote/protocol.ts";
-import { digestOf, type SigningEvent } from "../remote/requests.ts";
+import { digestOf, digestsOf, type SigningEvent } from "../remote/requests.ts";
 import { startSigningServer } from "../remote/server.ts";
 import { decideSigningRequest, listSigningRequests, type RemoteSignerOptions } from "../remote/signer.ts";
-import { parseDigest, parseInteger, printable, shortLine } from "./arguments.ts";
+import { inspectUki, measuredSections } from "../uki/inspect.ts";
+import { collect, parseDigest, parseInteger, printable, shortLine } from "./arguments.ts";
 import { CommandFiles } from "./command-files.ts";
 import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE, readPassphrase, requireToken } from "./open-keys.ts";
 
@@ -29,7 +31,7 @@ interface ServeFlags {
 
 interface ApproveFlags {
   readonly image?: string;
-  readonly digest?: string;
+  readonly digest?: readonly string[];
   readonly tokenFile?: string;
   readonly json?: boolean;
 }
@@ -122,8 +124,15 @@ function addApprove(group: Command, io: CommandIo): void {
     .description("Approve a request, about an image that you have looked at yourself.")
     .argument("<address>", "https://HOST:PORT, http://127.0.0.1:PORT or unix:/PATH")
     .argument("<id>", "identifier of the request")
-    .option("--image <file>", "the unsigned image, or a signed copy: refuses to approve a signature about another one")
-    .option("--digest <hex>", "its Authenticode digest instead, or the digest of a request that describes nothing")
+    .option(
+      "--image <file>",
+      "the unsigned image, or a signed copy: refuses to approve a signature about another one, and policies for another one",
+    )
+    .option(
+      "--digest <hex>",
+      "its Authenticode digest instead, or a digest of a request that describes nothing; several allowed",
+      collect,
+    )
     .option("--token-file <file>", "file with an approver's token; without it the terminal is asked")
     .option("--json", "print one JSON document")
     .addHelpText(
@@ -183,16 +192,26 @@ async function requireDigest(io: CommandIo, request: SigningRequest, flags: Appr
     const message = "expected a request whose digest follows from its description, got another one";
     throw new UkiSignError("UKI_SIGN_DIGEST_MISMATCH", message);
   }
-  let seen = flags.digest === undefined ? undefined : toHex(parseDigest(flags.digest));
+  const seen = new Set(flags.digest?.map((digest) => toHex(parseDigest(digest))));
   if (flags.image !== undefined) {
-    if (description === undefined) throw new UsageError("expected --digest for a request that describes no image");
     await using image = await fileSource(resolve(io.cwd, flags.image));
-    seen = toHex(authenticodeDigest(image, hash));
+    if (description !== undefined) seen.add(toHex(authenticodeDigest(image, hash)));
+    else for (const digest of policyDigests(image)) seen.add(digest);
   }
-  const wanted = description?.digest ?? request.digest;
-  if (seen === wanted) return;
-  const message = `expected a request about ${flags.image ?? "that digest"} (${seen}), got one about ${wanted}`;
+  const wanted = description === undefined ? digestsOf(request).map(({ digest }) => digest) : [description.digest];
+  const unseen = wanted.find((digest) => !seen.has(digest));
+  if (unseen === undefined) return;
+  const what = description === undefined && flags.image !== undefined ? `policies for ${flags.image}` : flags.image;
+  const message = `expected a request about ${what ?? [...seen].join(", ")}, got one about ${unseen}`;
   throw new UkiSignError("UKI_SIGN_DIGEST_MISMATCH", message, { path: flags.image });
+}
+
+/** What signers of PCR policies sign for an image: for each profile, in each bank, after each phase of a boot. */
+function policyDigests(image: Bytes): string[] {
+  const profiles = Math.max(1, inspectUki(image).profiles.length);
+  return Array.from({ length: profiles }, (_, profile) =>
+    predictPcrPolicies({ sections: measuredSections(image, { profile }) }),
+  ).flatMap((policies) => policies.map(({ digest }) => toHex(digest)));
 }
 
 function renderEvent(io: CommandIo, { event, request, by, error }: SigningEvent): string {
@@ -220,6 +239,7 @@ function renderRequest({
   padding,
   digest,
   description,
+  more = [],
   expiresAt,
   approvals,
 }: SigningRequest): string {
@@ -228,9 +248,9 @@ function renderRequest({
     ["client", client],
     ["expires", expiresAt],
     ...(approvals.length === 0 ? [] : [["approved", `by ${approvals.join(", ")}`]]),
-    ["signs", `${hash} ${digest}, ${padding}`],
+    ...digestsOf({ hash, padding, digest, more }).map((each) => ["signs", `${each.hash} ${each.digest}, ${padding}`]),
   ];
-  if (description === undefined) rows.push(["checked", "nothing: this digest can be of anything"]);
+  if (description === undefined) rows.push(["checked", "nothing: a digest can be of anything"]);
   else if (digestOf(description, hash) !== digest)
     rows.push(["wrong", "the digest does not follow from the description"]);
   else {

@@ -37,6 +37,11 @@ export interface Signer {
    * @returns The signature, as long as the modulus.
    */
   signDigest(hash: HashName, digest: Uint8Array, padding?: RsaPadding): Promise<Uint8Array>;
+  /** Does the same for several digests at once, for signers that ask somebody each time; the signatures in their order. */
+  signDigests?(
+    digests: readonly { readonly hash: HashName; readonly digest: Uint8Array }[],
+    padding?: RsaPadding,
+  ): Promise<Uint8Array[]>;
 }
 
 /** A signer whose public key is at hand. */

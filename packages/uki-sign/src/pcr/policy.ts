@@ -151,8 +151,12 @@ export async function signPcrPolicies(
   signer: Signer,
   publicKey: Uint8Array | string,
 ): Promise<PcrSignature[]> {
+  const digests = policies.map(({ bank, digest }) => ({ hash: bank, digest }));
+  if (signer.signDigests !== undefined) {
+    return attachPcrSignatures(policies, await signer.signDigests(digests), publicKey);
+  }
   const signatures: Uint8Array[] = [];
-  for (const { bank, digest } of policies) signatures.push(await signer.signDigest(bank, digest));
+  for (const { hash, digest } of digests) signatures.push(await signer.signDigest(hash, digest));
   return attachPcrSignatures(policies, signatures, publicKey);
 }
 

@@ -31,6 +31,7 @@ export async function exchange(
   method: "GET" | "POST",
   path: string,
   message?: object,
+  maxBytes = DEFAULT_MAX_REMOTE_MESSAGE_BYTES,
 ): Promise<Uint8Array> {
   const body = message === undefined ? undefined : new TextEncoder().encode(JSON.stringify(message));
   const timeout = AbortSignal.timeout(WAIT_MS + ANSWER_MS);
@@ -49,7 +50,7 @@ export async function exchange(
   try {
     const request = tls ? requestHttps({ ...options, ...(ca === undefined ? {} : { ca }) }) : requestHttp(options);
     const response = await answerTo(request, body);
-    const bytes = await readBody(response, DEFAULT_MAX_REMOTE_MESSAGE_BYTES);
+    const bytes = await readBody(response, maxBytes);
     if (response.statusCode !== undefined && response.statusCode < 300) return bytes;
     throw refusal(address, bytes);
   } catch (error) {

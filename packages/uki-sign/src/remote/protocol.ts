@@ -9,6 +9,12 @@ export const DEFAULT_MAX_REMOTE_MESSAGE_BYTES = 128 * 1024;
 /** Most requests that a remote signer keeps, decided ones included, until they expire. */
 export const DEFAULT_MAX_REMOTE_REQUESTS = 64;
 
+/** Most digests that are signed with the approvals of one request. */
+export const DEFAULT_MAX_REMOTE_DIGESTS = 64;
+
+/** Longest list of the requests that wait, in bytes: each is no longer than a message. */
+export const MAX_LIST_BYTES = DEFAULT_MAX_REMOTE_REQUESTS * DEFAULT_MAX_REMOTE_MESSAGE_BYTES;
+
 /** How long an answer may wait for a decision, in milliseconds; who asks asks again. */
 export const WAIT_MS = 20_000;
 
@@ -64,6 +70,12 @@ export interface SigningDescription {
   readonly sections: readonly { readonly name: string; readonly sizeBytes: number; readonly sha256: string }[];
 }
 
+const moreSchema = z
+  .array(z.strictObject({ hash: z.enum(HASH_NAMES), digest: digestSchema }))
+  .min(1)
+  .max(DEFAULT_MAX_REMOTE_DIGESTS - 1)
+  .readonly();
+
 /** Schema of what a client sends to have something signed. */
 export const requestSchema = z.strictObject({
   version: z.literal(1),
@@ -71,10 +83,18 @@ export const requestSchema = z.strictObject({
   padding: z.enum(RSA_PADDINGS),
   digest: digestSchema,
   description: descriptionSchema.optional(),
+  more: moreSchema.optional(),
 });
 
 /** Schema of an approver's decision. */
-export const decisionSchema = z.strictObject({ version: z.literal(1), digest: digestSchema });
+export const decisionSchema = z.strictObject({
+  version: z.literal(1),
+  digest: digestSchema,
+  more: z
+    .array(digestSchema)
+    .max(DEFAULT_MAX_REMOTE_DIGESTS - 1)
+    .default([]),
+});
 
 /** Schema of {@link SigningRequest}. */
 export const stateSchema = z.object({
@@ -87,12 +107,25 @@ export const stateSchema = z.object({
   padding: z.enum(RSA_PADDINGS),
   digest: digestSchema,
   description: descriptionSchema.optional(),
+  more: moreSchema.optional(),
   approvals: z.array(z.string().max(64)).max(64),
   approvalsNeeded: z.int().min(0).max(64),
   refusedBy: z.string().max(64).optional(),
   expiresAt: timeSchema,
   signature: z.base64().max(2048).optional(),
+  moreSignatures: z
+    .array(z.base64().max(2048))
+    .max(DEFAULT_MAX_REMOTE_DIGESTS - 1)
+    .readonly()
+    .optional(),
 });
+
+/** A digest that is signed together with others. */
+export interface DigestToSign {
+  readonly hash: (typeof HASH_NAMES)[number];
+  /** hexadecimal */
+  readonly digest: string;
+}
 
 /** A request as the remote signer tells about it. */
 export interface SigningRequest {
@@ -110,6 +143,8 @@ export interface SigningRequest {
   readonly digest: string;
   /** what the client says about it; its digest and time have been checked */
   readonly description?: SigningDescription | undefined;
+  /** what the same approvals sign besides, with the same padding; never with a description */
+  readonly more?: readonly DigestToSign[] | undefined;
   /** names of those who approved */
   readonly approvals: readonly string[];
   /** how many have to */
@@ -120,6 +155,8 @@ export interface SigningRequest {
   readonly expiresAt: string;
   /** base64, once it is signed; to the client only */
   readonly signature?: string | undefined;
+  /** base64, those of {@link SigningRequest.more} in its order; to the client only */
+  readonly moreSignatures?: readonly string[] | undefined;
 }
 
 /** Schema of the answer with all requests that wait. */

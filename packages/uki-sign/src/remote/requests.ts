@@ -6,7 +6,12 @@ import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";
 import type { PemSigner } from "../keys/signer.ts";
 import type { HashName, RsaPadding } from "../rsa/scheme.ts";
-import { DEFAULT_MAX_REMOTE_REQUESTS, type SigningDescription, type SigningRequest } from "./protocol.ts";
+import {
+  DEFAULT_MAX_REMOTE_REQUESTS,
+  type DigestToSign,
+  type SigningDescription,
+  type SigningRequest,
+} from "./protocol.ts";
 
 /** What happened to a request, for who watches a remote signer. */
 export interface SigningEvent {
@@ -35,6 +40,7 @@ interface Ask {
   readonly padding: RsaPadding;
   readonly digest: string;
   readonly description?: SigningDescription | undefined;
+  readonly more?: readonly DigestToSign[] | undefined;
 }
 
 interface Entry {
@@ -58,6 +64,9 @@ export class SigningRequests {
     const { description } = ask;
     if (description === undefined && !this.#options.anyDigest) {
       throw new UkiSignError("UKI_SIGN_REMOTE", "expected a description of what is signed, got a digest alone");
+    }
+    if (description !== undefined && ask.more !== undefined) {
+      throw new UkiSignError("UKI_SIGN_REMOTE", "expected one digest with a description, got more");
     }
     if (description !== undefined && digestOf(description, ask.hash) !== ask.digest) {
       throw new UkiSignError(
@@ -122,11 +131,21 @@ export class SigningRequests {
     return entry.request;
   }
 
-  /** Takes the decision of an approver, who has to say which digest it is about. */
-  async decide(approver: string, id: string, digest: string, decision: "approve" | "refuse"): Promise<SigningRequest> {
+  /** Takes the decision of an approver, who has to say which digests it is about. */
+  async decide(
+    approver: string,
+    id: string,
+    digests: readonly string[],
+    decision: "approve" | "refuse",
+  ): Promise<SigningRequest> {
     const entry = this.#entry(id);
     const { request } = entry;
-    if (digest !== request.digest) {
+    if (
+      digests.join() !==
+      digestsOf(request)
+        .map(({ digest }) => digest)
+        .join()
+    ) {
       throw new UkiSignError("UKI_SIGN_REMOTE", "expected a decision about the digest of the request, got another one");
     }
     if (request.state !== "pending") {
@@ -155,16 +174,23 @@ export class SigningRequests {
   }
 
   async #sign(entry: Entry, by: string | undefined): Promise<void> {
-    const { hash, padding, digest } = entry.request;
+    const { signer } = this.#options;
+    const { padding, more } = entry.request;
     try {
-      const signature = await this.#options.signer.signDigest(
-        hash,
-        new Uint8Array(Buffer.from(digest, "hex")),
-        padding,
-      );
+      const signatures: string[] = [];
+      for (const { hash, digest } of digestsOf(entry.request)) {
+        const signature = await signer.signDigest(hash, new Uint8Array(Buffer.from(digest, "hex")), padding);
+        signatures.push(Buffer.from(signature).toString("base64"));
+      }
       // While the key was at work, time may have run out, or somebody refused.
       if (entry.request.state !== "pending") return;
-      this.#end(entry, { state: "signed", signature: Buffer.from(signature).toString("base64") }, "signed", by);
+      const [signature, ...others] = signatures;
+      const outcome = {
+        state: "signed",
+        signature,
+        ...(more === undefined ? {} : { moreSignatures: others }),
+      } as const;
+      this.#end(entry, outcome, "signed", by);
     } catch (error) {
       this.#end(entry, { state: "failed" }, "failed", by, error);
     }
@@ -199,6 +225,11 @@ export function unknownRequest(): UkiSignError {
   return new UkiSignError("UKI_SIGN_REMOTE", "expected a request that is known, got none");
 }
 
+/** Everything that a request is about, in its order. */
+export function digestsOf({ hash, digest, more = [] }: Ask): DigestToSign[] {
+  return [{ hash, digest }, ...more];
+}
+
 /** What a signature of this kind is over. */
 export function digestOf(description: SigningDescription, hash: HashName): string | undefined {
   const digest = new Uint8Array(Buffer.from(description.digest, "hex"));
@@ -216,6 +247,7 @@ export function digestOf(description: SigningDescription, hash: HashName): strin
 
 function isSame(request: SigningRequest, client: string, ask: Ask): boolean {
   const open = request.state === "pending" || request.state === "signed";
-  const same = request.hash === ask.hash && request.padding === ask.padding && request.digest === ask.digest;
+  const text = (asked: Ask): string => JSON.stringify(digestsOf(asked).map(({ hash, digest }) => [hash, digest]));
+  const same = request.padding === ask.padding && text(request) === text(ask);
   return open && same && request.client === client;
 }

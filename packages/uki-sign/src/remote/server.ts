@@ -265,15 +265,15 @@ async function route(context: Context, request: IncomingMessage, response: Serve
   }
   if (target === "POST requests" && id !== undefined && (action === "approve" || action === "refuse")) {
     const approver = roleOf(person, "approver");
-    const { digest } = decodeMessage(decisionSchema, await body(request), "a decision");
-    return withoutSignature(await requests.decide(approver, id, digest, action));
+    const { digest, more } = decodeMessage(decisionSchema, await body(request), "a decision");
+    return withoutSignature(await requests.decide(approver, id, [digest, ...more], action));
   }
   throw new UkiSignError("UKI_SIGN_REMOTE", "expected a path of the protocol, got another one");
 }
 
 const body = (request: IncomingMessage): Promise<Uint8Array> => readBody(request, DEFAULT_MAX_REMOTE_MESSAGE_BYTES);
 
-function withoutSignature({ signature: _, ...request }: SigningRequest): SigningRequest {
+function withoutSignature({ signature: _, moreSignatures: __, ...request }: SigningRequest): SigningRequest {
   return request;
 }
 

@@ -14,10 +14,12 @@ import { describeSection } from "../uki/inspect.ts";
 import { parseSignerAddress } from "./address.ts";
 import { type Caller, exchange } from "./http.ts";
 import {
+  DEFAULT_MAX_REMOTE_DIGESTS,
   decodeMessage,
   descriptionSchema,
   keySchema,
   listSchema,
+  MAX_LIST_BYTES,
   type SigningDescription,
   type SigningRequest,
   stateSchema,
@@ -50,6 +52,8 @@ export interface RemoteSignerOptions {
 
 /** A signer whose key another machine has. */
 export interface RemoteSigner extends PemSigner {
+  /** Signs several digests that nothing is known about with the approvals of one request. */
+  signDigests: NonNullable<PemSigner["signDigests"]>;
   /** The same signer, saying with each request what is to be signed; see `describePe`. */
   describing(description: SigningDescription): RemoteSigner;
 }
@@ -84,11 +88,30 @@ export async function remoteSigner(address: string, options: RemoteSignerOptions
     describing: (more) => make(parseOptions(descriptionSchema, more)),
     async signDigest(hash, digest, padding = "pkcs1") {
       const message = { version: 1, hash, padding, digest: toHex(digest), description };
-      const signature = await obtain(caller, message, onPending);
-      if (verifyDigest(key, schemeOf(hash, padding), digest, signature)) return signature;
-      throw new UkiSignError("UKI_SIGN_REMOTE", "expected a signature of the remote signer's key, got something else");
+      const [signature] = await obtain(caller, message, onPending);
+      return verified({ hash, digest }, padding, signature);
+    },
+    async signDigests(digests, padding = "pkcs1") {
+      const signatures: Uint8Array[] = [];
+      for (let index = 0; index < digests.length; index += DEFAULT_MAX_REMOTE_DIGESTS) {
+        const batch = digests.slice(index, index + DEFAULT_MAX_REMOTE_DIGESTS);
+        const [first, ...more] = batch.map(({ hash, digest }) => ({ hash, digest: toHex(digest) }));
+        if (first === undefined) break;
+        const message = { version: 1, padding, ...first, ...(more.length === 0 ? {} : { more }) };
+        const made = await obtain(caller, message, onPending);
+        signatures.push(...batch.map((wanted, at) => verified(wanted, padding, made[at])));
+      }
+      return signatures;
     },
   });
+  const verified = (
+    { hash, digest }: { readonly hash: HashName; readonly digest: Uint8Array },
+    padding: RsaPadding,
+    signature: Uint8Array | undefined,
+  ): Uint8Array => {
+    if (signature !== undefined && verifyDigest(key, schemeOf(hash, padding), digest, signature)) return signature;
+    throw new UkiSignError("UKI_SIGN_REMOTE", "expected a signature of the remote signer's key, got something else");
+  };
   return make(undefined);
 }
 
@@ -144,7 +167,7 @@ export function describePe(image: Bytes, options: DescribePeOptions): SigningDes
  * for (const { id, client, description } of await listSigningRequests(address, { token })) console.log(id, client);
  */
 export async function listSigningRequests(address: string, options: RemoteSignerOptions): Promise<SigningRequest[]> {
-  const answer = await exchange(readCaller(address, options), "GET", "/v1/requests");
+  const answer = await exchange(readCaller(address, options), "GET", "/v1/requests", undefined, MAX_LIST_BYTES);
   return decodeMessage(listSchema, answer, "the requests of the remote signer").requests;
 }
 
@@ -152,7 +175,7 @@ export async function listSigningRequests(address: string, options: RemoteSigner
  * Approves or refuses a request.
  *
  * @param address - As for {@link remoteSigner}.
- * @param request - What was looked at: its identifier, and the digest that the decision is about.
+ * @param request - What was looked at: its identifier, and the digests that the decision is about.
  * @param decision - One refusal is enough to refuse.
  * @param options - The token of an approver.
  * @returns The request afterwards.
@@ -162,12 +185,14 @@ export async function listSigningRequests(address: string, options: RemoteSigner
  */
 export async function decideSigningRequest(
   address: string,
-  request: Pick<SigningRequest, "id" | "digest">,
+  request: Pick<SigningRequest, "id" | "digest" | "more">,
   decision: "approve" | "refuse",
   options: RemoteSignerOptions,
 ): Promise<SigningRequest> {
   const path = `/v1/requests/${encodeURIComponent(request.id)}/${decision}`;
-  const answer = await exchange(readCaller(address, options), "POST", path, { version: 1, digest: request.digest });
+  const { digest, more } = request;
+  const about = { digest, ...(more === undefined ? {} : { more: more.map((each) => each.digest) }) };
+  const answer = await exchange(readCaller(address, options), "POST", path, { version: 1, ...about });
   return decodeMessage(stateSchema, answer, "a request of the remote signer");
 }
 
@@ -186,7 +211,7 @@ async function obtain(
   caller: Caller,
   message: { readonly hash: HashName; readonly padding: RsaPadding; readonly digest: string },
   onPending: ((request: SigningRequest) => void) | undefined,
-): Promise<Uint8Array> {
+): Promise<Uint8Array[]> {
   const read = (bytes: Uint8Array): SigningRequest =>
     decodeMessage(stateSchema, bytes, "a request of the remote signer");
   let request = read(await exchange(caller, "POST", "/v1/requests", message));
@@ -197,8 +222,10 @@ async function obtain(
     await sleep(PAUSE_MS, undefined, { signal: caller.signal });
     request = read(await exchange(caller, "GET", path));
   }
-  const { state, signature, refusedBy } = request;
-  if (state === "signed" && signature !== undefined) return new Uint8Array(Buffer.from(signature, "base64"));
+  const { state, signature, moreSignatures = [], refusedBy } = request;
+  if (state === "signed" && signature !== undefined) {
+    return [signature, ...moreSignatures].map((text) => new Uint8Array(Buffer.from(text, "base64")));
+  }
   if (state === "refused") {
     throw new UkiSignError(
       "UKI_SIGN_REMOTE_REFUSED",
