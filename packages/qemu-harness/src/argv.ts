@@ -18,6 +18,8 @@ export interface MachineFds {
   readonly agent?: number | undefined;
   /** initrd that begins with the agent */
   readonly initrd?: number | undefined;
+  /** file that pictures of the display are written to, present exactly when the machine has one */
+  readonly screen?: number | undefined;
   /** what the guest writes, present exactly when the machine is forkable or a fork */
   readonly files?: FileFds | undefined;
 }
@@ -79,6 +81,7 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...tpmArguments(machine, context.fds),
     ...networkArguments(machine),
     ...rngArguments(machine),
+    ...graphicsArguments(machine),
     ...machine.fwCfg.flatMap((item) => [
       "-fw_cfg",
       item.path === undefined
@@ -138,7 +141,7 @@ function machineType(machine: ResolvedMachine, { fds }: ArgvContext): string {
     microvm: "microvm,acpi=on,pit=on,pic=on,rtc=on,pcie=on,isa-serial=off",
   }[machine.machine];
   // A BIOS writes to the first serial port when there is no screen.
-  return `${kind}${machine.boot.type === "bios" ? ",graphics=off" : ""}${memory}`;
+  return `${kind}${machine.boot.type === "bios" && machine.graphics === undefined ? ",graphics=off" : ""}${memory}`;
 }
 
 // A fork sees what the template's memory held; what it writes there is its own.
@@ -274,6 +277,16 @@ function networkArguments(machine: ResolvedMachine): string[] {
     ...["-netdev", `user,id=net0${network.isolated ? ",restrict=on" : ""}${forwards.join("")}`],
     // No option ROM: firmware would only try to boot from the network with it.
     ...["-device", "virtio-net-pci,netdev=net0,romfile="],
+  ];
+}
+
+function graphicsArguments({ graphics }: ResolvedMachine): string[] {
+  if (graphics === undefined) return [];
+  return [
+    ...["-device", `VGA,xres=${graphics.width},yres=${graphics.height}`],
+    // A tablet and not a mouse: where it points does not depend on where it was. Not on USB, whose controller firmware
+    // gives up on when the host is busy. The keyboard is on every PC's board.
+    ...["-device", "virtio-tablet-pci"],
   ];
 }
 

@@ -3,6 +3,7 @@ import { Command, Option } from "commander";
 import { probe } from "./commands/probe.ts";
 import { type QmpFlags, qmp } from "./commands/qmp.ts";
 import { parseSeconds, type RunFlags, run } from "./commands/run.ts";
+import { type ScreenshotFlags, screenshot } from "./commands/screenshot.ts";
 
 export { processIo } from "@leveret/command";
 
@@ -30,9 +31,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .argument("<description>", "JSON file with a machine description; relative paths start from its directory")
     .option("--until <pattern>", "end the machine when this regular expression appears on the console")
     .option("--timeout <seconds>", "fail when that, or the machine's own end, takes longer", parseSeconds)
-    .addOption(
-      new Option("--accelerator <name>", "how guest code is run").choices(["auto", "kvm", "tcg"]).default("auto"),
-    )
+    .addOption(acceleratorOption())
     .option("--plan", "print the QEMU command line and start nothing")
     .option("--json", "print one JSON document, with the console's text in it")
     .addHelpText("after", RUN_EXAMPLES)
@@ -44,13 +43,27 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--schema", "show a command or an event, as far as QEMU 7.2, 10.0 and 11.1 know it; without a name, all")
     .option("--until <pattern>", "first wait until this regular expression appears on the console")
     .option("--timeout <seconds>", "how long that, and the command, may take", parseSeconds)
-    .addOption(
-      new Option("--accelerator <name>", "how guest code is run").choices(["auto", "kvm", "tcg"]).default("auto"),
-    )
+    .addOption(acceleratorOption())
     .option("--json", "print one JSON document")
     .addHelpText("after", QMP_EXAMPLES)
     .action((words: string[], flags: QmpFlags) => qmp(words, flags, io));
+  program
+    .command("screenshot")
+    .description("start a machine, wait, and write what its display shows to a PNG file")
+    .argument("<description>", "JSON file with a machine description; graphics are added to it")
+    .argument("<picture>", "PNG file to write")
+    .option("--until <pattern>", "wait until this regular expression appears on the console")
+    .option("--text <pattern>", "wait until this regular expression can be read on the display, by tesseract")
+    .option("--timeout <seconds>", "how long each of these may take, 120 unless given", parseSeconds)
+    .addOption(acceleratorOption())
+    .option("--json", "print one JSON document, with what was read on the display")
+    .addHelpText("after", SCREENSHOT_EXAMPLES)
+    .action((path: string, picture: string, flags: ScreenshotFlags) => screenshot(path, picture, flags, io));
   return runCommand(program, argv, io);
+}
+
+function acceleratorOption(): Option {
+  return new Option("--accelerator <name>", "how guest code is run").choices(["auto", "kvm", "tcg"]).default("auto");
 }
 
 const RUN_EXAMPLES = `
@@ -66,4 +79,10 @@ Examples:
   $ qemu-harness qmp machine.json human-monitor-command '{ "command-line": "info mtree" }' --until login:
   $ qemu-harness qmp --schema migrate-set-capabilities
   $ qemu-harness qmp --schema blockdev-add qcow2     # with what that driver adds
+`;
+
+const SCREENSHOT_EXAMPLES = `
+Examples:
+  $ qemu-harness screenshot machine.json shell.png --text 'Interactive Shell'
+  $ qemu-harness screenshot machine.json login.png --until login:
 `;

@@ -74,6 +74,8 @@ export {
   type QmpOptions,
 } from "./qmp.ts";
 export type { Machine, MachineExit } from "./running-machine.ts";
+export type { KeyName } from "./screen/keys.ts";
+export { DEFAULT_SCREEN_TIMEOUT_MS, type MouseButton, type Screen } from "./screen/screen.ts";
 export { DEFAULT_START_TIMEOUT_MS, type StartOptions, startMachine } from "./start.ts";
 // Forks
 export type { ForkOptions, Template } from "./template.ts";

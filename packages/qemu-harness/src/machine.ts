@@ -132,6 +132,14 @@ const tpmSchema = z.strictObject({
   statePath: path.optional(),
 });
 
+const side = z.number().int().min(320).max(4096);
+
+const graphicsSchema = z.strictObject({
+  /** size in pixels that the display says it likes best; firmware and text consoles may use another one */
+  width: side.default(1024),
+  height: side.default(768),
+});
+
 const fwCfgSchema = z
   .strictObject({
     /** item name, `opt/…` for everything that is not QEMU's own */
@@ -182,6 +190,8 @@ export const machineSchema = z
       .min(1)
       .max(8)
       .default([{ name: "serial0", type: "serial" }]),
+    /** display, keyboard and mouse for {@link Machine.screen}, default none */
+    graphics: graphicsSchema.optional(),
     /** whether the guest has a virtio entropy source fed from the host */
     rng: z.boolean().default(true),
     fwCfg: z.array(fwCfgSchema).default([]),
@@ -242,11 +252,12 @@ type Issue = { path: (string | number)[]; message: string };
 interface Hardware extends Keeping {
   readonly machine: "q35" | "pc" | "microvm";
   readonly cds: readonly unknown[];
+  readonly graphics?: unknown;
   readonly consoles: readonly { readonly type: string }[];
 }
 
 /** What of a machine its kind of PC does not have. */
-function missingHardware({ machine, boot, tpm, cds, consoles }: Hardware): Issue[] {
+function missingHardware({ machine, boot, tpm, cds, graphics, consoles }: Hardware): Issue[] {
   const issues: Issue[] = [];
   const serialPorts = consoles.filter(({ type }) => type === "serial").length;
   if (serialPorts > MAX_SERIAL_PORTS) {
@@ -261,6 +272,8 @@ function missingHardware({ machine, boot, tpm, cds, consoles }: Hardware): Issue
   }
   if (tpm !== undefined) issues.push({ path: ["tpm"], message: "expected none in a microvm, which has no bus for it" });
   if (cds.length > 0) issues.push({ path: ["cds"], message: "expected none in a microvm, which has no bus for them" });
+  if (graphics !== undefined)
+    issues.push({ path: ["graphics"], message: "expected none in a microvm, which has no display" });
   return issues;
 }
 

@@ -99,6 +99,7 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
     agent: machine.agent ? next++ : undefined,
     credentials: Object.keys(machine.credentials).map(() => next++),
     initrd: machine.agent && isDirect(machine.boot) && files?.state !== true ? next++ : undefined,
+    screen: machine.graphics === undefined ? undefined : next++,
     files: files && {
       memory: next++,
       overlays: machine.disks.map((disk) => Array.from({ length: layersOf(disk) }, () => next++)),
@@ -110,7 +111,7 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
 /**
  * What stands behind the descriptors of a plan, in the order of their numbers.
  *
- * @param files - Credentials, initrd, memory, overlays and state.
+ * @param files - Credentials, initrd, screen, memory, overlays and state.
  */
 export function inheritedFds(
   fds: MachineFds,

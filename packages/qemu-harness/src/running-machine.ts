@@ -10,6 +10,8 @@ import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { endsWithin, startWait, type WaitOptions } from "./internal/wait.ts";
 import type { ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
+import { textReader } from "./screen/read-text.ts";
+import { MachineScreen, type Screen } from "./screen/screen.ts";
 import type { Template } from "./template.ts";
 
 /** How a machine ended. */
@@ -53,6 +55,12 @@ export interface Machine extends AsyncDisposable {
    * @throws {TypeError} When the description has none.
    */
   readonly agent: GuestAgent;
+  /**
+   * Display, keyboard and mouse.
+   *
+   * @throws {TypeError} When the description has none.
+   */
+  readonly screen: Screen;
   /**
    * Waits for the machine to end by itself.
    *
@@ -103,11 +111,14 @@ interface Parts {
   readonly child: Child;
   readonly swtpm: Child | undefined;
   readonly fds: MachineFds;
+  /** file for pictures of the display, present when there is one */
+  readonly screenFile: number | undefined;
   /** present for a machine that is forkable */
   readonly forkable: Forkable | undefined;
   /** the first number that a stream of the agent may have */
   readonly firstStream: number;
   readonly options: {
+    readonly env?: Readonly<Record<string, string | undefined>> | undefined;
     readonly signal?: AbortSignal | undefined;
     readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
   };
@@ -123,6 +134,7 @@ export class RunningMachine implements Machine {
   readonly #parts: Parts;
   readonly #consoles: readonly SerialConsole[];
   readonly #agent: GuestAgent | undefined;
+  readonly #screen: MachineScreen | undefined;
   readonly #exit: Promise<MachineExit>;
   #qmp: QmpClient | undefined;
   #reason: string | undefined;
@@ -142,6 +154,14 @@ export class RunningMachine implements Machine {
       const { commandLine } = child;
       this.#agent = new GuestAgent(child.pipe(parts.fds.agent), { commandLine, firstStream: parts.firstStream });
     }
+    if (parts.screenFile !== undefined) {
+      this.#screen = new MachineScreen({
+        qmp: () => this.qmp,
+        file: parts.screenFile,
+        fileName: `/dev/fd/${parts.fds.screen}`,
+        readText: textReader(options.env ?? process.env),
+      });
+    }
     const abort = (): void => void this.kill().catch(() => {});
     options.signal?.addEventListener("abort", abort, { once: true });
     this.#exit = child.ended.then(async (status) => {
@@ -150,6 +170,7 @@ export class RunningMachine implements Machine {
       const end = (details: QemuErrorDetails): QemuError => this.#endError(details);
       for (const serial of this.#consoles) serial.end(end);
       this.#agent?.end(end);
+      this.#screen?.close();
       // The emulator ends with its control connection, which ended with QEMU.
       if (parts.swtpm !== undefined && !(await endsWithin(parts.swtpm.ended, QUIT_TIMEOUT_MS))) {
         await killChild(parts.swtpm, KILL_TIMEOUT_MS);
@@ -211,6 +232,11 @@ export class RunningMachine implements Machine {
   get agent(): GuestAgent {
     if (this.#agent === undefined) throw new TypeError("expected a machine with an agent: true in its description");
     return this.#agent;
+  }
+
+  get screen(): Screen {
+    if (this.#screen === undefined) throw new TypeError("expected a machine with graphics: {} in its description");
+    return this.#screen;
   }
 
   async waitForExit(options: WaitOptions = {}): Promise<MachineExit> {

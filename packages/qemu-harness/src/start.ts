@@ -118,6 +118,7 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
   const inputs: number[] = [];
   let swtpm: Swtpm | undefined;
   let child: Child | undefined;
+  let screenFile: number | undefined;
   try {
     for (const [name, value] of Object.entries(machine.credentials)) inputs.push(credentialFile(name, value));
     if (machine.tpm !== undefined) {
@@ -125,13 +126,17 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
       swtpm = await startSwtpm({ statePath: statePath === undefined ? undefined : resolve(cwd ?? "", statePath), env });
     }
     if (fds.initrd !== undefined) inputs.push(openUnnamedFile(await agentInitrd(machine, cwd)));
+    screenFile = fds.screen === undefined ? undefined : openUnnamedFile();
     const state = ground?.state === undefined ? [] : [ground.state];
-    const files = [...inputs, ...(ground === undefined ? [] : descriptorsOf(ground.files)), ...state];
+    const screen = screenFile === undefined ? [] : [screenFile];
+    const files = [...inputs, ...screen, ...(ground === undefined ? [] : descriptorsOf(ground.files)), ...state];
     child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, files), env, cwd });
     swtpm?.control.destroy();
     const { forkable, firstStream = 0 } = ground ?? {};
-    const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, forkable, firstStream, options };
+    const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, screenFile, forkable, firstStream, options };
     const running = new RunningMachine(parts);
+    // The machine's own from here on, like everything else that it closes when it ends.
+    screenFile = undefined;
     running.attach(await handshake(child, fds, swtpm?.child, options));
     if (ground?.state !== undefined && machine.agent) running.agent.awaken();
     return running;
@@ -141,7 +146,7 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     if (swtpm !== undefined) await killChild(swtpm.child, KILL_TIMEOUT_MS);
     throw error;
   } finally {
-    closeAll(inputs);
+    closeAll([...inputs, ...(screenFile === undefined ? [] : [screenFile])]);
   }
 }
 

@@ -26,7 +26,7 @@ export async function qmp(words: readonly string[], flags: QmpFlags, io: Command
   if (path === undefined || command === undefined || rest.length > 0) {
     throw new UsageError("expected a description, a command and at most its arguments as JSON; or --schema");
   }
-  const pattern = flags.until === undefined ? undefined : parsePattern(flags.until);
+  const pattern = flags.until === undefined ? undefined : parsePattern(flags.until, "--until");
   const args = parseArguments(text);
   const file = resolve(io.cwd, path);
   const description = await readDescription(file);

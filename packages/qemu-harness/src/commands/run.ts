@@ -30,7 +30,7 @@ export function parseSeconds(text: string): number {
 
 /** `qemu-harness run` */
 export async function run(path: string, flags: RunFlags, io: CommandIo): Promise<void> {
-  const pattern = flags.until === undefined ? undefined : parsePattern(flags.until);
+  const pattern = flags.until === undefined ? undefined : parsePattern(flags.until, "--until");
   const file = resolve(io.cwd, path);
   const description = await readDescription(file);
   const start = { env: io.env, cwd: dirname(file), signal: io.signal, accelerator: flags.accelerator };
@@ -76,12 +76,12 @@ async function follow(
 }
 
 /** Reads a regular expression. */
-export function parsePattern(source: string): RegExp {
+export function parsePattern(source: string, flag: string): RegExp {
   try {
     return new RegExp(source, "m");
   } catch (error) {
     throw new UsageError(
-      `--until: expected a regular expression, got ${error instanceof Error ? error.message : source}`,
+      `${flag}: expected a regular expression, got ${error instanceof Error ? error.message : source}`,
     );
   }
 }
