@@ -3,7 +3,12 @@ import { cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:
 import { dirname, join } from "node:path";
 
 /** Kernel modules that the guest needs beyond what they need themselves. */
-const MODULES = ["virtio_blk", "erofs", "overlay", "vfat", "nls_cp437", "nls_ascii"];
+const MODULES = [
+  ...["virtio_blk", "erofs", "overlay", "vfat", "nls_cp437", "nls_ascii"],
+  ...["dm_verity", "sha1_generic", "sha256_generic", "sha512_generic"],
+];
+/** Programs of this machine that the guest has. */
+const PROGRAMS = ["/usr/bin/getfattr", "/usr/sbin/veritysetup"];
 const EXTENSION = ".ko.xz";
 
 /** A kernel of Debian's, and its modules. */
@@ -22,7 +27,7 @@ export function findKernel(tree: string): DebianKernel | undefined {
 }
 
 /**
- * Makes an initial file system with busybox, getfattr and modules.
+ * Makes an initial file system with busybox, getfattr, veritysetup and modules.
  *
  * @param folder - Empty folder for it.
  * @param script - What the guest does once the modules are loaded; it powers off afterwards.
@@ -38,7 +43,7 @@ export function makeInitrd(
   const root = join(folder, "root");
   for (const path of ["bin", "proc", "sys", "dev", "mnt", "tmp"]) mkdirSync(join(root, path), { recursive: true });
   cpSync("/usr/bin/busybox", join(root, "bin/busybox"), { dereference: true });
-  for (const path of ["/usr/bin/getfattr", ...librariesOf("/usr/bin/getfattr")]) {
+  for (const path of PROGRAMS.flatMap((program) => [program, ...librariesOf(program)])) {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     cpSync(path, join(root, path), { dereference: true });
   }
@@ -50,7 +55,7 @@ export function makeInitrd(
   const lines = [
     "#!/bin/busybox sh",
     "/bin/busybox --install -s /bin",
-    "export PATH=/bin:/usr/bin",
+    "export PATH=/bin:/usr/bin:/usr/sbin",
     "mount -t proc proc /proc",
     "mount -t sysfs sysfs /sys",
     "mount -t devtmpfs dev /dev",

@@ -13,6 +13,7 @@ import {
   writeErofs,
 } from "../src/index.ts";
 import { findKernel, makeInitrd } from "./kernel-guest.ts";
+import { verityGuest } from "./kernel-verity.ts";
 import { needs, noise, scratch } from "./support.ts";
 
 const TREE = process.env.LEVERET_TRIXIE_TREE ?? "$LEVERET_TRIXIE_TREE";
@@ -115,8 +116,10 @@ function composefs(): { image: Uint8Array; objects: Record<string, Uint8Array> }
   return { image: encodeComposefs(parseComposefsDump(text(dump))), objects: { "objects/ab/object": content } };
 }
 
-test("Linux 6.12 mounts what is written and finds in it what was given", { timeout: 400_000 }, async (context) => {
-  needs(context, "qemu-system-x86_64", "busybox", "getfattr", "cpio", "xz");
+test("Linux 6.12 mounts what is written, through hash trees too, and finds in it what was given", {
+  timeout: 400_000,
+}, async (context) => {
+  needs(context, "qemu-system-x86_64", "busybox", "getfattr", "veritysetup", "cpio", "xz");
   const kernel = findKernel(TREE);
   if (kernel === undefined) {
     const reason = "LEVERET_TRIXIE_TREE has no kernel (node scripts/oracle-trees.mjs makes it)";
@@ -148,9 +151,17 @@ test("Linux 6.12 mounts what is written and finds in it what was given", { timeo
     ],
   });
 
-  const letters = "abcdefghijklmnop";
+  const letters = "abcdefghijklmnopqrst";
   const composefsDisk = `/dev/vd${letters[IMAGES.length]}`;
   const gptDisk = `vd${letters[IMAGES.length + 1]}`;
+  const words = tree().find(({ path }) => path === "/words");
+  if (words?.type !== "file" || !(words.content instanceof Uint8Array)) throw new Error("no words");
+  const verity = await verityGuest(
+    join(folder, "image0"),
+    "/dev/vda",
+    { file: "/words", digest: createHash("sha256").update(words.content).digest("hex") },
+    (name) => ({ path: add(name), device: `/dev/vd${letters[disks.length - 1]}` }),
+  );
   const script = [
     LIST,
     ...IMAGES.map(
@@ -165,6 +176,7 @@ test("Linux 6.12 mounts what is written and finds in it what was given", { timeo
     '  echo "@$(grep -h PARTN= $part/uevent)|$(grep -h PARTNAME= $part/uevent)|$(cat $part/start)|$(cat $part/size)"',
     "done",
     `mount -t vfat -o ro /dev/${gptDisk}1 /mnt && echo "#fat" && list /mnt`,
+    verity.script,
     'echo "#end"',
   ].join("\n");
   const initrdPath = makeInitrd(join(folder, "guest"), kernel, script, objects);
@@ -193,6 +205,7 @@ test("Linux 6.12 mounts what is written and finds in it what was given", { timeo
   for (const [index, [title, { fixedTime = false }]] of IMAGES.entries()) {
     expect(section(`image ${index}`), title).toEqual(expectedLines(tree(), fixedTime).sort());
   }
+  verity.check(section);
   const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
   const merged = section("composefs");
   expect(merged).toContain("@stat ./sub/far|81a4|5|6|1700000000|1");
