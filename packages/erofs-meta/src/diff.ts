@@ -44,8 +44,8 @@ export interface ErofsDiff {
   readonly removed: readonly string[];
   /** paths that both have with something else behind them */
   readonly changed: readonly { readonly path: string; readonly aspects: readonly DiffAspect[] }[];
-  /** blocks of 4 KiB of the second image, and how many of them the first has anywhere */
-  readonly blocks: { readonly total: number; readonly known: number };
+  /** blocks of 4 KiB of the second image, and how many of them the first has anywhere, and at the same place */
+  readonly blocks: { readonly total: number; readonly known: number; readonly inPlace: number };
 }
 
 /** Fields that say what the image is, and not where things are in it. */
@@ -64,8 +64,8 @@ const DIFF_BLOCK_SIZE = 4096;
 const READ_BLOCKS = 256;
 
 /**
- * Compares two images: names, attributes, contents and what their superblocks say, and how much of the second one's bytes the first one has already,
- * which is what decides the size of an update.
+ * Compares two images: names, attributes, contents and what their superblocks say, and how much of the second one's
+ * bytes the first one has already, at the same place or elsewhere, which is what decides the size of an update.
  *
  * @param before - The first image.
  * @param after - The second image.
@@ -158,11 +158,16 @@ async function countBlocks(
   signal: AbortSignal | undefined,
 ): Promise<ErofsDiff["blocks"]> {
   const known = new Set<string>();
-  for await (const digest of blockDigests(before.source, maxBlocks, signal)) known.add(digest);
-  const blocks = { total: 0, known: 0 };
+  const places: string[] = [];
+  for await (const digest of blockDigests(before.source, maxBlocks, signal)) {
+    known.add(digest);
+    places.push(digest);
+  }
+  const blocks = { total: 0, known: 0, inPlace: 0 };
   for await (const digest of blockDigests(after.source, maxBlocks, signal)) {
-    blocks.total += 1;
+    if (places[blocks.total] === digest) blocks.inPlace += 1;
     if (known.has(digest)) blocks.known += 1;
+    blocks.total += 1;
   }
   return blocks;
 }

@@ -12,6 +12,7 @@ import {
   VERITY_MIN_BLOCK_SIZE,
 } from "./format/verity.ts";
 import { MAX_LONG_PREFIXES, XATTR_PREFIXES } from "./format/xattr.ts";
+import { ErofsImage } from "./read/image.ts";
 
 /** Most names a walk yields before it gives up. */
 export const DEFAULT_MAX_ENTRIES = 10_000_000;
@@ -30,6 +31,8 @@ export const DEFAULT_VERITY_BLOCK_SIZE = 4096;
 export const DEFAULT_BLOCK_SIZE = 4096;
 /** Most bytes of files' ends kept in memory while an image is written. */
 export const DEFAULT_MAX_TAIL_BYTES = 128 * 1024 * 1024;
+/** Most extents of an older image whose places a new one takes over. */
+export const DEFAULT_MAX_OLD_EXTENTS = 2 ** 24;
 /** Most bytes an extraction writes, holes included. */
 export const DEFAULT_MAX_EXTRACT_BYTES = 2 ** 40;
 /** Most blocks of an image that are compared with another's, 16 GiB of them. */
@@ -179,6 +182,7 @@ const writeErofsFields = z.strictObject({
     .max(MAX_LONG_PREFIXES)
     .default([]),
   compression: compression.optional(),
+  like: z.custom<ErofsImage>((value) => value instanceof ErofsImage, "expected an open image").optional(),
   workers,
   signal: isSignal.optional(),
 });

@@ -75,7 +75,7 @@ describe("diffErofs", () => {
       { path: "/type", aspects: ["type"] },
     ]);
     // The four whole blocks of /same.
-    expect(blocks).toEqual({ total: 9, known: 4 });
+    expect(blocks).toEqual({ total: 9, known: 4, inPlace: 4 });
   });
 
   test("compares what the superblocks say, and not where things are", async () => {
@@ -124,14 +124,14 @@ test("erofs-meta diff prints lines, or one document", async () => {
     "+ /new",
     "~ /attributes: mode, owner, xattrs",
   ]);
-  expect(lines.at(-2)).toBe("4 of 9 blocks of 4 KiB are in old already");
+  expect(lines.at(-2)).toBe("4 of 9 blocks of 4 KiB are in old already, 4 at the same place");
   const json = capture(folder);
   expect(await main(["diff", "--json", "old", "new"], json.io)).toBe(1);
   expect(JSON.parse(json.out())).toMatchObject({ kind: "erofs-diff", version: 1, added: ["/new"] });
 
   const same = capture(folder);
   expect(await main(["diff", "old", "old"], same.io)).toBe(0);
-  expect(same.out()).toBe("9 of 9 blocks of 4 KiB are in old already\n");
+  expect(same.out()).toBe("9 of 9 blocks of 4 KiB are in old already, 9 at the same place\n");
   const trouble = capture(folder);
   expect(await main(["diff", "old", "missing"], trouble.io)).toBe(2);
   expect(trouble.err()).toContain("EROFS_NOT_FOUND");

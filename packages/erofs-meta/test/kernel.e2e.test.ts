@@ -7,6 +7,8 @@ import { openDiskImage, writeDiskImage } from "../../disk-image/src/index.ts";
 import { startMachine } from "../../qemu-harness/src/index.ts";
 import {
   encodeComposefs,
+  fileSource,
+  openErofs,
   parseComposefsDump,
   type TreeEntry,
   type WriteErofsOptions,
@@ -20,7 +22,7 @@ const TREE = process.env.LEVERET_TRIXIE_TREE ?? "$LEVERET_TRIXIE_TREE";
 const TIME = 1_700_000_000n;
 
 /** Images that the kernel mounts one after another, all of the same tree. */
-const IMAGES: readonly (readonly [string, Partial<WriteErofsOptions>])[] = [
+const IMAGES: readonly (readonly [string, Partial<WriteErofsOptions>, "like an older one"?])[] = [
   ["plain", {}],
   ["blocks of 512 bytes without tails", { blockSize: 512, maxTailBytes: 0 }],
   ["one time, no holes", { fixedTime: true, sparse: false }],
@@ -28,6 +30,8 @@ const IMAGES: readonly (readonly [string, Partial<WriteErofsOptions>])[] = [
   ["lz4", { compression: { algorithm: "lz4" } }],
   ["lz4 in clusters of 64 KiB", { compression: { algorithm: "lz4", clusterSize: 65_536 } }],
   ["deflate", { compression: { algorithm: "deflate" } }],
+  ["plain", {}, "like an older one"],
+  ["lz4", { compression: { algorithm: "lz4" } }, "like an older one"],
 ];
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
@@ -40,6 +44,7 @@ function tree(): TreeEntry[] {
   const files: [string, Uint8Array][] = [
     ...[0, 1, 511, 512, 4095, 4096, 4097, 70_000].map((size): [string, Uint8Array] => [`/${size}`, noise(size, size)]),
     ["/words", words],
+    ["/large", Buffer.concat(Array.from({ length: 13 }, () => words))],
     ["/sparse", sparse],
     ["/zeros", new Uint8Array(20_000)],
   ];
@@ -56,6 +61,31 @@ function tree(): TreeEntry[] {
       return { type: "file", path: `/many/a name that is long ${index}`, content: text(`${index}`) };
     }),
   ];
+}
+
+/** The tree before its files grew, and some were removed and others added: what is like it has contents in pieces. */
+function olderTree(): TreeEntry[] {
+  return tree().flatMap((entry, index): TreeEntry[] => {
+    if (entry.type !== "file" || !(entry.content instanceof Uint8Array)) return [entry];
+    if (entry.path.startsWith("/many")) return index % 3 === 0 ? [] : [entry];
+    const content = entry.content.subarray(0, Math.floor(entry.content.byteLength * 0.7));
+    return [
+      { ...entry, content },
+      { ...entry, path: `/gone${entry.path}` },
+    ];
+  });
+}
+
+/** Writes an image, and first, if need be, one that it is to be like. */
+async function writeImage(output: string, options: Partial<WriteErofsOptions>, isLike: boolean): Promise<void> {
+  const settings = { uuid: "c1b9d5a2-f162-11cf-9ece-0020afc76f16", buildTime: TIME, ...options };
+  if (!isLike) {
+    await writeErofs(tree(), { output, ...settings });
+    return;
+  }
+  await writeErofs(olderTree(), { output: `${output}.old`, ...settings });
+  await using like = await openErofs(await fileSource(`${output}.old`));
+  await writeErofs(tree(), { output, like, ...settings });
 }
 
 /** What the guest prints of a tree: few programs, because starting one takes an emulated machine long. */
@@ -134,9 +164,8 @@ test("Linux 6.12 mounts what is written, through hash trees too, and finds in it
     disks.push({ path, access: "read-only" });
     return path;
   };
-  const uuid = "c1b9d5a2-f162-11cf-9ece-0020afc76f16";
-  for (const [index, [, options]] of IMAGES.entries()) {
-    await writeErofs(tree(), { output: add(`image${index}`), uuid, buildTime: TIME, ...options });
+  for (const [index, [, options, like]] of IMAGES.entries()) {
+    await writeImage(add(`image${index}`), options, like !== undefined);
   }
   const { image, objects } = composefs();
   await writeFile(add("composefs"), image);
@@ -202,8 +231,8 @@ test("Linux 6.12 mounts what is written, through hash trees too, and finds in it
       .filter((line) => line.startsWith("@"))
       .sort();
   };
-  for (const [index, [title, { fixedTime = false }]] of IMAGES.entries()) {
-    expect(section(`image ${index}`), title).toEqual(expectedLines(tree(), fixedTime).sort());
+  for (const [index, [title, { fixedTime = false }, like = ""]] of IMAGES.entries()) {
+    expect(section(`image ${index}`), `${title} ${like}`).toEqual(expectedLines(tree(), fixedTime).sort());
   }
   verity.check(section);
   const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");

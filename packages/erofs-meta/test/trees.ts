@@ -3,17 +3,19 @@ import { noise } from "./support.ts";
 
 /** A sink in memory; unwritten bytes are zeros. */
 export function imageSink(): ByteSink & { bytes(): Uint8Array } {
-  let bytes = new Uint8Array(0);
+  let room = new Uint8Array(0);
+  let length = 0;
   return {
     async write(offset, piece) {
-      if (offset + piece.byteLength > bytes.byteLength) {
-        const longer = new Uint8Array(offset + piece.byteLength);
-        longer.set(bytes);
-        bytes = longer;
+      length = Math.max(length, offset + piece.byteLength);
+      if (length > room.byteLength) {
+        const larger = new Uint8Array(2 * length);
+        larger.set(room);
+        room = larger;
       }
-      bytes.set(piece, offset);
+      room.set(piece, offset);
     },
-    bytes: () => bytes,
+    bytes: () => room.subarray(0, length),
   };
 }
 

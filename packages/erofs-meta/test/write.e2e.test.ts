@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { link, lstat, mkdir, readdir, readFile, readlink, rename, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { main } from "../src/cli.ts";
 import {
@@ -12,11 +12,13 @@ import {
   parseXattrDump,
   readDirectory,
   readTar,
+  type TreeEntry,
   type WriteErofsOptions,
   writeErofs,
 } from "../src/index.ts";
 import { capture, needs, noise, run, scratch, tryRun } from "./support.ts";
-import { compressibleTree, sampleTree } from "./trees.ts";
+import { compressibleTree, mixedContent, sampleTree } from "./trees.ts";
+import { Versions } from "./versions.ts";
 
 const UUID = "c1b9d5a2-f162-11cf-9ece-0020afc76f16";
 
@@ -95,6 +97,42 @@ describe("images written by writeErofs", () => {
       run("umount", mounted);
     }
   });
+
+  test.for([
+    ["lz4", ["-zlz4"], { compression: { algorithm: "lz4" } }],
+    // fsck.erofs before 1.6 leaves holes out of what it extracts.
+    ["plain", [], { sparse: false }],
+    ["chunks", ["--chunksize=4096"], { sparse: false }],
+  ] as const)(
+    "like one of mkfs.erofs, %s, and like each other are clean to fsck.erofs",
+    async ([, flags, options], context) => {
+      needs(context, "fsck.erofs", "mkfs.erofs");
+      const folder = await scratch();
+      const versions = new Versions(200, 5);
+      const tree = join(folder, "tree");
+      const grow = (size: number): Uint8Array => mixedContent(size, 11);
+      for (const { path, content } of versions.entries() as { path: string; content: Uint8Array }[]) {
+        await mkdir(dirname(join(tree, path)), { recursive: true });
+        await writeFile(join(tree, path), content);
+      }
+      await writeFile(join(tree, "large"), grow(2_000_000));
+      run("mkfs.erofs", ...flags, join(folder, "0"), tree);
+      for (let version = 1; version <= 4; version += 1) {
+        const path = join(folder, `${version}`);
+        const large: TreeEntry = { type: "file", path: "/large", content: grow(2_000_000 + 300_000 * version) };
+        const entries = [...versions.entries(), large];
+        await using like = await openErofs(await fileSource(join(folder, `${version - 1}`)));
+        await writeErofs(entries, { output: path, uuid: UUID, buildTime: 0n, like, ...options });
+        run("fsck.erofs", "--extract", path);
+        const extracted = join(folder, `extracted ${version}`);
+        run("fsck.erofs", `--extract=${extracted}`, path);
+        for (const { path: name, content } of entries as { path: string; content: Uint8Array }[]) {
+          expect(Buffer.compare(await readFile(join(extracted, name)), content), name).toBe(0);
+        }
+        versions.next({ changed: 0.2, removed: 0.1, added: 0.1 });
+      }
+    },
+  );
 
   test.for(["pax", "gnu", "ustar"])(
     "of an archive in tar's %s format have what was packed",

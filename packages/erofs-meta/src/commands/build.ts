@@ -9,9 +9,9 @@ import { type CompressionOptions, DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
 import { readDirectory } from "../write/read-directory.ts";
 import { readTar } from "../write/read-tar.ts";
-import { writeErofs } from "../write/write.ts";
+import { type WriteErofsOptions, writeErofs } from "../write/write.ts";
 import { addXattrs, parseXattrDump, type XattrDump } from "../write/xattr-dump.ts";
-import { MAX_DUMP_BYTES, parseCount } from "./open.ts";
+import { MAX_DUMP_BYTES, parseCount, withImage } from "./open.ts";
 
 interface BuildOptions {
   readonly uuid?: string;
@@ -25,6 +25,7 @@ interface BuildOptions {
   readonly sparse: boolean;
   readonly compress?: Pick<CompressionOptions, "algorithm" | "level">;
   readonly clusterSize?: number;
+  readonly like?: string;
   readonly json?: boolean;
 }
 
@@ -54,6 +55,7 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
       parseAlgorithm,
     )
     .option("--cluster-size <bytes>", "most that is compressed together takes in the image, 4096..1048576", parseCount)
+    .option("--like <image>", "an older image: keep everything in its place there, so that few blocks differ")
     .option("--json", "print one JSON document")
     .action((image: string, source: string, options: BuildOptions) => build(io, image, source, options));
 }
@@ -70,7 +72,7 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
   await assertOutside(output, from);
   const found = await entriesOf(from, owner, io.signal);
   const entries = xattrs === undefined ? found : addXattrs(found, await xattrsIn(xattrs, io.signal));
-  const written = await writeErofs(entries, {
+  const settings: WriteErofsOptions = {
     output,
     uuid,
     buildTime: time,
@@ -81,11 +83,16 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
     xattrPrefixes: options.xattrPrefix,
     compression: compress === undefined ? undefined : { ...compress, clusterSize },
     signal: io.signal,
-  });
+  };
+  const written =
+    options.like === undefined
+      ? await writeErofs(entries, settings)
+      : await withImage(io, options.like, { offset: 0 }, (like) => writeErofs(entries, { ...settings, like }));
   if (options.json === true) writeJson(io, { kind: "erofs-image", version: 1, ...written });
   else {
     const rows = [
       ["image", `${formatBytes(written.sizeBytes)} in ${image}`],
+      ...(options.like === undefined ? [] : [["unused", formatBytes(written.unusedBytes)]]),
       ["inodes", `${written.inodes}`],
       ["uuid", written.uuid],
     ];

@@ -60,7 +60,7 @@ async function diff(io: CommandIo, before: string, after: string, options: DiffO
     ...removed.map((path) => `- ${escapeName(path)}`),
     ...added.map((path) => `+ ${escapeName(path)}`),
     ...changed.map(({ path, aspects }) => `~ ${escapeName(path)}: ${aspects.join(", ")}`),
-    `${blocks.known} of ${blocks.total} blocks of 4 KiB are in ${escapeName(before)} already`,
+    `${blocks.known} of ${blocks.total} blocks of 4 KiB are in ${escapeName(before)} already, ${blocks.inPlace} at the same place`,
   ];
   io.stdout.write(`${lines.join("\n")}\n`);
   return found;

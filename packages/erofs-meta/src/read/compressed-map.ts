@@ -14,6 +14,7 @@ import {
   CLUSTER_HEAD_2,
   CLUSTER_TYPE_MASK,
   COUNTS_BLOCKS,
+  EXTENT_BASE_SIZE,
   FULL_INDEX,
   FULL_INDEX_PADDING,
   FULL_INDEX_SIZE,
@@ -35,7 +36,7 @@ import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
 import { safeNumber, viewOf } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import type { ImageParts } from "./content.ts";
-import { encodedExtents } from "./encoded-extents.ts";
+import { encodedExtents, extentRecordSize } from "./encoded-extents.ts";
 import { type Inode, inodeTail } from "./inode.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 
@@ -177,6 +178,20 @@ export function* storedExtentsOf(image: ImageParts, inode: Inode): Stream<Stored
   }
 }
 
+/** Where what lies behind a compressed inode ends: indexes, and a tail behind them; a position in `bytes`. */
+export function* indexesEnd(image: ImageParts, inode: Inode): Steps<number> {
+  const header = yield* readHeader(image, inode);
+  if (typeof header === "number")
+    return Math.ceil(inodeTail(inode) / MAP_HEADER_SIZE) * MAP_HEADER_SIZE + MAP_HEADER_SIZE;
+  const { indexes, inlineSize, advise, extents, clusterBits } = header;
+  const isFull = inode.layout === "compressed-full";
+  if (isFull && (advise & ADVISE_EXTENTS) !== 0) return indexes + EXTENT_BASE_SIZE + extents * extentRecordSize(header);
+  const clusters = Math.ceil(Number(inode.sizeBytes) / 2 ** clusterBits);
+  if (isFull) return indexes + clusters * FULL_INDEX_SIZE + inlineSize;
+  const packs = packsOf(header, clusters);
+  return packs.reduce((end, { pack, count }) => end + Math.ceil(count / pack.count) * pack.size, indexes) + inlineSize;
+}
+
 function noStart(inode: Inode): ErofsError {
   return new ErofsError("EROFS_CORRUPT", "expected the first extent to start at 0, got one that starts elsewhere", {
     offset: inode.offset,
@@ -293,21 +308,24 @@ function continued(value: number): Cluster {
 }
 
 /** Packs of two indexes up to an alignment, then, where the header says so, packs of sixteen, then packs of two. */
-function* packedIndexes(metadata: MetadataCache, header: MapHeader, clusters: number): Stream<Batch> {
+function packsOf(header: MapHeader, clusters: number): readonly { readonly pack: Pack; readonly count: number }[] {
   const toAlignment = (PACK_2B_ALIGNMENT - (header.indexes % PACK_2B_ALIGNMENT)) % PACK_2B_ALIGNMENT;
   const initial = toAlignment / (PACK_4B.size / PACK_4B.count);
   const hasLarge = (header.advise & ADVISE_COMPACTED_2B) !== 0 && initial < clusters;
   const large = hasLarge ? Math.floor((clusters - initial) / PACK_2B.count) * PACK_2B.count : 0;
-  const parts = hasLarge
+  return hasLarge
     ? [
         { pack: PACK_4B, count: initial },
         { pack: PACK_2B, count: large },
         { pack: PACK_4B, count: clusters - initial - large },
       ]
     : [{ pack: PACK_4B, count: clusters }];
+}
+
+function* packedIndexes(metadata: MetadataCache, header: MapHeader, clusters: number): Stream<Batch> {
   const decoder = packDecoder(header);
   let position = header.indexes;
-  for (const { pack, count } of parts) {
+  for (const { pack, count } of packsOf(header, clusters)) {
     for (let first = 0; first < count; first += BATCH) {
       const wanted = Math.min(BATCH, count - first);
       const packs = Math.ceil(wanted / pack.count);

@@ -37,7 +37,7 @@ interface ExtentRecord {
  */
 export function* encodedExtents(image: ImageParts, inode: Inode, header: MapHeader): Stream<StoredExtent[]> {
   const size = safeNumber(inode.sizeBytes, "a content size", inode.offset);
-  const recordSize = 4 << ((header.advise >> ADVISE_EXTENT_SIZE_SHIFT) & ADVISE_EXTENT_SIZE_MASK);
+  const recordSize = extentRecordSize(header);
   const records = recordSize <= EXTENT_RECORD.positionHigh ? clusterRecords : placedRecords;
   let last: ExtentRecord | undefined;
   for (const batch of records(image, inode, header, recordSize, size)) {
@@ -54,6 +54,11 @@ export function* encodedExtents(image: ImageParts, inode: Inode, header: MapHead
   }
   if (last === undefined) yield [holeAt(0, size)];
   else yield [extentOf(image, inode, header, last, size, recordSize > EXTENT_RECORD.position)];
+}
+
+/** Length of one record of a list of extents in `bytes`. */
+export function extentRecordSize({ advise }: MapHeader): number {
+  return 4 << ((advise >> ADVISE_EXTENT_SIZE_SHIFT) & ADVISE_EXTENT_SIZE_MASK);
 }
 
 function extentOf(

@@ -33,6 +33,9 @@ export interface ContentOptions {
   readonly reuse?: boolean | undefined;
 }
 
+/** What is behind an image, for other parts of this package. */
+export let partsOf: (image: ErofsImage) => ImageParts;
+
 /**
  * An EROFS image opened for reading. Every method reads through the source it was opened on; nothing is held besides a
  * bounded cache of metadata.
@@ -44,6 +47,10 @@ export class ErofsImage {
   readonly superblock: Superblock;
   readonly #parts: ImageParts;
   #longPrefixes: readonly string[] | undefined;
+
+  static {
+    partsOf = (image) => image.#parts;
+  }
 
   /** Use {@link openErofs}. */
   constructor(source: BlockSource, superblock: Superblock, devices: Devices) {

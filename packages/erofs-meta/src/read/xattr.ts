@@ -31,15 +31,9 @@ const decoder = new TextDecoder();
 /** Lists an inode's xattrs, inline ones first, then the shared ones, each in stored order. */
 export function* xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPrefixes): Steps<Xattr[]> {
   if (inode.xattrSizeBytes === 0) return [];
-  const start = inodeTail(inode) - inode.xattrSizeBytes;
-  const area = yield* image.metabox.around(inode).read(start, inode.xattrSizeBytes);
+  const { area, start, shared } = yield* xattrArea(image, inode);
   const view = viewOf(area);
-  const sharedCount = view.getUint8(XATTR_HEADER.sharedCount);
-  const inlineStart = XATTR_HEADER_SIZE + sharedCount * XATTR_UNIT;
-  if (inlineStart > area.byteLength) {
-    const message = `expected shared xattr ids inside ${area.byteLength} bytes, got ${sharedCount} of them`;
-    throw new ErofsError("EROFS_CORRUPT", message, { offset: start + XATTR_HEADER.sharedCount });
-  }
+  const inlineStart = XATTR_HEADER_SIZE + shared.length * XATTR_UNIT;
   const found: Xattr[] = [];
   for (let at = inlineStart; at + XATTR_ENTRY_SIZE <= area.byteLength; ) {
     const { nameLength, valueSize, next } = entrySizes(area, at);
@@ -53,11 +47,33 @@ export function* xattrsOf(image: ImageParts, inode: Inode, longPrefixes: LongPre
     found.push(yield* decodeEntry(area.subarray(at), start + at, longPrefixes));
     at = next;
   }
-  for (let index = 0; index < sharedCount; index += 1) {
-    const id = view.getUint32(XATTR_HEADER_SIZE + index * XATTR_UNIT, true);
-    found.push(yield* readShared(image, id, longPrefixes));
-  }
+  for (const id of shared) found.push(yield* readShared(image, id, longPrefixes));
   return found;
+}
+
+/** What lies behind an inode that has xattrs. */
+interface XattrAreaBytes {
+  readonly area: Uint8Array;
+  /** position in the image, or in the metadata box, in `bytes` */
+  readonly start: number;
+  /** positions of shared entries in units of 4 bytes, from the start of the shared area */
+  readonly shared: readonly number[];
+}
+
+/** Reads what lies behind an inode that has xattrs. */
+export function* xattrArea(image: ImageParts, inode: Inode): Steps<XattrAreaBytes> {
+  const start = inodeTail(inode) - inode.xattrSizeBytes;
+  const area = yield* image.metabox.around(inode).read(start, inode.xattrSizeBytes);
+  const view = viewOf(area);
+  const count = view.getUint8(XATTR_HEADER.sharedCount);
+  if (XATTR_HEADER_SIZE + count * XATTR_UNIT > area.byteLength) {
+    const message = `expected shared xattr ids inside ${area.byteLength} bytes, got ${count} of them`;
+    throw new ErofsError("EROFS_CORRUPT", message, { offset: start + XATTR_HEADER.sharedCount });
+  }
+  const shared = Array.from({ length: count }, (_, index) =>
+    view.getUint32(XATTR_HEADER_SIZE + index * XATTR_UNIT, true),
+  );
+  return { area, start, shared };
 }
 
 /**
@@ -88,13 +104,22 @@ export function* readLongPrefixes(image: ImageParts): Steps<string[]> {
 }
 
 function* readShared(image: ImageParts, id: number, longPrefixes: LongPrefixes): Steps<Xattr> {
-  const { xattrBlock, blockSize, rawFeatures } = image.superblock;
-  const isInBox = (rawFeatures.compat & COMPAT_SHARED_XATTRS_IN_BOX) !== 0;
-  const metadata = isInBox ? yield* image.metabox.open() : image.metadata;
+  const { bytes, offset } = yield* sharedEntry(image, id);
+  return yield* decodeEntry(bytes, offset, longPrefixes);
+}
+
+/** Reads a shared xattr as it is stored, without what fills it up to an alignment. */
+export function* sharedEntry(image: ImageParts, id: number): Steps<{ readonly bytes: Uint8Array; offset: number }> {
+  const { xattrBlock, blockSize } = image.superblock;
+  const metadata = hasSharedXattrsInBox(image) ? yield* image.metabox.open() : image.metadata;
   const offset = xattrBlock * blockSize + id * XATTR_UNIT;
   const { nameLength, valueSize } = entrySizes(yield* metadata.read(offset, XATTR_ENTRY_SIZE), 0);
-  const bytes = yield* metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize);
-  return yield* decodeEntry(bytes, offset, longPrefixes);
+  return { bytes: yield* metadata.read(offset, XATTR_ENTRY_SIZE + nameLength + valueSize), offset };
+}
+
+/** Whether the shared xattrs are in the metadata box. */
+export function hasSharedXattrsInBox({ superblock }: ImageParts): boolean {
+  return (superblock.rawFeatures.compat & COMPAT_SHARED_XATTRS_IN_BOX) !== 0;
 }
 
 function entrySizes(bytes: Uint8Array, at: number): { nameLength: number; valueSize: number; next: number } {

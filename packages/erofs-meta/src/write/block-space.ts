@@ -1,4 +1,5 @@
 import { FreeRanges } from "./free-ranges.ts";
+import type { OldContent } from "./old-places.ts";
 
 /** Blocks one behind another. */
 export interface Run {
@@ -11,9 +12,14 @@ export class BlockSpace {
   readonly #holes = new FreeRanges();
   #end: number;
 
-  /** @param end - behind the last block that has been given out already */
-  constructor(end: number) {
+  /**
+   * @param end - behind the last block that has been given out already
+   * @param holes - blocks before it that have not, in order
+   */
+  constructor(end: number, holes: readonly Run[] = []) {
     this.#end = end;
+    // What is added last is taken first.
+    for (const hole of holes.toReversed()) this.give(hole);
   }
 
   /** The block behind all others. */
@@ -26,6 +32,11 @@ export class BlockSpace {
     this.#holes.add(block, block + count);
   }
 
+  /** Takes blocks in a hole, none of which is before `first`. */
+  takeFrom(first: number, count: number): number | undefined {
+    return this.#holes.take(count, (block) => Math.max(block, first));
+  }
+
   /** Takes blocks behind all others. */
   takeAtEnd(count: number): number {
     const block = this.#end;
@@ -34,11 +45,19 @@ export class BlockSpace {
   }
 
   /**
-   * Chooses blocks for one content. Until it has all of its blocks, no other content may get any.
+   * Chooses blocks for one content: those it had, if they are enough, or may be. Until it has all of its blocks, no
+   * other content may get any.
    *
    * @param most - Blocks it takes at most; not given where that is not known, when it goes behind all others.
+   * @param old - Where it was in an older image.
    */
-  course(most?: number): Course {
+  course(most: number | undefined, old?: OldContent): Course {
+    if (old !== undefined) {
+      const room = old.runs.reduce((sum, { count }) => sum + count, 0);
+      const mayFit = most === undefined || most <= room || old.isSparse;
+      if (mayFit) return new Course(this, old.runs);
+      for (const run of old.runs) this.give(run);
+    }
     const block = most === undefined || most === 0 ? undefined : this.#holes.take(most);
     return new Course(this, block === undefined || most === undefined ? [] : [{ block, count: most }]);
   }

@@ -21,6 +21,7 @@ export class BlockWriter {
   #position: number;
   /** behind what is written or gathered */
   #end: number;
+  #used = 0;
   #writing: Promise<void> | undefined;
 
   constructor(sink: ByteSink, blockSize: number, firstBlock: number) {
@@ -38,6 +39,11 @@ export class BlockWriter {
   /** Length of the image so far in `bytes`. */
   get end(): number {
     return this.#end;
+  }
+
+  /** How much has been written in `bytes`. */
+  get used(): number {
+    return this.#used;
   }
 
   /** Goes on at the start of a block, wherever that is. */
@@ -99,6 +105,7 @@ export class BlockWriter {
   #advance(count: number): void {
     this.#filled += count;
     this.#position += count;
+    this.#used += count;
     this.#end = Math.max(this.#end, this.#position);
   }
 

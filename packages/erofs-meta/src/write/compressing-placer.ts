@@ -179,11 +179,11 @@ export class CompressingPlacer {
       return;
     }
     const { blockSize } = this.#job;
-    const { writer, space } = this.#output;
+    const { writer, space, old } = this.#output;
     const extents = this.#extentsOf(file, segment, result);
     // How much all of a file takes is known when it is one segment.
     const blocks = segment.isLast ? extents.reduce((sum, extent) => sum + extent.blocks, 0) : undefined;
-    file.course ??= space.course(blocks);
+    file.course ??= space.course(blocks, old?.takeContent(file.path));
     let at = result.start;
     let tail: Uint8Array = new Uint8Array(0);
     for (const { length, stored, blocks: count, isCompressed } of extents) {

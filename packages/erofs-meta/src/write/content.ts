@@ -6,6 +6,7 @@ import type { BlockSpace, Course } from "./block-space.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import type { ContentStream } from "./entry.ts";
 import type { Placement } from "./node.ts";
+import type { OldPlaces } from "./old-places.ts";
 
 /** Most chunks a file is divided into: larger files have larger chunks. */
 const MAX_CHUNKS = 2 ** 18;
@@ -54,6 +55,8 @@ export interface ContentOptions {
 export interface ContentOutput {
   readonly space: BlockSpace;
   readonly writer: BlockWriter;
+  /** where they were in an older image */
+  readonly old: OldPlaces | undefined;
 }
 
 /** Writes content as it comes, chunk by chunk, and returns where it went. */
@@ -64,7 +67,7 @@ export function* placeContent(
   options: ContentOptions,
 ): Steps<Placement> {
   const size = content instanceof Uint8Array ? content.byteLength : content.sizeBytes;
-  const placer = new ContentPlacer(output, size, options);
+  const placer = new ContentPlacer(output, size, options, path);
   for (const piece of piecesOf(content, path)) {
     if (piece instanceof Promise) yield piece;
     else yield* placer.add(piece);
@@ -120,7 +123,7 @@ class ContentPlacer {
   #filled = 0;
   #hasHoles = false;
 
-  constructor({ space, writer }: ContentOutput, size: number, options: ContentOptions) {
+  constructor({ space, writer, old }: ContentOutput, size: number, options: ContentOptions, path: string) {
     this.#writer = writer;
     this.#options = options;
     this.#size = size;
@@ -130,7 +133,7 @@ class ContentPlacer {
     this.#chunkSize = blockSize * 2 ** this.#chunkBits;
     const tailSize = size % blockSize;
     this.#hasTail = tailSize > 0 && tailSize <= maxTail && tails.hasRoom(tailSize);
-    this.#course = space.course(this.#hasTail ? blocks - 1 : blocks);
+    this.#course = space.course(this.#hasTail ? blocks - 1 : blocks, old?.takeContent(path));
   }
 
   *add(piece: Uint8Array): Steps<void> {

@@ -1,8 +1,11 @@
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
+import type { BlockSpace } from "./block-space.ts";
 import { indexSize } from "./compressed-index.ts";
 import { encodeDirectory, type NamedNode } from "./directory.ts";
 import { InodeArea, type InodeSize } from "./inode-area.ts";
+import { keepInodes } from "./kept-inodes.ts";
 import type { Child, DirectoryNode, Node, Placement } from "./node.ts";
+import type { OldInode, OldPlaces } from "./old-places.ts";
 import { badTree, childAt, isDirectory, maxTailOf } from "./tree.ts";
 import { encodeNodeXattrs } from "./xattrs.ts";
 
@@ -16,12 +19,20 @@ export interface OrderedDirectory {
   readonly names: readonly NamedNode[];
 }
 
-/** Every node in the order of inodes, the root first. */
+/** Every node in the order of inodes. */
 export interface Layout {
   readonly nodes: readonly Node[];
   readonly directories: readonly OrderedDirectory[];
-  /** size of the inode area in `bytes` */
-  readonly areaSize: number;
+  /** start of the inode area in `blocks` */
+  readonly metaBlock: number;
+}
+
+/** What decides where inodes go. */
+export interface LayoutOptions extends ImageTime {
+  readonly blockSize: number;
+  readonly space: BlockSpace;
+  /** where they were in an older image */
+  readonly old: OldPlaces | undefined;
 }
 
 /** What compact inodes cannot say for themselves. */
@@ -33,7 +44,8 @@ export interface ImageTime {
 const encoder = new TextEncoder();
 
 /** Resolves hard links, counts names, orders everything and gives every inode its place. */
-export function layOut(root: DirectoryNode, blockSize: number, time: ImageTime): Layout {
+export function layOut(root: DirectoryNode, options: LayoutOptions): Layout {
+  const { blockSize, space, old } = options;
   const { nodes, directories } = order(root);
   for (const { node, parent, names } of directories) {
     // "." and ".." are names too, and sort among the others by their bytes.
@@ -47,13 +59,39 @@ export function layOut(root: DirectoryNode, blockSize: number, time: ImageTime):
         ? { layout: "inline", block: 0, tail: sizes.subarray(node.size - tailSize) }
         : { layout: "plain", block: 0 };
   }
-  const area = new InodeArea(blockSize, FIRST_OFFSET);
-  for (const [index, node] of nodes.entries()) {
-    node.offset = area.place(inodeSizeOf(node, blockSize, time));
-    node.nid = node.offset / INODE_SLOT_SIZE;
-    node.ino = index + 1;
+  const sizeOf = (node: Node): InodeSize => inodeSizeOf(node, blockSize, options);
+  const olds = new Map<Node, OldInode>();
+  for (const node of nodes) {
+    const before = old?.takeInode(node.path);
+    if (before !== undefined) olds.set(node, before);
   }
-  return { nodes, directories, areaSize: area.end };
+  const kept = old && keepInodes(olds, { places: old, blockSize, space, sizeOf });
+  const area = kept ?? new InodeArea(blockSize, { end: FIRST_OFFSET });
+  const metaBlock = kept === undefined || old === undefined ? space.end : old.metaBlock;
+  for (const node of nodes) {
+    if (node.offset === 0) node.offset = area.place(sizeOf(node));
+    node.nid = node.offset / INODE_SLOT_SIZE;
+  }
+  numberInodes(nodes, olds);
+  space.takeAtEnd(metaBlock + Math.ceil(area.end / blockSize) - space.end);
+  return { nodes: nodes.toSorted((a, b) => a.offset - b.offset), directories, metaBlock };
+}
+
+/** Gives nodes the numbers they had, and all others numbers that are not in use. */
+function numberInodes(nodes: readonly Node[], olds: ReadonlyMap<Node, OldInode>): void {
+  const used = new Set([0]);
+  for (const [node, { ino }] of olds) {
+    if (used.has(ino)) continue;
+    used.add(ino);
+    node.ino = ino;
+  }
+  let next = 1;
+  for (const node of nodes) {
+    if (node.ino !== 0) continue;
+    while (used.has(next)) next += 1;
+    node.ino = next;
+    next += 1;
+  }
 }
 
 /** What an inode takes. It stays inside one block, and so does what is inline behind it. */

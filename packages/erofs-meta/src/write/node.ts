@@ -56,7 +56,7 @@ export interface Node {
   /** its inode number for 32-bit stat, and its position in units of 32 bytes, both given last */
   ino: number;
   nid: number;
-  /** position of its inode, relative to the inode area */
+  /** position of its inode, relative to the inode area; 0 until it has one */
   offset: number;
 }
 

@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import type { ByteSink } from "../block-source.ts";
+import { ErofsError } from "../errors.ts";
 import { INCOMPAT_INLINE_TAILS } from "../format/compression.ts";
 import {
   COMPAT_PLAIN_XATTR_PREFIXES,
@@ -11,15 +12,18 @@ import { parseUuid, viewOf } from "../internal/bytes.ts";
 import { atomic } from "../internal/files.ts";
 import { finish, type Steps } from "../internal/steps.ts";
 import { type CompressionOptions, parseOptions, writeErofsOptions } from "../options.ts";
+import type { ErofsImage } from "../read/image.ts";
 import { BlockSpace } from "./block-space.ts";
 import { BlockWriter } from "./block-writer.ts";
 import { encodeIndex } from "./compressed-index.ts";
 import { compressionOf } from "./compression.ts";
+import type { ContentOutput } from "./content.ts";
 import { encodeDirectory } from "./directory.ts";
 import { encodeHead, encodeInode, headSize } from "./encode.ts";
 import type { TreeEntries } from "./entry.ts";
 import { ImageUuid } from "./image-uuid.ts";
 import { isCompact, type Layout, layOut } from "./layout.ts";
+import { readOldPlaces } from "./old-places.ts";
 import { TreeBuilder } from "./tree.ts";
 import { encodeNodeXattrs, XattrTable } from "./xattrs.ts";
 
@@ -54,6 +58,11 @@ export interface WriteErofsOptions {
   readonly xattrPrefixes?: readonly string[] | undefined;
   /** how to compress contents; they are stored as they are unless given */
   readonly compression?: CompressionOptions | undefined;
+  /**
+   * an older image of the same block size: what has the same path is put where it was there, as far as it fits, so that
+   * few blocks differ; not closed
+   */
+  readonly like?: ErofsImage | undefined;
   /** threads that compress, one less than processors; the image is the same with any number, also 0 */
   readonly workers?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -63,6 +72,8 @@ export interface WriteErofsOptions {
 export interface WrittenErofs {
   /** image size in `bytes`, a whole number of blocks */
   readonly sizeBytes: number;
+  /** how much of it are blocks that nothing is in, which only images have that are `like` others */
+  readonly unusedBytes: number;
   /** number of inodes */
   readonly inodes: number;
   readonly uuid: string;
@@ -98,34 +109,35 @@ export async function writeErofs(entries: TreeEntries, options: WriteErofsOption
 type Settings = Omit<z.output<typeof writeErofsOptions>, "output">;
 
 async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settings): Promise<WrittenErofs> {
-  const { blockSize, signal } = settings;
+  const { blockSize, signal, like } = settings;
+  if (like !== undefined) assertSameBlocks(blockSize, like);
   const derived = settings.uuid === undefined ? new ImageUuid(sink) : undefined;
-  const firstBlock = headSize(blockSize) / blockSize;
-  const writer = new BlockWriter(derived ?? sink, blockSize, firstBlock);
+  const headBlocks = headSize(blockSize) / blockSize;
+  const writer = new BlockWriter(derived ?? sink, blockSize, headBlocks);
   const xattrs = new XattrTable(settings.xattrPrefixes);
   // Before everything else, because their position has few bits.
   const prefixes = xattrs.encodePrefixes();
-  const space = new BlockSpace(firstBlock + Math.ceil(prefixes.byteLength / blockSize));
-  const output = { space, writer };
+  const firstBlock = headBlocks + Math.ceil(prefixes.byteLength / blockSize);
+  const old = like && (await readOldPlaces(like, firstBlock, settings));
+  const space = new BlockSpace(old?.end ?? firstBlock, old?.holes);
+  const output = { space, writer, old };
   const compression = compressionOf(settings);
   const compressing = compression?.placer(output);
   const builder = new TreeBuilder(settings, output, xattrs, compressing);
-  let places: MetadataPlaces;
+  let xattrBlock = 0;
   let layout: Layout;
   try {
-    await finish(writeBlocks(writer, firstBlock, prefixes));
+    await finish(writeBlocks(writer, headBlocks, prefixes));
     for await (const entry of entries) {
       signal?.throwIfAborted();
       for (const step of builder.add(entry)) await step;
     }
     if (compressing !== undefined) for (const step of compressing.finish()) await step;
-    const shared = xattrs.share();
-    const xattrBlock = shared.byteLength === 0 ? 0 : space.takeAtEnd(Math.ceil(shared.byteLength / blockSize));
-    layout = layOut(builder.root, blockSize, settings);
-    const metaBlock = space.takeAtEnd(Math.ceil(layout.areaSize / blockSize));
-    placeDirectories(layout, blockSize, space);
-    places = { xattrBlock, metaBlock };
-    await finish(writeMetadata(writer, shared, layout, places, settings));
+    const shared = xattrs.share(old?.sharedXattrs);
+    xattrBlock = placeShared(shared, blockSize, output);
+    layout = layOut(builder.root, { ...settings, space, old });
+    placeDirectories(layout, blockSize, output);
+    await finish(writeMetadata(writer, { shared, xattrBlock }, layout, settings));
     await writer.flush();
   } finally {
     await compressing?.close();
@@ -135,7 +147,8 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
 
   const hasPrefixes = settings.xattrPrefixes.length > 0;
   const facts = {
-    ...places,
+    xattrBlock,
+    metaBlock: layout.metaBlock,
     blockSize,
     rootNid: builder.root.nid,
     inodes: layout.nodes.length,
@@ -153,15 +166,15 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   const headWith = (uuid: string): Uint8Array => encodeHead({ ...facts, uuid: parseUuid(uuid) });
   const uuid = settings.uuid ?? derived?.derive(headWith(NO_UUID)) ?? NO_UUID;
   await sink.write(0, headWith(uuid));
-  return { sizeBytes: writer.end, inodes: layout.nodes.length, uuid };
+  const unusedBytes = writer.end - writer.used - headSize(blockSize);
+  return { sizeBytes: writer.end, unusedBytes, inodes: layout.nodes.length, uuid };
 }
 
-/** Where everything is that is no content. */
-interface MetadataPlaces {
-  /** start of the shared xattrs in `blocks`; 0 when there are none */
-  readonly xattrBlock: number;
-  /** start of the inode area in `blocks` */
-  readonly metaBlock: number;
+/** Refuses an older image that says nothing about places in this one. */
+function assertSameBlocks(blockSize: number, like: ErofsImage): void {
+  if (like.superblock.blockSize === blockSize) return;
+  const message = `expected an older image with blocks of ${blockSize} bytes, got ${like.superblock.blockSize}`;
+  throw new ErofsError("EROFS_BAD_OPTIONS", message, { hint: "give this image the block size of the older one" });
 }
 
 /** Features that nodes have and readers have to know. */
@@ -174,12 +187,24 @@ function featuresOf({ nodes }: Layout): number {
   return features;
 }
 
+/** The start of the shared xattrs in `blocks`; 0 when there are none. */
+function placeShared(shared: Uint8Array, blockSize: number, { space, old }: ContentOutput): number {
+  if (shared.byteLength === 0) return 0;
+  const count = Math.ceil(shared.byteLength / blockSize);
+  const course = space.course(count, old && { runs: old.sharedRuns, isSparse: false });
+  const { block } = course.take(count, count);
+  course.end();
+  return block;
+}
+
 /** Directories that do not fit behind their inodes have blocks of their own. */
-function placeDirectories({ directories }: Layout, blockSize: number, space: BlockSpace): void {
+function placeDirectories({ directories }: Layout, blockSize: number, { space, old }: ContentOutput): void {
   for (const { node, names } of directories) {
     const { layout } = node.placement;
     const count = layout === "inline" ? Math.floor(node.size / blockSize) : Math.ceil(node.size / blockSize);
-    const block = count === 0 ? 0 : space.takeAtEnd(count);
+    const course = space.course(count, old?.takeContent(node.path));
+    const block = count === 0 ? 0 : course.take(count, count).block;
+    course.end();
     const content = encodeDirectory(names, blockSize);
     node.placement =
       layout === "inline"
@@ -190,15 +215,12 @@ function placeDirectories({ directories }: Layout, blockSize: number, space: Blo
 
 function* writeMetadata(
   writer: BlockWriter,
-  shared: Uint8Array,
+  { shared, xattrBlock }: { readonly shared: Uint8Array; readonly xattrBlock: number },
   layout: Layout,
-  { xattrBlock, metaBlock }: MetadataPlaces,
   settings: Settings,
 ): Steps<void> {
   yield* writeBlocks(writer, xattrBlock, shared);
-  yield* writer.moveTo(metaBlock);
   yield* writeInodes(writer, layout, settings);
-  yield* writer.pad();
   yield* writeDirectories(writer, layout, settings.blockSize);
 }
 
@@ -210,17 +232,24 @@ function* writeBlocks(writer: BlockWriter, block: number, bytes: Uint8Array): St
   yield* writer.pad();
 }
 
-function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings): Steps<void> {
-  const start = writer.position;
+function* writeInodes(writer: BlockWriter, { nodes, metaBlock }: Layout, settings: Settings): Steps<void> {
+  const { blockSize } = settings;
+  let block = -1;
   for (const node of nodes) {
-    yield* writer.skip(start + node.offset - writer.position);
+    const position = metaBlock * blockSize + node.offset;
+    if (block === -1 || Math.ceil(writer.position / blockSize) * blockSize <= position) {
+      block = Math.floor(position / blockSize);
+      yield* writer.pad();
+      yield* writer.moveTo(block);
+    }
+    yield* writer.skip(position - writer.position);
     const area = encodeNodeXattrs(node);
     const inode = encodeInode(node, isCompact(node, settings), area.byteLength);
     yield* writer.write(inode);
     yield* writer.write(area);
     const { placement } = node;
     if ("map" in placement) {
-      yield* writer.write(encodeIndex(inode.byteLength + area.byteLength, placement, settings.blockSize));
+      yield* writer.write(encodeIndex(inode.byteLength + area.byteLength, placement, blockSize));
     }
     if ("tail" in placement) yield* writer.write(placement.tail);
     if (placement.layout === "chunk") {
@@ -230,6 +259,7 @@ function* writeInodes(writer: BlockWriter, { nodes }: Layout, settings: Settings
       yield* writer.write(map);
     }
   }
+  yield* writer.pad();
 }
 
 function* writeDirectories(writer: BlockWriter, { directories }: Layout, blockSize: number): Steps<void> {

@@ -9,6 +9,7 @@ import {
   XATTR_UNIT,
 } from "../format/xattr.ts";
 import { viewOf } from "../internal/bytes.ts";
+import { FreeRanges } from "./free-ranges.ts";
 import type { EncodedXattr, Node } from "./node.ts";
 import { encodeXattrArea, encodeXattrEntry, filterBit, type XattrName, xattrAreaSize } from "./xattr-area.ts";
 
@@ -65,7 +66,7 @@ export class XattrTable {
         const value = xattrs[name] ?? new Uint8Array(0);
         assertStorable(name, suffix, value, path);
         const bytes = encodeXattrEntry(this.#shortened(name) ?? { index, suffix }, value);
-        const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+        const key = encodedText(bytes);
         const entry = this.#known.get(key) ?? { bytes, filterBit: filterBit({ index, suffix }), uses: 0 };
         this.#known.set(key, entry);
         entry.uses += 1;
@@ -84,21 +85,40 @@ export class XattrTable {
     return { index: XATTR_LONG_PREFIX | best, suffix: encoder.encode(name.slice(text.length)) };
   }
 
-  /** Gives every entry that more than one node has a place in the shared area, and returns the area. */
-  share(): Uint8Array {
+  /**
+   * Gives every entry that more than one node has a place in the shared area, and returns the area.
+   *
+   * @param old - Where entries were in the shared area of an older image, which they keep whoever has them.
+   */
+  share(old: ReadonlyMap<string, number> = new Map()): Uint8Array {
     const shared = [...this.#known]
-      .filter(([, { uses }]) => uses > 1)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([, entry]) => entry);
-    const area = new Uint8Array(shared.reduce((size, { bytes }) => size + bytes.byteLength, 0));
-    let at = 0;
-    for (const entry of shared) {
-      area.set(entry.bytes, at);
-      entry.sharedId = at / XATTR_UNIT;
-      at += entry.bytes.byteLength;
+      .filter(([key, { uses }]) => uses > 1 || (uses > 0 && old.has(key)))
+      .sort(([a], [b]) => (a < b ? -1 : 1));
+    const gaps = new FreeRanges();
+    const kept = shared.filter(([key]) => old.has(key)).sort(([a], [b]) => (old.get(a) ?? 0) - (old.get(b) ?? 0));
+    let end = 0;
+    for (const [key, entry] of kept) {
+      const id = old.get(key) ?? 0;
+      if (id < end) continue;
+      gaps.add(end, id);
+      entry.sharedId = id;
+      end = id + entry.bytes.byteLength / XATTR_UNIT;
     }
+    for (const [, entry] of shared) {
+      if (entry.sharedId !== undefined) continue;
+      const size = entry.bytes.byteLength / XATTR_UNIT;
+      entry.sharedId = gaps.take(size) ?? end;
+      if (entry.sharedId === end) end += size;
+    }
+    const area = new Uint8Array(end * XATTR_UNIT);
+    for (const [, { bytes, sharedId = 0 }] of shared) area.set(bytes, sharedId * XATTR_UNIT);
     return area;
   }
+}
+
+/** The bytes of an entry as a key of maps. */
+export function encodedText(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
 /** Encodes what lies behind a node's inode. */

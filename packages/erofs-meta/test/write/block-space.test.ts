@@ -43,7 +43,7 @@ describe("BlockSpace", () => {
     space.give({ block: 7, count: 3 });
     expect(space.course(4).take(4, 1)).toEqual({ block: 100, count: 4 });
     expect(space.course(3).take(3, 1)).toEqual({ block: 7, count: 3 });
-    expect(space.course().take(1, 1)).toEqual({ block: 104, count: 1 });
+    expect(space.course(undefined).take(1, 1)).toEqual({ block: 104, count: 1 });
     expect(space.end).toBe(105);
   });
 
