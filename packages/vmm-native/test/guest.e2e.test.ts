@@ -45,6 +45,15 @@ for (const qemu of testQemus()) {
       expect(await guest.waitForStop()).toBe(stop);
     });
 
+    test("finds its processor as the manual describes it", async () => {
+      const options = { qemu: await qemu.find() };
+      await using guest = await startGuest({ kernelPath: guestFile("probe"), memoryMiB: 16 }, options);
+      await guest.console.waitFor("done\n");
+      const found = guest.console.text.trimEnd().split("\n");
+      expect(found.filter((line) => !line.startsWith("ok "))).toEqual(["done"]);
+      expect(found).toHaveLength(14);
+    });
+
     test("that consists of garbage triple-faults", async () => {
       const options = { qemu: await qemu.find() };
       const kernelPath = scratch("garbage", Buffer.alloc(4096, 0xff));

@@ -1,4 +1,5 @@
-//! Instructions that access devices in memory (manual, volume 3): moves between a register or a constant and memory.
+//! Instructions that access devices in memory (manual, volume 3), which are moves between a register or a constant and
+//! memory, and moves to control registers.
 //!
 //! The address is known from the nested page fault, so all that has to be found out of an operand in memory is its
 //! length.
@@ -199,6 +200,37 @@ pub fn decode(bytes: &[u8], mode: Mode) -> Result<Instruction, DecodeError> {
     Ok(Instruction { operation, length: reader.at as u8 })
 }
 
+/// A move from a general register to a control register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrWrite {
+    /// Number of the general register.
+    pub from: usize,
+    /// How many bytes the instruction has.
+    pub length: u8,
+}
+
+/// Decodes a move to a control register in 64-bit mode, 0F 22 (volume 3, MOV CRn); to which one is known from the exit.
+pub fn decode_cr_write(bytes: &[u8]) -> Result<CrWrite, DecodeError> {
+    let mut reader = Reader { bytes, at: 0 };
+    let mut rex = 0;
+    loop {
+        match reader.byte()? {
+            // LOCK makes CR8 of CR0.
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => rex = 0,
+            prefix @ 0x40..=0x4f => rex = prefix,
+            0x0f => break,
+            opcode => return Err(DecodeError::Unknown { opcode: opcode.into() }),
+        }
+    }
+    match reader.byte()? {
+        0x22 => {}
+        opcode => return Err(DecodeError::Unknown { opcode: 0x0f00 | u16::from(opcode) }),
+    }
+    // The operand is a register whatever the mode bits say.
+    let from = usize::from(reader.byte()? & 7 | (rex & 1) << 3);
+    Ok(CrWrite { from, length: reader.at as u8 })
+}
+
 fn address_size(prefixes: &Prefixes, mode: Mode) -> usize {
     match (mode, prefixes.address_size) {
         (Mode::Bits64, false) => 8,
@@ -347,6 +379,16 @@ mod tests {
         assert_eq!(decode(&[0xc7, 0x0f, 0, 0, 0, 0], Mode::Bits64), Err(DecodeError::Unknown { opcode: 0xc7 }));
         assert_eq!(decode(&[0x8b, 0xc0], Mode::Bits64), Err(DecodeError::NoMemory));
         assert_eq!(decode(&[0x40, 0x8b, 0x07], Mode::Bits32), Err(DecodeError::Unknown { opcode: 0x40 }));
+    }
+
+    #[test]
+    fn moves_to_control_registers_name_their_source() {
+        assert_eq!(decode_cr_write(&[0x44, 0x0f, 0x22, 0xc0]), Ok(CrWrite { from: 0, length: 4 })); // mov cr8, rax
+        assert_eq!(decode_cr_write(&[0x45, 0x0f, 0x22, 0xc7]), Ok(CrWrite { from: 15, length: 4 })); // mov cr8, r15
+        assert_eq!(decode_cr_write(&[0xf0, 0x0f, 0x22, 0xc3]), Ok(CrWrite { from: 3, length: 4 })); // lock mov cr0, rbx
+        assert_eq!(decode_cr_write(&[0x0f, 0x20, 0xc0]), Err(DecodeError::Unknown { opcode: 0x0f20 }));
+        assert_eq!(decode_cr_write(&[0x45, 0x0f, 0x22]), Err(DecodeError::Truncated));
+        assert_eq!(decode_cr_write(&[0xf0; 16]), Err(DecodeError::Truncated));
     }
 
     #[test]

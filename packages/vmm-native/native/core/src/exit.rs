@@ -12,6 +12,8 @@ pub enum Exit {
     Nmi,
     /// The guest can take a virtual interrupt now.
     Vintr,
+    /// A move to CR8.
+    Cr8Write,
     /// CPUID.
     Cpuid,
     /// HLT.
@@ -76,6 +78,7 @@ impl Exit {
             return Exit::Invalid;
         }
         match vmcb.exit_code() {
+            0x18 => Exit::Cr8Write,
             0x60 => Exit::Intr,
             0x61 => Exit::Nmi,
             0x64 => Exit::Vintr,
@@ -112,6 +115,7 @@ impl Exit {
     /// The manual's name for it, short of `VMEXIT_`.
     pub fn name(self) -> &'static str {
         match self {
+            Exit::Cr8Write => "CR8_WRITE",
             Exit::Intr => "INTR",
             Exit::Nmi => "NMI",
             Exit::Vintr => "VINTR",
@@ -134,7 +138,7 @@ impl Exit {
 pub struct ExitLedger([(&'static str, u64); ExitLedger::REASONS]);
 
 impl ExitLedger {
-    const REASONS: usize = 13;
+    const REASONS: usize = 14;
 
     /// A ledger without entries.
     pub const fn new() -> ExitLedger {

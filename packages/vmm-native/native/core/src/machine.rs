@@ -140,11 +140,12 @@ impl<'a> Machine<'a> {
 
     /// What a processor reads from a device in memory.
     pub(crate) fn read_device(&self, address: u64, size: u8) -> u64 {
-        match address.checked_sub(platform::IO_APIC) {
+        let value = match address.checked_sub(platform::IO_APIC) {
             Some(offset) if offset < ioapic::SIZE => self.io_apic.read(offset).into(),
             // Where nothing answers the bus floats.
-            _ => u64::MAX >> (64 - u32::from(size) * 8),
-        }
+            _ => u64::MAX,
+        };
+        value & u64::MAX >> (64 - u32::from(size) * 8)
     }
 
     /// Takes what a processor writes to a device in memory.

@@ -1,10 +1,10 @@
 //! Devices in memory: what a nested page fault is when nothing is mapped where it is.
 
-use crate::decode::{MAX_LENGTH, Mode, Operation, Register, decode, extend};
+use crate::decode::{CrWrite, MAX_LENGTH, Mode, Operation, Register, decode, decode_cr_write, extend};
 use crate::exit::{Exit, NestedPageFault};
 use crate::machine::{Machine, Stop};
 use crate::memory::GuestMemory;
-use crate::processor::Processor;
+use crate::processor::{GENERAL_PROTECTION, Processor};
 use crate::start::efer;
 use crate::vmcb::SegmentRegister;
 use crate::walk;
@@ -36,6 +36,22 @@ impl Processor<'_> {
             Operation::StoreConstant { value, size } => machine.write_device(fault.address, size, value),
         }
         self.skip(instruction.length.into());
+        Ok(())
+    }
+
+    /// Lets the instruction that the processor is at, a move to CR8, set the task priority.
+    pub(crate) fn write_cr8(&mut self, machine: &Machine) -> Result<(), Stop> {
+        let mut bytes = [0; MAX_LENGTH];
+        let fetched = self.fetch(&machine.memory, &mut bytes);
+        let unhandled = Stop::Unhandled(Exit::Cr8Write);
+        let CrWrite { from, length } = decode_cr_write(&bytes[..fetched]).map_err(|_| unhandled)?;
+        match u8::try_from(self.registers.general[from]) {
+            Ok(class) if class < 16 => {
+                self.lapic.set_priority_class(class);
+                self.skip(length.into());
+            }
+            _ => self.raise(GENERAL_PROTECTION, Some(0)),
+        }
         Ok(())
     }
 
@@ -111,6 +127,7 @@ mod tests {
             (guest.processor.vmcb.rip(), guest.processor.registers.general[register::RAX]),
             (CODE + 9, 0x0017_0011)
         );
+        assert_eq!(guest.machine.read_device(0xfec0_0010, 1), 0x11);
     }
 
     #[test]
@@ -128,6 +145,21 @@ mod tests {
             fault(&mut guest, 0xfed0_0000, 0).unwrap();
             assert_eq!(guest.processor.registers.general[register::RAX], expected, "{instruction:x?}");
         }
+    }
+
+    #[test]
+    fn a_move_to_cr8_sets_the_task_priority() {
+        const CR8_WRITE: u64 = 0x18;
+        let mut guest = at(&[0x45, 0x0f, 0x22, 0xc1]); // mov cr8, r9
+        guest.processor.registers.general[9] = 5;
+        guest.exit(CR8_WRITE, 0, 0).unwrap();
+        assert_eq!((guest.processor.lapic.priority_class(), guest.processor.vmcb.rip()), (5, CODE + 4));
+        guest.processor.vmcb.set_rip(CODE);
+        guest.processor.registers.general[9] = 16;
+        guest.exit(CR8_WRITE, 0, 0).unwrap();
+        guest.processor.prepare(0);
+        assert_eq!((guest.processor.vmcb.rip(), guest.processor.vmcb.event_injection()), (CODE, 0x8000_0b0d));
+        assert_eq!(at(&[0x90]).exit(CR8_WRITE, 0, 0), Err(Stop::Unhandled(Exit::Cr8Write)));
     }
 
     #[test]

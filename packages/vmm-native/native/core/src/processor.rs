@@ -53,7 +53,8 @@ pub mod register {
 }
 
 /// What the general interceptions of every guest are.
-const INTERCEPTS: [Intercept; 22] = [
+const INTERCEPTS: [Intercept; 23] = [
+    Intercept::Cr8Write,
     Intercept::Intr,
     Intercept::Nmi,
     Intercept::Init,
@@ -80,7 +81,7 @@ const INTERCEPTS: [Intercept; 22] = [
 
 /// Exceptions (manual, 8.2).
 const UNDEFINED_OPCODE: u8 = 6;
-const GENERAL_PROTECTION: u8 = 13;
+pub(crate) const GENERAL_PROTECTION: u8 = 13;
 
 /// Shortest period of a timer, in microseconds.
 const SHORTEST_TIMER_PERIOD: u64 = 200;
@@ -185,6 +186,7 @@ impl<'a> Processor<'a> {
                 self.skip(1);
                 self.activity = Activity::Halted;
             }
+            Exit::Cr8Write => self.write_cr8(machine)?,
             Exit::Vmmcall => self.vmmcall(),
             Exit::Undefined(_) => self.raise(UNDEFINED_OPCODE, None),
             Exit::Shutdown => return Err(Stop::TripleFault),

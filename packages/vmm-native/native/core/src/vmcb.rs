@@ -101,6 +101,8 @@ fields! {
 #[repr(u16)]
 #[expect(missing_docs, reason = "each has the name that the manual gives it")]
 pub enum Intercept {
+    /// Moves to CR8. QEMU ends itself when one comes while a virtual interrupt is waiting, so none may run.
+    Cr8Write = 16 + 8,
     Intr = 32 * 3,
     Nmi = 32 * 3 + 1,
     Smi = 32 * 3 + 2,

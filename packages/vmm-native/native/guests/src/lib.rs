@@ -2,14 +2,24 @@
 
 #![no_std]
 
+pub mod traps;
+
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::panic::PanicInfo;
 
 const COM1: u16 = 0x3f8;
 
-// Entered in 64-bit mode with a stack; `main` is the binary's own.
-global_asm!(".section .start, \"ax\", @progbits", ".globl _start", "_start:", "    call main", "    ud2", ".text");
+// Entered in 64-bit mode, with the stack of a function; `main` is the binary's own.
+global_asm!(
+    ".section .start, \"ax\", @progbits",
+    ".globl _start",
+    "_start:",
+    "    sub rsp, 8",
+    "    call main",
+    "    ud2",
+    ".text"
+);
 
 /// The guest's first serial port.
 pub struct Serial;
