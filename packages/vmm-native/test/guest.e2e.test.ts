@@ -74,6 +74,7 @@ describe.skipIf(noLinux !== "")(titled("Linux", noLinux), () => {
       "busybox mount -t proc proc /proc",
       "echo $(busybox nproc) processors, $(busybox uname -m)",
       "busybox grep -o 'ttyS0' /proc/interrupts",
+      "echo it is $(busybox date +%s).",
       "read line; echo read: $line",
       "busybox poweroff -f",
     ].join("\n");
@@ -81,6 +82,8 @@ describe.skipIf(noLinux !== "")(titled("Linux", noLinux), () => {
     await using guest = await startGuest({ kernelPath, initrdPath, commandLine: "console=ttyS0 quiet", cpus });
     await guest.console.waitFor(`${cpus} processors, x86_64`);
     await guest.console.waitFor("ttyS0");
+    const { groups } = await guest.console.waitFor(/it is (\d+)\./);
+    expect(Math.abs(Number(groups[0]) - Date.now() / 1000)).toBeLessThan(60);
     await guest.console.sendLine("typed");
     await guest.console.waitFor("read: typed");
     const { reason, rips, exits } = await guest.waitForStop();

@@ -61,6 +61,21 @@ impl Clock {
     }
 }
 
+/// Seconds from the beginning of 1970 to a date (year, month, day) and a time (hour, minute, second); `None` when there
+/// is no such date or time, or none that 32 bits hold.
+pub fn seconds_since_1970([year, month, day]: [u32; 3], [hour, minute, second]: [u32; 3]) -> Option<u32> {
+    let in_range = (1970..2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !in_range || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // A year begins in March here, so that the day that a leap year has more is its last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    /// Days from March 1968, which begins four years with one such day at their end, to January 1970.
+    const MARCH_1968_TO_1970: u32 = 671;
+    let days = (year - 1968) * 1461 / 4 + (month * 153 + 2) / 5 + day - 1 - MARCH_1968_TO_1970;
+    days.checked_mul(86_400)?.checked_add(hour * 3600 + minute * 60 + second)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +105,19 @@ mod tests {
     #[test]
     fn ticks_are_those_of_the_frequency() {
         assert_eq!(Clock::new(0, 2_500_000_000, 0).ticks(200), 500_000);
+    }
+
+    // date -u -d '2026-11-22 13:09:07' +%s, of GNU coreutils 9.1.
+    #[test]
+    fn dates_are_seconds_since_1970() {
+        assert_eq!(seconds_since_1970([1970, 1, 1], [0, 0, 0]), Some(0));
+        assert_eq!(seconds_since_1970([2000, 2, 29], [23, 59, 59]), Some(951_868_799));
+        assert_eq!(seconds_since_1970([2000, 3, 1], [0, 0, 0]), Some(951_868_800));
+        assert_eq!(seconds_since_1970([2026, 11, 22], [13, 9, 7]), Some(1_795_352_947));
+        assert_eq!(seconds_since_1970([2099, 12, 31], [23, 59, 59]), Some(4_102_444_799));
+        for ([year, month, day], time) in [([1969, 1, 1], [0; 3]), ([2026, 0, 1], [0; 3]), ([2026, 1, 1], [24, 0, 0])] {
+            assert_eq!(seconds_since_1970([year, month, day], time), None);
+        }
     }
 
     #[test]

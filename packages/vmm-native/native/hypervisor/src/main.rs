@@ -10,7 +10,7 @@
 //! | `descriptors.rs` | segments, interrupts and exceptions of the host |
 //! | `memory.rs` | the host's memory |
 //! | `fw_cfg.rs`, `apic.rs`, `pic.rs`, `serial.rs` | devices of the host |
-//! | `time.rs` | how fast its clocks are |
+//! | `time.rs`, `rtc.rs` | how fast its clocks are, and what time it is |
 //! | `log.rs` | what the hypervisor says |
 //! | `cpu.rs`, `runtime.rs` | single instructions, and what compilers expect of a C library |
 //!
@@ -27,6 +27,7 @@ mod load;
 mod log;
 mod memory;
 mod pic;
+mod rtc;
 mod runtime;
 mod schedule;
 mod serial;
@@ -181,7 +182,7 @@ fn create(
         msrpm: ptr::from_ref(memory.take(msr::PERMISSIONS).ok_or_else(no_rest)?).addr() as u64,
         asid: 1,
     };
-    let clock = Clock::new(time::tsc(), frequencies.tsc, 0);
+    let clock = Clock::new(time::tsc(), frequencies.tsc, rtc::now());
     let mailboxes: &'static [Mailbox] = memory.take_all(count, |_, _| Some(Mailbox::new())).ok_or_else(no_rest)?;
     let processors = memory.take_all(count, |memory, index| {
         let vmcb = memory.take(Vmcb::new())?;
