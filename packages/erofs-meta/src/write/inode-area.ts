@@ -1,6 +1,9 @@
 import { INODE_SLOT_SIZE } from "../format/inode.ts";
 import { FreeRanges } from "./free-ranges.ts";
 
+/** The area starts with an unused slot or two: programs do not show a name whose node has the number 0. */
+const FIRST_OFFSET = 2 * INODE_SLOT_SIZE;
+
 /** Room that an inode takes with what lies behind it, in `bytes`. */
 export interface InodeSize {
   readonly size: number;
@@ -60,8 +63,9 @@ export class InodeArea {
   }
 
   /** The first place from here on where `together` bytes are inside one block. */
-  #align(offset: number, together: number): number {
+  #align(from: number, together: number): number {
     const blockSize = this.#blockSize;
+    const offset = Math.max(from, FIRST_OFFSET);
     return (offset % blockSize) + together <= blockSize ? offset : Math.ceil(offset / blockSize) * blockSize;
   }
 }

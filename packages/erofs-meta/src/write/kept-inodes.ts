@@ -36,7 +36,10 @@ export function keepInodes(olds: ReadonlyMap<Node, OldInode>, options: KeepOptio
   const { places, blockSize, space } = options;
   const { metaBlock } = places;
   const candidates: Candidate[] = [];
-  for (const [node, old] of olds) if (old.offset !== undefined) candidates.push({ node, old, offset: old.offset });
+  for (const [node, old] of olds) {
+    // Where a node with the number 0 was, nothing is put again.
+    if (old.offset !== undefined && old.offset > 0) candidates.push({ node, old, offset: old.offset });
+  }
   candidates.sort((a, b) => a.offset - b.offset);
   const gaps: { readonly start: number; readonly end: number }[] = [];
   let next = 0;

@@ -9,9 +9,6 @@ import type { OldInode, OldPlaces } from "./old-places.ts";
 import { badTree, childAt, isDirectory, maxTailOf } from "./tree.ts";
 import { encodeNodeXattrs } from "./xattrs.ts";
 
-/** The inode area starts with an unused slot or two, so that no node has the number 0, which means "none" elsewhere. */
-const FIRST_OFFSET = 2 * INODE_SLOT_SIZE;
-
 /** A directory with the names in it in the order they are stored in. */
 export interface OrderedDirectory {
   readonly node: DirectoryNode;
@@ -66,7 +63,7 @@ export function layOut(root: DirectoryNode, options: LayoutOptions): Layout {
     if (before !== undefined) olds.set(node, before);
   }
   const kept = old && keepInodes(olds, { places: old, blockSize, space, sizeOf });
-  const area = kept ?? new InodeArea(blockSize, { end: FIRST_OFFSET });
+  const area = kept ?? new InodeArea(blockSize, { end: 0 });
   const metaBlock = kept === undefined || old === undefined ? space.end : old.metaBlock;
   for (const node of nodes) {
     if (node.offset === 0) node.offset = area.place(sizeOf(node));
