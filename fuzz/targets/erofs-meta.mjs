@@ -43,6 +43,22 @@ export const targets = [
     hot: [[SUPERBLOCK, SUPERBLOCK + 128]],
   },
   {
+    name: "erofs-meta like",
+    code,
+    isExpected,
+    seeds: async () => [await built({ blockSize: 512 }), await built(lz4(4096))],
+    // Whatever the older image says, the new one is whole.
+    run: async (bytes) => {
+      const like = await openErofs(memorySource(bytes));
+      const { blockSize } = like.superblock;
+      const image = await built({ blockSize, like, maxEntries: 300 });
+      const { problems } = await checkErofs(memorySource(image));
+      if (problems.length > 0) throw new Error(problems[0].message);
+    },
+    repair: withoutChecksum,
+    hot: [[SUPERBLOCK, SUPERBLOCK + 128]],
+  },
+  {
     name: "erofs-meta xattr dump",
     code,
     isExpected,
