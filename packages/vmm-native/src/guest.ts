@@ -1,4 +1,4 @@
-import { access, constants } from "node:fs/promises";
+import { access, constants, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Machine, type MachineDescription, type SerialConsole, startMachine } from "@leveret/qemu-harness";
@@ -96,13 +96,17 @@ function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB, cpus 
   };
 }
 
+/** QEMU reads files whole: one without an end would never start, and one without a beginning is no kernel. */
 async function assertReadable(what: string, path: string): Promise<void> {
-  try {
-    await access(path, constants.R_OK);
-  } catch (cause) {
-    const { message } = cause as Error;
-    throw new VmmError("VMM_UNREADABLE", `expected a readable ${what}, got ${message}`, { path, cause });
-  }
+  const refuse = (actual: string, cause?: unknown): VmmError =>
+    new VmmError("VMM_UNREADABLE", `expected a readable ${what}, got ${actual}`, { path, cause });
+  const found = await access(path, constants.R_OK)
+    .then(() => stat(path))
+    .catch((cause: Error) => {
+      throw refuse(cause.message, cause);
+    });
+  if (!found.isFile()) throw refuse(`${path}, which is no regular file`);
+  if (found.size === 0) throw refuse(`${path}, which is empty`);
 }
 
 class RunningGuest implements Guest {

@@ -115,6 +115,21 @@ describe.skipIf(missing !== "")(titled("a guest that does not start", missing), 
     expect(error).toMatchObject({ code: "VMM_UNREADABLE", path: "/nonexistent" });
   });
 
+  test.each([
+    ["a directory", tmpdir(), /^expected a readable kernel, got .*, which is no regular file$/],
+    ["a device", "/dev/zero", /^expected a readable kernel, got \/dev\/zero, which is no regular file$/],
+    ["nothing", scratch("empty", Buffer.alloc(0)), /^expected a readable kernel, got .*, which is empty$/],
+  ])("is not made of %s", async (_, kernelPath, message) => {
+    const error = await failure(startGuest({ kernelPath }));
+    expect(error).toMatchObject({ code: "VMM_UNREADABLE", message: expect.stringMatching(message) });
+  });
+
+  test("is not made of an ELF file", async () => {
+    const error = await failure(startGuest({ kernelPath: process.execPath }));
+    const message = "expected a Linux bzImage or a flat binary, got an ELF file";
+    expect(error).toMatchObject({ code: "VMM_START_FAILED", message });
+  });
+
   test("names each field that is wrong", async () => {
     const error = await failure(startGuest({ kernelPath: "", memoryMiB: 1 }));
     expect(error.code).toBe("VMM_BAD_OPTIONS");

@@ -133,6 +133,37 @@ impl Exit {
     }
 }
 
+/// The name, and for those with particulars these.
+impl fmt::Display for Exit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())?;
+        match self {
+            Exit::Io(IoAccess { port, size, input, string, repeated, .. }) => {
+                let instruction = match (input, string) {
+                    (true, false) => "IN",
+                    (false, false) => "OUT",
+                    (true, true) => "INS",
+                    (false, true) => "OUTS",
+                };
+                let repeated = if *repeated { "REP " } else { "" };
+                write!(out, " ({repeated}{instruction} of {size} bytes at port {port:#x})")
+            }
+            Exit::Msr { write } => out.write_str(if *write { " (WRMSR)" } else { " (RDMSR)" }),
+            Exit::NestedPageFault(NestedPageFault { address, write, fetch, table_walk }) => {
+                let access = match (table_walk, fetch, write) {
+                    (true, ..) => "page table",
+                    (_, true, _) => "fetch",
+                    (.., true) => "write",
+                    _ => "read",
+                };
+                write!(out, " ({access} at {address:#x})")
+            }
+            Exit::Undefined(code) | Exit::Other(code) => write!(out, " ({code:#x})"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How often a guest stopped, and why.
 #[derive(Clone, Debug, Default)]
 pub struct ExitLedger([(&'static str, u64); ExitLedger::REASONS]);
@@ -216,6 +247,17 @@ mod tests {
     fn directions_of_model_specific_registers() {
         assert_eq!(exited(0x7c, 1, 0), Exit::Msr { write: true });
         assert_eq!(exited(0x7c, 0, 0), Exit::Msr { write: false });
+    }
+
+    #[test]
+    fn particulars_are_part_of_the_text() {
+        assert_eq!(exited(0x7b, 0x03f8_001c, 0).to_string(), "IOIO (REP OUTS of 1 bytes at port 0x3f8)");
+        assert_eq!(exited(0x400, 0x1_0000_0006, 0xfee0_0030).to_string(), "NPF (write at 0xfee00030)");
+        assert_eq!(exited(0x400, 0x2_0000_0007, 0x1000).to_string(), "NPF (page table at 0x1000)");
+        assert_eq!(
+            (exited(0x43, 0, 0).to_string(), exited(0x72, 0, 0).to_string()),
+            ("OTHER (0x43)".into(), "CPUID".into())
+        );
     }
 
     #[test]

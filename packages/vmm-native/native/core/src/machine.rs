@@ -59,7 +59,7 @@ impl fmt::Display for Stop {
             Stop::Halted => out.write_str("it halted with interrupts disabled"),
             Stop::TripleFault => out.write_str("it triple-faulted"),
             Stop::InvalidState => out.write_str("VMRUN refused its control block"),
-            Stop::Unhandled(exit) => write!(out, "nothing handles {exit:?}"),
+            Stop::Unhandled(exit) => write!(out, "nothing handles {exit}"),
         }
     }
 }

@@ -11,6 +11,7 @@ use vmm_core::start::enter_long_mode;
 
 /// Where a flat binary is loaded and entered.
 const FLAT_START: u64 = 0x10_0000;
+const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// Longest command line that is read, in bytes; kernels take less.
 const MAX_COMMAND_LINE: usize = 4096;
 
@@ -18,6 +19,8 @@ const MAX_COMMAND_LINE: usize = 4096;
 pub enum LoadError {
     /// There is no kernel.
     NoKernel,
+    /// The kernel is an ELF file, which is neither Linux nor a flat binary.
+    Elf,
     /// The command line is longer than any kernel takes.
     CommandLineTooLong {
         /// How long it is, in bytes.
@@ -33,6 +36,7 @@ impl fmt::Display for LoadError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LoadError::NoKernel => out.write_str("expected a kernel in opt/leveret/guest0/kernel, got none"),
+            LoadError::Elf => out.write_str("expected a Linux bzImage or a flat binary, got an ELF file"),
             LoadError::CommandLineTooLong { length } => {
                 write!(out, "expected a command line of at most {MAX_COMMAND_LINE} bytes, got {length}")
             }
@@ -64,6 +68,8 @@ pub fn load(files: &mut FwCfg, machine: &mut Machine, first: &mut Processor) -> 
     files.read(kernel, 0, &mut header);
     if LinuxPlan::recognises(&header) {
         load_linux(files, machine, first, kernel, &header)?;
+    } else if header.starts_with(ELF_MAGIC) {
+        return Err(LoadError::Elf);
     } else {
         files.read_to_guest(kernel, 0, &mut machine.memory, FLAT_START, kernel.size)?;
         enter_long_mode(first.vmcb, &mut first.registers, &mut machine.memory, FLAT_START)?;
