@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import * as api from "../src/index.ts";
+import { cliWorkspace } from "./support/cli.ts";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 
@@ -25,5 +26,21 @@ test("the README lists every function, and every limit with its value", () => {
     /^\| `(DEFAULT_MAX_\w+)`.* \| (\d+)(?: (\w+))? *\|$/gm,
   )) {
     expect([name, Number(count) * (units[unit] ?? 1)]).toEqual([name, values.get(name)]);
+  }
+});
+
+test("the README's commands have only flags that there are", async () => {
+  const [, block = ""] = /```sh\n(uki-sign keys generate .*?)```/s.exec(readme) ?? [];
+  const lines = block
+    .replaceAll(/\\\n\s*/g, "")
+    .trim()
+    .split("\n");
+  expect(lines.length).toBeGreaterThan(15);
+  const { run } = cliWorkspace({});
+  for (const line of lines) {
+    const words = [...line.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? "");
+    expect(words.shift()).toBe("uki-sign");
+    // Most fail, for want of files, but none for being called wrongly.
+    expect({ line, isUsage: (await run(...words)).exitCode === 2 }).toEqual({ line, isUsage: false });
   }
 });
