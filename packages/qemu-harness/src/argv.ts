@@ -1,7 +1,7 @@
 import type { AcceleratorKind } from "./accelerator.ts";
 import type { Firmware } from "./firmware.ts";
 import { AGENT_INIT } from "./initrd.ts";
-import { isDirect, type ResolvedMachine } from "./machine.ts";
+import { isDirect, macOf, type ResolvedMachine, type UserNetwork } from "./machine.ts";
 import type { QemuVersion } from "./qemu.ts";
 
 /** Numbers of the file descriptors that QEMU inherits, one end of a socket pair or an open file each. */
@@ -16,6 +16,8 @@ export interface MachineFds {
   readonly credentials: readonly number[];
   /** the agent's socket, present exactly when the machine has one */
   readonly agent?: number | undefined;
+  /** per network card the socket of its private network; undefined for a user network */
+  readonly networks?: readonly (number | undefined)[] | undefined;
   /** initrd that begins with the agent */
   readonly initrd?: number | undefined;
   /** file that pictures of the display are written to, present exactly when the machine has one */
@@ -79,7 +81,7 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ]),
     ...machine.cds.flatMap((cd, index) => cdArguments(machine, cd.path, index)),
     ...tpmArguments(machine, context.fds),
-    ...networkArguments(machine),
+    ...networkArguments(machine, context.fds),
     ...rngArguments(machine),
     ...graphicsArguments(machine),
     ...machine.fwCfg.flatMap((item) => [
@@ -267,17 +269,21 @@ function tpmArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
   ];
 }
 
-function networkArguments(machine: ResolvedMachine): string[] {
-  const { network } = machine;
-  if (network === undefined) return [];
-  const forwards = network.forwards.map(
+function networkArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
+  return machine.networks.flatMap((network, index) => {
+    const backend =
+      network.type === "user" ? userNetwork(network, index) : `socket,id=net${index},fd=${fds.networks?.[index]}`;
+    // No option ROM: firmware would only try to boot from the network with it.
+    const card = `virtio-net-pci,netdev=net${index},mac=${macOf(machine, index)},romfile=`;
+    return [...["-netdev", backend], ...["-device", card]];
+  });
+}
+
+function userNetwork({ isolated, forwards }: UserNetwork, index: number): string {
+  const options = forwards.map(
     ({ protocol, hostAddress, hostPort, guestPort }) => `,hostfwd=${protocol}:${hostAddress}:${hostPort}-:${guestPort}`,
   );
-  return [
-    ...["-netdev", `user,id=net0${network.isolated ? ",restrict=on" : ""}${forwards.join("")}`],
-    // No option ROM: firmware would only try to boot from the network with it.
-    ...["-device", "virtio-net-pci,netdev=net0,romfile="],
-  ];
+  return `user,id=net${index}${isolated ? ",restrict=on" : ""}${options.join("")}`;
 }
 
 function graphicsArguments({ graphics }: ResolvedMachine): string[] {

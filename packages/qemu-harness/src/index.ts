@@ -47,6 +47,16 @@ export {
   type ResolvedMachine,
   resolveMachine,
 } from "./machine.ts";
+export { DEFAULT_MAX_CAPTURE_BYTES } from "./network/capture.ts";
+export {
+  type Capture,
+  createNetwork,
+  DEFAULT_MAX_NETWORK_QUEUE_BYTES,
+  type Impairment,
+  type Network,
+  type NetworkCounts,
+  type NetworkOptions,
+} from "./network/network.ts";
 // Running machines
 export { type MachinePlan, type PlanOptions, planMachine } from "./plan.ts";
 // What the host has

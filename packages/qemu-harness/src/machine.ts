@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import { QemuError } from "./errors.ts";
 
@@ -108,12 +109,33 @@ export const forwardSchema = z.strictObject({
   guestPort: port,
 });
 
-const networkSchema = z.strictObject({
+const mac = z
+  .string()
+  .regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/, "expected an address of one card, such as 52:54:00:12:34:56");
+
+const userNetworkSchema = z.strictObject({
+  /** the network of the host, as QEMU imitates it for one machine: addresses by DHCP, forwards to get in */
   type: z.literal("user"),
   /** whether the guest is kept from everything but the forwards */
   isolated: z.boolean().default(false),
   forwards: z.array(forwardSchema).default([]),
+  /** default: made of the machine's name */
+  mac: mac.optional(),
 });
+
+/** A network of type `user` with every default filled in. */
+export type UserNetwork = z.output<typeof userNetworkSchema>;
+
+const privateNetworkSchema = z.strictObject({
+  /** an Ethernet of machines of this process, from {@link createNetwork}, with nobody else on it */
+  type: z.literal("private"),
+  /** which one of the `networks` that the machine is started with */
+  name: z.string().min(1),
+  /** default: made of the machine's name */
+  mac: mac.optional(),
+});
+
+const networkSchema = z.discriminatedUnion("type", [userNetworkSchema, privateNetworkSchema]);
 
 const consoleSchema = z.strictObject({
   /** name for {@link Machine.console} */
@@ -182,8 +204,8 @@ export const machineSchema = z
     cds: z.array(cdSchema).max(2).default([]),
     /** a TPM 2.0 */
     tpm: tpmSchema.optional(),
-    /** network card, default none */
-    network: networkSchema.optional(),
+    /** network cards, default none; one `user` at most */
+    networks: z.array(networkSchema).max(8).default([]),
     /** consoles, the first is {@link Machine.serial} */
     consoles: z
       .array(consoleSchema)
@@ -220,6 +242,9 @@ export const machineSchema = z
   .superRefine((machine, context) => {
     const impossible = [...missingHardware(machine), ...(machine.forkable ? unforkable(machine) : [])];
     for (const issue of impossible) context.addIssue({ code: "custom", ...issue });
+    if (machine.networks.filter(({ type }) => type === "user").length > 1) {
+      context.addIssue({ code: "custom", path: ["networks"], message: "expected at most one network of type user" });
+    }
     const names = machine.consoles.map((item) => item.name);
     for (const [index, name] of names.entries()) {
       if (names.indexOf(name) !== index) {
@@ -300,6 +325,13 @@ function unforkable({ boot, disks, tpm }: Keeping): Issue[] {
 /** Whether QEMU itself loads the kernel. */
 export function isDirect(boot: ResolvedMachine["boot"]): boot is z.output<typeof kernelSchema | typeof linuxSchema> {
   return boot.type === "kernel" || boot.type === "linux";
+}
+
+/** Address of a machine's card: its own, or one made of the machine's name, so that it is the same each time. */
+export function macOf({ name, networks }: Pick<ResolvedMachine, "name" | "networks">, index: number): string {
+  const made = createHash("sha256").update(`${name} ${index}`).digest("hex").slice(0, 6);
+  // QEMU's own range.
+  return networks[index]?.mac ?? `52:54:00:${made.match(/../g)?.join(":")}`;
 }
 
 /** A machine as people write it: everything with a default may be left out. */

@@ -67,7 +67,7 @@ export async function planMachine(description: MachineDescription, options: Plan
  * @param parent - What the template was started as.
  * @param changes - What is different in the fork: nothing that the guest sees.
  */
-export function planFork(parent: MachinePlan, changes: Pick<ResolvedMachine, "network">): MachinePlan {
+export function planFork(parent: MachinePlan, changes: Pick<ResolvedMachine, "networks">): MachinePlan {
   const machine = { ...parent.machine, ...changes, forkable: false };
   return settle({ ...parent, machine }, { layers: 2, state: true });
 }
@@ -97,6 +97,7 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
     consoles: machine.consoles.map(() => next++),
     tpm: machine.tpm === undefined ? undefined : next++,
     agent: machine.agent ? next++ : undefined,
+    networks: machine.networks.map(({ type }) => (type === "private" ? next++ : undefined)),
     credentials: Object.keys(machine.credentials).map(() => next++),
     initrd: machine.agent && isDirect(machine.boot) && files?.state !== true ? next++ : undefined,
     screen: machine.graphics === undefined ? undefined : next++,
@@ -118,6 +119,14 @@ export function inheritedFds(
   tpm: Duplex | undefined,
   files: readonly number[],
 ): ("pipe" | number | Duplex)[] {
-  const agent = fds.agent === undefined ? [] : ["pipe" as const];
-  return ["pipe", ...fds.consoles.map(() => "pipe" as const), ...(tpm === undefined ? [] : [tpm]), ...agent, ...files];
+  const pipes = (numbers: readonly (number | undefined)[] = []): "pipe"[] =>
+    numbers.filter((fd) => fd !== undefined).map(() => "pipe");
+  return [
+    "pipe",
+    ...pipes(fds.consoles),
+    ...(tpm === undefined ? [] : [tpm]),
+    ...pipes([fds.agent]),
+    ...pipes(fds.networks),
+    ...files,
+  ];
 }

@@ -16,7 +16,8 @@ import { restoreState } from "./internal/migration.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
-import { isDirect, type MachineDescription, type ResolvedMachine } from "./machine.ts";
+import { isDirect, type MachineDescription, macOf, type ResolvedMachine } from "./machine.ts";
+import { type Network, Switch } from "./network/network.ts";
 import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
 import { type Forkable, type Machine, RunningMachine } from "./running-machine.ts";
@@ -26,6 +27,8 @@ import { MachineTemplate, type Template } from "./template.ts";
 export interface StartOptions extends PlanOptions, WaitOptions {
   /** directory that relative paths start from, default the process's */
   readonly cwd?: string | undefined;
+  /** the private networks that the description names, from {@link createNetwork} */
+  readonly networks?: Readonly<Record<string, Network>> | undefined;
   /** called with every chunk a console writes, from the first byte on; must not keep or change it */
   readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
 }
@@ -78,8 +81,8 @@ function templateOf(
     state,
     async start(forwards, options) {
       assertNotAborted(options.signal);
-      const { network } = plan.machine;
-      const fork = planFork(plan, { network: network && { ...network, forwards } });
+      const networks = plan.machine.networks.map((each) => (each.type === "user" ? { ...each, forwards } : each));
+      const fork = planFork(plan, { networks });
       const { files: stacked, own } = await forkFiles(files, fork.machine, cwd);
       // Descriptors that are passed on share their position; each fork reads the state from its beginning.
       const ownState = reopen(state);
@@ -113,6 +116,7 @@ interface Ground {
 
 async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground): Promise<Machine> {
   const { machine, qemu, accelerator, argv, fds } = plan;
+  const switches = switchesOf(machine, options.networks ?? {});
   const env = options.env ?? process.env;
   const { cwd } = options;
   const inputs: number[] = [];
@@ -134,6 +138,10 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     swtpm?.control.destroy();
     const { forkable, firstStream = 0 } = ground ?? {};
     const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, screenFile, forkable, firstStream, options };
+    for (const [index, found] of switches.entries()) {
+      const fd = fds.networks?.[index];
+      if (fd !== undefined) found?.attach(machine.name, macOf(machine, index), child.pipe(fd));
+    }
     const running = new RunningMachine(parts);
     // The machine's own from here on, like everything else that it closes when it ends.
     screenFile = undefined;
@@ -148,6 +156,26 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
   } finally {
     closeAll([...inputs, ...(screenFile === undefined ? [] : [screenFile])]);
   }
+}
+
+/** Per network card the network that it is plugged in, where that is a private one. */
+function switchesOf(
+  machine: ResolvedMachine,
+  networks: Readonly<Record<string, Network>>,
+): readonly (Switch | undefined)[] {
+  return machine.networks.map((each, index) => {
+    if (each.type !== "private") return undefined;
+    const found = Object.hasOwn(networks, each.name) ? networks[each.name] : undefined;
+    if (!(found instanceof Switch)) {
+      const message = `expected a network ${each.name} among those that the machine is started with, got none`;
+      throw new QemuError("QEMU_BAD_OPTIONS", message, {
+        issues: [{ path: `networks[${index}].name`, message }],
+        hint: "startMachine(description, { networks: { NAME: createNetwork() } })",
+      });
+    }
+    found.assertFree(macOf(machine, index));
+    return found;
+  });
 }
 
 async function agentInitrd({ boot }: ResolvedMachine, cwd: string | undefined): Promise<Uint8Array> {

@@ -3,6 +3,7 @@ import { QemuError } from "./errors.ts";
 import { closeAll, descriptorsOf, type MachineFiles } from "./internal/machine-files.ts";
 import type { WaitOptions } from "./internal/wait.ts";
 import { forwardSchema, parseOptions, type ResolvedMachine } from "./machine.ts";
+import type { Network } from "./network/network.ts";
 import type { Machine } from "./running-machine.ts";
 
 const forkSchema = z.strictObject({
@@ -12,6 +13,8 @@ const forkSchema = z.strictObject({
 
 /** What is different in one fork, and how long its start may take. */
 export interface ForkOptions extends z.input<typeof forkSchema>, WaitOptions {
+  /** the private networks that the description names; forks have one address, so each needs its own */
+  readonly networks?: Readonly<Record<string, Network>> | undefined;
   /** called with every chunk a console writes, from the first byte on; must not keep or change it */
   readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
 }
@@ -66,10 +69,10 @@ export class MachineTemplate implements Template {
   }
 
   async fork({ forwards, ...options }: ForkOptions = {}): Promise<Machine> {
-    const { name, network } = this.#parts.machine;
+    const { name, networks } = this.#parts.machine;
     const parsed = parseOptions("fork", forkSchema, { forwards });
-    if (parsed.forwards.length > 0 && network === undefined) {
-      const message = "expected no forwards in a fork of a machine without a network";
+    if (parsed.forwards.length > 0 && !networks.some(({ type }) => type === "user")) {
+      const message = "expected no forwards in a fork of a machine without a network of type user";
       throw new QemuError("QEMU_BAD_OPTIONS", message, { issues: [{ path: "forwards", message }] });
     }
     if (this.#closed) throw new QemuError("QEMU_CLOSED", `expected a template of ${name}, got one that was closed`);

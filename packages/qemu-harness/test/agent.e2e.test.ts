@@ -1,23 +1,18 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeCpio, type Machine, startMachine, type Template } from "../src/index.ts";
+import { missingAgent } from "./agent-built.ts";
 import { debianKernel, missingKernel } from "./kernel.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles() || missingAgent() || missingKernel();
 const directory = mkdtempSync(join(tmpdir(), "qemu-harness-agent-"));
 afterAll(() => rmSync(directory, { recursive: true }));
-
-/** The one thing that may be missing in CI: a checkout can be used without Rust, and then has no agent. */
-function missingAgent(): string {
-  const built = existsSync(new URL("../dist/leveret-agent", import.meta.url));
-  return built ? "" : "the agent is not built: no Rust toolchain";
-}
 
 /** An initrd of busybox, with an init of its own that says that it runs. */
 function writeInitrd(): string {

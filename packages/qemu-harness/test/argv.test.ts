@@ -22,14 +22,16 @@ const everything: MachineDescription = {
     { path: "nbd:ro.raw", access: "read-only" },
   ],
   tpm: { statePath: "/state/tpm" },
-  network: {
-    type: "user",
-    isolated: true,
-    forwards: [
-      { hostPort: 2222, guestPort: 22 },
-      { protocol: "udp", hostAddress: "0.0.0.0", hostPort: 5353, guestPort: 53 },
-    ],
-  },
+  networks: [
+    {
+      type: "user",
+      isolated: true,
+      forwards: [
+        { hostPort: 2222, guestPort: 22 },
+        { protocol: "udp", hostAddress: "0.0.0.0", hostPort: 5353, guestPort: 53 },
+      ],
+    },
+  ],
   consoles: [{ name: "serial0" }, { name: "hvc", type: "virtio" }, { name: "report", type: "port" }],
   fwCfg: [
     { name: "opt/a", value: "x,y" },
@@ -71,9 +73,9 @@ describe("buildArgv", () => {
         machine: "microvm",
         boot: { type: "linux", kernelPath: "/k", initrdPath: "/i", commandLine: "console=ttyS0" },
         disks: [{ path: "/img/os.raw" }],
-        network: { type: "user" },
+        networks: [{ type: "user" }, { type: "private", name: "lan", mac: "52:54:00:00:00:01" }],
       },
-      { parameters: ["no_timer_check", "tsc_early_khz=2000000"] },
+      { parameters: ["no_timer_check", "tsc_early_khz=2000000"], fds: { ...context.fds, networks: [undefined, 9] } },
     ],
     [
       "bios",

@@ -109,8 +109,10 @@ describe.skipIf(missing !== "")(titled("a template", missing), () => {
   });
 
   test("opens ports of the host into the forks that ask for them", async () => {
-    const network: MachineDescription["network"] = { type: "user", forwards: [{ hostPort: 48_222, guestPort: 22 }] };
-    await using template = await templateOf({ ...toy, network });
+    const networks: MachineDescription["networks"] = [
+      { type: "user", forwards: [{ hostPort: 48_222, guestPort: 22 }] },
+    ];
+    await using template = await templateOf({ ...toy, networks });
     await using fork = await template.fork({ forwards: [{ hostPort: 48_223, guestPort: 22 }] });
     await using plain = await template.fork();
     await echo(plain, "no port taken twice");
@@ -157,7 +159,7 @@ describe.skipIf(missing !== "")(titled("a template", missing), () => {
     });
     await expect(template.fork({ forwards: [{ hostPort: 1, guestPort: 1 }] })).rejects.toMatchObject({
       code: "QEMU_BAD_OPTIONS",
-      message: "expected no forwards in a fork of a machine without a network",
+      message: "expected no forwards in a fork of a machine without a network of type user",
     });
   });
 

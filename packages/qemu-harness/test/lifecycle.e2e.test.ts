@@ -126,7 +126,7 @@ describe.skipIf(missing !== "")(titled("a machine", missing), () => {
   test("forwards a port of the host", async () => {
     const hostPort = await freePort();
     await using machine = await startMachine(
-      { ...toy, network: { type: "user", isolated: true, forwards: [{ hostPort, guestPort: 22 }] } },
+      { ...toy, networks: [{ type: "user", isolated: true, forwards: [{ hostPort, guestPort: 22 }] }] },
       tcg,
     );
     await machine.serial.waitFor("READY");

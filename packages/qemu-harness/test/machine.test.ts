@@ -59,14 +59,14 @@ describe("a machine description", () => {
       memory: 5,
       cpus: 0,
       disks: [{ path: "" }, { path: "/d", access: "rw" }],
-      network: { type: "user", forwards: [{ hostPort: 70_000, guestPort: 22 }] },
+      networks: [{ type: "user", forwards: [{ hostPort: 70_000, guestPort: 22 }] }],
     });
     expect(error.issues?.map((issue) => issue.path).sort()).toEqual([
       "",
       "cpus",
       "disks[0].path",
       "disks[1].access",
-      "network.forwards[0].hostPort",
+      "networks[0].forwards[0].hostPort",
     ]);
     expect(error.message).toContain("cpus");
   });
@@ -89,8 +89,8 @@ describe("a machine description", () => {
     ["a fw_cfg item with value and path", { fwCfg: [{ name: "opt/a", value: "", path: "/p" }] }, "fwCfg[0]"],
     [
       "a host name to listen on",
-      { network: { type: "user", forwards: [{ hostAddress: "x", hostPort: 1, guestPort: 1 }] } },
-      "network.forwards[0].hostAddress",
+      { networks: [{ type: "user", forwards: [{ hostAddress: "x", hostPort: 1, guestPort: 1 }] }] },
+      "networks[0].forwards[0].hostAddress",
     ],
     ["more SMBIOS text than fits", { smbiosStrings: ["x".repeat(DEFAULT_MAX_SMBIOS_BYTES)] }, "smbiosStrings"],
     [
