@@ -19,4 +19,4 @@ export { type InPlaceFile, inPlaceFiles, type OpenInPlace } from "./in-place.ts"
 export { type InputOptions, inputs, type OpenInput } from "./input.ts";
 export { type PackageFiles, packageFiles } from "./package-files.ts";
 export { type Sources, sources } from "./sources.ts";
-export { type ReadWhole, type ReadWholeOptions, wholeFiles } from "./whole-file.ts";
+export { type OpenStream, type ReadWhole, type ReadWholeOptions, streamFiles, wholeFiles } from "./whole-file.ts";

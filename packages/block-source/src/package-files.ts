@@ -4,7 +4,7 @@ import { type HttpErrorKind, httpSources, type OpenHttp, type ReportHttpError } 
 import { inPlaceFiles, type OpenInPlace } from "./in-place.ts";
 import { inputs, type OpenInput } from "./input.ts";
 import { type Sources, sources } from "./sources.ts";
-import { type ReadWhole, wholeFiles } from "./whole-file.ts";
+import { type OpenStream, type ReadWhole, streamFiles, wholeFiles } from "./whole-file.ts";
 
 /** Everything a package does with files, with its own errors. */
 export interface PackageFiles {
@@ -13,6 +13,7 @@ export interface PackageFiles {
   readonly ioError: FileErrors;
   readonly atomic: AtomicFiles;
   readonly openInPlace: OpenInPlace;
+  readonly openStream: OpenStream;
   readonly readWhole: ReadWhole;
   readonly openHttp: OpenHttp;
   readonly openInput: OpenInput;
@@ -37,6 +38,7 @@ export function packageFiles<Code>(
     ioError: ioErrors(report),
     atomic: atomicFiles(report),
     openInPlace: inPlaceFiles(report),
+    openStream: streamFiles(report),
     readWhole: wholeFiles(report),
     openHttp: httpSources(report),
     openInput: inputs(report),

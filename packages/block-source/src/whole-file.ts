@@ -18,14 +18,33 @@ export interface ReadWholeOptions {
  */
 export type ReadWhole = (path: string, options: ReadWholeOptions) => Promise<Uint8Array>;
 
-/** Makes the reading of small files for one package. */
-export function wholeFiles(report: ReportFileError): ReadWhole {
+/**
+ * Opens what is read once, from its start to its end: a file, a FIFO, a terminal or an open descriptor. Waiting for it
+ * ends with the signal; failures while it is read are the system's own.
+ */
+export type OpenStream = (path: string, signal?: AbortSignal) => Promise<Readable>;
+
+/** Makes the opening of streams for one package. */
+export function streamFiles(report: ReportFileError): OpenStream {
   const ioError = ioErrors(report);
-  return async (path, { maxBytes, signal }) => {
+  return async (path, signal) => {
     try {
       signal?.throwIfAborted();
       const stream = await openStream(path, report);
-      if (signal !== undefined) addAbortSignal(signal, stream);
+      return signal === undefined ? stream : addAbortSignal(signal, stream);
+    } catch (error) {
+      throw ioError(error, "open", path);
+    }
+  };
+}
+
+/** Makes the reading of small files for one package. */
+export function wholeFiles(report: ReportFileError): ReadWhole {
+  const ioError = ioErrors(report);
+  const open = streamFiles(report);
+  return async (path, { maxBytes, signal }) => {
+    try {
+      const stream = await open(path, signal);
       const pieces: Buffer[] = [];
       let size = 0;
       // Leaving the loop closes the stream.

@@ -1,11 +1,12 @@
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { open, readdir } from "node:fs/promises";
+import { open, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { scratch } from "./support.ts";
+import { noise, run, scratch } from "./support.ts";
+import { tarOf } from "./tar.ts";
 
 const BIN = fileURLToPath(new URL("../bin/erofs-meta.js", import.meta.url));
 
@@ -67,6 +68,25 @@ describe("the built command", () => {
     child.kill("SIGINT");
     expect(await exit).toEqual([130, null]);
     expect(await readdir(folder)).toEqual(["data"]);
+  });
+
+  test("takes an archive from a FIFO, and ends on SIGTERM with 143 while it waits for one", async () => {
+    const folder = await scratch();
+    const fifo = join(folder, "fifo");
+    run("mkfifo", fifo);
+    const args = [BIN, "build", "image", fifo];
+    const build = (): ChildProcess => spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+    const waiting = build();
+    const ended = once(waiting, "exit");
+    while (waiting.exitCode === null && (await readdir(folder)).length < 2) await sleep(20);
+    waiting.kill("SIGTERM");
+    expect(await ended).toEqual([143, null]);
+    expect(await readdir(folder)).toEqual(["fifo"]);
+    const reading = build();
+    const done = once(reading, "exit");
+    await writeFile(fifo, tarOf([{ name: "file", content: noise(300_000) }]));
+    expect(await done).toEqual([0, null]);
+    expect(erofsMeta(folder, "ls", "image").stdout).toBe("file\n");
   });
 
   test("told to write more than it may, leaves a typed error and nothing else", async () => {

@@ -1,10 +1,9 @@
-import { createReadStream } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { ErofsError } from "../errors.ts";
-import { atomic, ioError, readWhole } from "../internal/files.ts";
+import { atomic, ioError, openStream, readWhole } from "../internal/files.ts";
 import { type CompressionOptions, DEFAULT_BLOCK_SIZE } from "../options.ts";
 import type { TreeEntries } from "../write/entry.ts";
 import { readDirectory } from "../write/read-directory.ts";
@@ -131,7 +130,7 @@ async function entriesOf(source: string, owner: BuildOptions["owner"], signal: A
 
 async function* piecesOf(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   try {
-    yield* createReadStream(path, { signal });
+    yield* await openStream(path, signal);
   } catch (error) {
     throw ioError(error, "read", path);
   }

@@ -2,9 +2,8 @@ import { packageFiles } from "@leveret/block-source";
 import { ErofsError, type ErofsErrorCode } from "../errors.ts";
 
 /** Files of this machine, with this package's errors. */
-export const { files, ioError, atomic, openInPlace, openHttp, openInput, readWhole } = packageFiles<ErofsErrorCode>(
-  ErofsError,
-  {
+export const { files, ioError, atomic, openInPlace, openHttp, openInput, openStream, readWhole } =
+  packageFiles<ErofsErrorCode>(ErofsError, {
     changed: "EROFS_CHANGED",
     full: "EROFS_DISK_FULL",
     http: "EROFS_HTTP",
@@ -15,5 +14,4 @@ export const { files, ioError, atomic, openInPlace, openHttp, openInput, readWho
     "too-large": "EROFS_LIMIT",
     truncated: "EROFS_TRUNCATED",
     "wrong-type": "EROFS_WRONG_TYPE",
-  },
-);
+  });

@@ -13,7 +13,10 @@ export async function openArchive(archive: AsyncIterable<Uint8Array> | Iterable<
     // A name can start with what others start with, so the header is asked first.
     if (isHeader(start) || isZero(start)) return reader;
     const found = TAR_COMPRESSIONS.find(({ magic }) => magic.every((byte, at) => start[at] === byte));
-    if (found === undefined) return reader;
+    if (found === undefined) {
+      if (start.byteLength < TAR_BLOCK_SIZE) return reader;
+      throw new ErofsError("EROFS_BAD_TAR", "expected a tar archive, got data without its header", { offset: 0 });
+    }
     if (found.name === "gzip") return new ByteReader(gunzipped(reader));
     throw new ErofsError("EROFS_BAD_TAR", `expected a tar archive or one in gzip, got ${found.name} data`, {
       offset: 0,
