@@ -12,7 +12,7 @@ import {
   REQUEST,
   WINDOW,
 } from "../src/agent/frames.ts";
-import { QemuError } from "../src/index.ts";
+import { failure } from "./failure.ts";
 
 let guest: Duplex;
 let agent: GuestAgent;
@@ -35,15 +35,6 @@ async function until(kind: number): Promise<Frame> {
     if (found !== undefined) return found;
     await new Promise((resolve) => setImmediate(resolve));
   }
-}
-
-async function failure(promise: Promise<unknown>): Promise<QemuError> {
-  const error = await promise.then(
-    () => new Error("expected a failure"),
-    (reason: unknown) => reason,
-  );
-  if (error instanceof QemuError) return error;
-  throw error;
 }
 
 describe("messages", () => {

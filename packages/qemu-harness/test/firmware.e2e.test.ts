@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { type MachineDescription, startMachine } from "../src/index.ts";
 import { ask, PROMPT, reachShell } from "./firmware-shell.ts";
-import { type LeftoverWatch, watchLeftovers } from "./leftovers.ts";
+import { leaveNothing } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles();
@@ -10,15 +10,7 @@ const missing = missingOracles();
 const ENFORCING = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
 
 describe.skipIf(missing !== "")(titled("firmware", missing), () => {
-  let watch: LeftoverWatch;
-  beforeEach(() => {
-    watch = watchLeftovers();
-  });
-  afterEach(async () => {
-    const leftovers = await watch.leftovers();
-    watch.close();
-    expect(leftovers).toEqual([]);
-  });
+  leaveNothing();
 
   test("boots to its shell, which sees the SMBIOS strings, the credentials and the TPM", async () => {
     const description: MachineDescription = {

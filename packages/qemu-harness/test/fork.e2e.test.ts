@@ -4,10 +4,10 @@ import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { planFat, writeFat } from "@leveret/disk-image";
-import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { type Machine, type MachineDescription, type StartOptions, startMachine, type Template } from "../src/index.ts";
 import { ask, reachShell } from "./firmware-shell.ts";
-import { descendants, type LeftoverWatch, watchLeftovers } from "./leftovers.ts";
+import { descendants, leaveNothing } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
 import { toyKernel } from "./toy-kernel.ts";
 
@@ -46,15 +46,7 @@ function digest(path: string): string {
 }
 
 describe.skipIf(missing !== "")(titled("a template", missing), () => {
-  let watch: LeftoverWatch;
-  beforeEach(() => {
-    watch = watchLeftovers();
-  });
-  afterEach(async () => {
-    const leftovers = await watch.leftovers();
-    watch.close();
-    expect(leftovers).toEqual([]);
-  });
+  leaveNothing();
 
   test("is continued by its forks, side by side and one after the other", async () => {
     await using template = await templateOf(toy);

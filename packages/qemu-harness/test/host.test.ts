@@ -12,8 +12,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { probeDevice } from "../src/accelerator.ts";
-import { findFirmware, findQemu, type MachineDescription, QemuError, startMachine } from "../src/index.ts";
+import { findFirmware, findQemu, type MachineDescription, startMachine } from "../src/index.ts";
 import { PROBE_EXIT_CODE } from "../src/internal/probe-guest.ts";
+import { failure } from "./failure.ts";
 
 let directory: string;
 beforeEach(() => {
@@ -27,15 +28,6 @@ function fakeQemu(version: string, body = "", name = "qemu-system-x86_64"): stri
   writeFileSync(path, `#!/bin/sh\ncase "$1" in --version) echo "${version}"; exit;; esac\n${body}\n`);
   chmodSync(path, 0o755);
   return path;
-}
-
-async function failure(promise: Promise<unknown>): Promise<QemuError> {
-  const error = await promise.then(
-    () => new Error("expected a failure"),
-    (reason: unknown) => reason,
-  );
-  if (error instanceof QemuError) return error;
-  throw error;
 }
 
 describe("findQemu", () => {

@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterEach, beforeEach, expect } from "vitest";
 
 /** Watches what the code under test leaves behind: processes, descriptors and files. */
 export interface LeftoverWatch {
@@ -36,6 +37,19 @@ export function watchLeftovers(): LeftoverWatch {
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** Has every test of a suite checked for what it leaves behind. */
+export function leaveNothing(): void {
+  let watch: LeftoverWatch;
+  beforeEach(() => {
+    watch = watchLeftovers();
+  });
+  afterEach(async () => {
+    const leftovers = await watch.leftovers();
+    watch.close();
+    expect(leftovers).toEqual([]);
+  });
 }
 
 /** Whether a process exists and is not merely waiting to be reaped. */

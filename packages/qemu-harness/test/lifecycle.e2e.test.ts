@@ -4,9 +4,10 @@ import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type MachineDescription, QemuError, type StartOptions, startMachine } from "../src/index.ts";
-import { descendants, isAlive, type LeftoverWatch, watchLeftovers } from "./leftovers.ts";
+import { afterAll, describe, expect, test } from "vitest";
+import { type MachineDescription, type QemuError, type StartOptions, startMachine } from "../src/index.ts";
+import { failure } from "./failure.ts";
+import { descendants, isAlive, leaveNothing } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
 import { toyKernel } from "./toy-kernel.ts";
 
@@ -24,25 +25,8 @@ const toy: MachineDescription = {
 };
 const tcg: StartOptions = { accelerator: "tcg" };
 
-async function failure(promise: Promise<unknown>): Promise<QemuError> {
-  const error = await promise.then(
-    () => new Error("expected a failure"),
-    (reason: unknown) => reason,
-  );
-  if (error instanceof QemuError) return error;
-  throw error;
-}
-
 describe.skipIf(missing !== "")(titled("a machine", missing), () => {
-  let watch: LeftoverWatch;
-  beforeEach(() => {
-    watch = watchLeftovers();
-  });
-  afterEach(async () => {
-    const leftovers = await watch.leftovers();
-    watch.close();
-    expect(leftovers).toEqual([]);
-  });
+  leaveNothing();
 
   test("boots a kernel with its command line, echoes what is typed and powers off at the button", async () => {
     await using machine = await startMachine(toy, tcg);

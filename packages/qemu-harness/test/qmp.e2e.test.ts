@@ -6,6 +6,7 @@ import { checkArguments, type SchemaVersion, versionOf } from "../src/qmp/check.
 import { decodeIntrospection } from "../src/qmp/introspection.ts";
 import { parseQmpJson, renderArguments } from "../src/qmp/json.ts";
 import { knownSchema } from "../src/qmp/schema.ts";
+import { failure } from "./failure.ts";
 import { connectEmptyQemu, startEmptyQemu, testQemus } from "./qemus.ts";
 import { placesOf, replaced, valueFor } from "./qmp-schema.ts";
 
@@ -13,15 +14,6 @@ const seed = Number(process.env.LEVERET_SEED ?? Date.now() % 2 ** 31);
 const { capture } = (await import(new URL("../scripts/qmp/capture.mjs", import.meta.url).href)) as {
   capture: (program: string) => Promise<{ file: string; text: string }>;
 };
-
-async function failure(promise: Promise<unknown>): Promise<QemuError> {
-  const error = await promise.then(
-    () => new Error("expected a failure"),
-    (reason: unknown) => reason,
-  );
-  if (error instanceof QemuError) return error;
-  throw error;
-}
 
 /** The schema of a QEMU: the checked-in one, or its own where its version is not known. */
 async function versionOfClient(qmp: QmpClient): Promise<SchemaVersion> {

@@ -1,6 +1,7 @@
 import { type Duplex, duplexPair } from "node:stream";
 import { describe, expect, test } from "vitest";
 import { QemuError, QmpClient, type QmpOptions } from "../src/index.ts";
+import { failure } from "./failure.ts";
 
 const GREETING =
   '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n';
@@ -31,15 +32,6 @@ async function connected(
   );
   qemu.write(GREETING);
   return { client: await QmpClient.connect(stream, options), qemu };
-}
-
-async function failure(promise: Promise<unknown>): Promise<QemuError> {
-  const error = await promise.then(
-    () => new Error("expected a failure"),
-    (reason: unknown) => reason,
-  );
-  if (error instanceof QemuError) return error;
-  throw error;
 }
 
 describe("connecting", () => {
