@@ -39,6 +39,7 @@ export { type CpioFile, encodeCpio } from "./cpio.ts";
 // Errors
 export { QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
 export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmware.ts";
+export type { Forward, ForwardRequest } from "./forward.ts";
 export type { WaitOptions } from "./internal/wait.ts";
 export {
   DEFAULT_MAX_SMBIOS_BYTES,

@@ -4,6 +4,7 @@ import { GuestAgent } from "./agent/agent.ts";
 import type { MachineFds } from "./argv.ts";
 import { SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
+import { type Forward, Forwarder, type ForwardRequest } from "./forward.ts";
 import { type Child, killChild } from "./internal/child.ts";
 import { saveState } from "./internal/migration.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
@@ -61,6 +62,15 @@ export interface Machine extends AsyncDisposable {
    * @throws {TypeError} When the description has none.
    */
   readonly screen: Screen;
+  /**
+   * Opens a port of the host that leads into the machine, whose user network may be isolated.
+   *
+   * @param request - Port of the guest; of the host a free one unless it is given.
+   * @throws {QemuError} `QEMU_FORWARD_FAILED` when the port is taken, `QEMU_BAD_OPTIONS`, `QEMU_QMP_CLOSED`.
+   * @example
+   * const { hostPort } = await machine.forward({ guestPort: 22 });
+   */
+  readonly forward: (request: ForwardRequest) => Promise<Forward>;
   /**
    * Waits for the machine to end by itself.
    *
@@ -137,6 +147,7 @@ export class RunningMachine implements Machine {
   readonly #screen: MachineScreen | undefined;
   readonly #exit: Promise<MachineExit>;
   #qmp: QmpClient | undefined;
+  #forwarder: Forwarder | undefined;
   #reason: string | undefined;
   #closing = false;
   #isTemplate = false;
@@ -237,6 +248,11 @@ export class RunningMachine implements Machine {
   get screen(): Screen {
     if (this.#screen === undefined) throw new TypeError("expected a machine with graphics: {} in its description");
     return this.#screen;
+  }
+
+  async forward(request: ForwardRequest): Promise<Forward> {
+    this.#forwarder ??= new Forwarder(this.qmp, this.#parts.machine);
+    return this.#forwarder.open(request);
   }
 
   async waitForExit(options: WaitOptions = {}): Promise<MachineExit> {

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { MachineFds } from "./argv.ts";
 import { QemuError } from "./errors.ts";
+import { forwardError } from "./forward.ts";
 import { initrdWithAgent } from "./initrd.ts";
 import { type Child, killChild, spawnChild } from "./internal/child.ts";
 import {
@@ -232,6 +233,9 @@ function startError(child: Child, swtpm: Child | undefined, cause: QemuError): Q
       ...details,
       hint: "another machine has the file open for writing; close it, or give both machines throw-away access",
     });
+  }
+  if (/host forwarding rule/.test(stderrTail)) {
+    return forwardError(`expected ports of the host that are free, got: ${stderrTail}`, details);
   }
   if (swtpm !== undefined && /tpm/i.test(stderrTail)) {
     const message = `expected a working TPM, got: ${[stderrTail, swtpm.stderrTail()].join("\n").trim()}`;

@@ -115,7 +115,7 @@ describe.skipIf(missing !== "")(titled("a template", missing), () => {
       }).once("error", reject);
     });
     await expect(template.fork({ forwards: [{ hostPort: 48_223, guestPort: 22 }] })).rejects.toMatchObject({
-      code: "QEMU_START_FAILED",
+      code: "QEMU_FORWARD_FAILED",
       stderrTail: expect.stringContaining("host forwarding"),
     });
     await echo(fork, "still there");

@@ -114,10 +114,27 @@ describe.skipIf(missing !== "")(titled("a machine", missing), () => {
       tcg,
     );
     await machine.serial.waitFor("READY");
-    await new Promise<void>((resolve, reject) => {
-      const socket = createConnection(hostPort, "127.0.0.1", () => resolve(void socket.destroy()));
-      socket.once("error", reject);
-    });
+    await connect(hostPort);
+    await expect(startMachine(machine.description, tcg)).rejects.toMatchObject({ code: "QEMU_FORWARD_FAILED" });
+  });
+
+  test("opens and closes ports of the host while it runs", async () => {
+    await using machine = await startMachine({ ...toy, networks: [{ type: "user", isolated: true }] }, tcg);
+    const [one, other] = await Promise.all([machine.forward({ guestPort: 22 }), machine.forward({ guestPort: 22 })]);
+    expect(one.hostPort).not.toBe(other.hostPort);
+    await Promise.all([connect(one.hostPort), connect(other.hostPort)]);
+    const { hostPort } = one;
+    await expect(machine.forward({ hostPort, guestPort: 80 })).rejects.toMatchObject({ code: "QEMU_FORWARD_FAILED" });
+    await one.close();
+    await one.close();
+    await expect(connect(hostPort)).rejects.toMatchObject({ code: "ECONNREFUSED" });
+    await using again = await machine.forward({ protocol: "udp", hostPort, guestPort: 53 });
+    expect(again).toMatchObject({ protocol: "udp", hostAddress: "127.0.0.1", hostPort, guestPort: 53 });
+    await expect(machine.forward({ guestPort: 0 })).rejects.toMatchObject({ code: "QEMU_BAD_OPTIONS" });
+    await machine.quit();
+    await other.close();
+    await using lonely = await startMachine(toy, tcg);
+    await expect(lonely.forward({ guestPort: 22 })).rejects.toMatchObject({ code: "QEMU_BAD_OPTIONS" });
   });
 
   test("has several consoles", async () => {
@@ -235,4 +252,11 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   if (address === null || typeof address === "string") throw new Error("expected a TCP port");
   return address.port;
+}
+
+async function connect(port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const socket = createConnection(port, "127.0.0.1", () => resolve(void socket.destroy()));
+    socket.once("error", reject);
+  });
 }
