@@ -13,7 +13,14 @@ const report = join(ROOT, "test-results", "report.json");
 mkdirSync(join(ROOT, "test-results"), { recursive: true });
 rmSync(report, { force: true });
 const vitest = join(ROOT, "node_modules", "vitest", "vitest.mjs");
-const args = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...process.argv.slice(2)];
+const args = [
+  "run",
+  "--reporter=default",
+  `--reporter=${join(ROOT, "scripts", "early-failures.mjs")}`,
+  "--reporter=json",
+  `--outputFile.json=${report}`,
+  ...process.argv.slice(2),
+];
 const env = {
   ...process.env,
   ...oracles,
