@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, test } from "vitest";
 import {
   createNetwork,
   encodeCpio,
@@ -11,6 +11,7 @@ import {
   type Network,
   startMachine,
 } from "../src/index.ts";
+import { expect } from "../src/vitest/index.ts";
 import { missingAgent } from "./agent-built.ts";
 import { debianKernel, missingKernel } from "./kernel.ts";
 import { missingOracles, titled } from "./oracles.ts";
@@ -70,7 +71,9 @@ describe.skipIf(missing !== "")(titled("a private network", missing), () => {
     const capture = lan.capture();
     await run(server, "busybox mkdir /www");
     await server.agent.writeFile("/www/index.html", "served\n");
+    await expect(expect(server).toListenOn(80, { timeoutMs: 300 })).rejects.toThrow("port 80 to be listened on");
     await run(server, "busybox httpd -h /www");
+    await expect(server).toListenOn(80);
     // Nothing that looks up names: a static busybox cannot.
     const fetch = (seconds: number): string =>
       `printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w ${seconds} 10.0.0.1 80 | busybox grep served`;
