@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import { QemuError } from "./errors.ts";
+import { ignoreClosed } from "./internal/ignore-closed.ts";
 import { forwardSchema, parseOptions, type ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 
@@ -97,8 +98,4 @@ export function forwardError(message: string, details: ConstructorParameters<typ
 
 function keyOf({ protocol, address, port }: Listening): string {
   return `${protocol} ${address} ${port}`;
-}
-
-function ignoreClosed(error: unknown): void {
-  if (!(error instanceof QemuError) || error.code !== "QEMU_QMP_CLOSED") throw error;
 }

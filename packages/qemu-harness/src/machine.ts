@@ -171,118 +171,113 @@ const fwCfgSchema = z
   })
   .refine((item) => (item.value === undefined) !== (item.path === undefined), "expected exactly one of value and path");
 
+const machineFields = z.strictObject({
+  /** name in process lists and error messages */
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected letters, digits, dots, underscores and hyphens")
+    .default("machine"),
+  /** guest memory in `MiB` */
+  memoryMiB: z
+    .number()
+    .int()
+    .min(1)
+    .max(1024 * 1024)
+    .default(512),
+  /** virtual processors */
+  cpus: z.number().int().min(1).max(255).default(1),
+  /**
+   * what kind of PC: `q35` with PCI Express, `pc` with plain PCI as in 1996, or `microvm`, which has hardly anything,
+   * starts soonest and takes a direct kernel boot only
+   */
+  machine: z.enum(["q35", "pc", "microvm"]).default("q35"),
+  boot: bootSchema,
+  /** disks in boot order */
+  disks: z.array(diskSchema).max(16).default([]),
+  /** CDs in boot order, after all disks */
+  cds: z.array(cdSchema).max(2).default([]),
+  /** a TPM 2.0 */
+  tpm: tpmSchema.optional(),
+  /** network cards, default none; one `user` at most */
+  networks: z.array(networkSchema).max(8).default([]),
+  /** consoles, the first is {@link Machine.serial} */
+  consoles: z
+    .array(consoleSchema)
+    .min(1)
+    .max(8)
+    .default([{ name: "serial0", type: "serial" }]),
+  /** display, keyboard and mouse for {@link Machine.screen}, default none */
+  graphics: graphicsSchema.optional(),
+  /** whether the guest has a virtio entropy source fed from the host */
+  rng: z.boolean().default(true),
+  fwCfg: z.array(fwCfgSchema).default([]),
+  /** SMBIOS type 11 strings, such as `io.systemd.stub.kernel-cmdline-extra=…`; visible in process lists */
+  smbiosStrings: z.array(text.min(1)).default([]),
+  /** systemd credentials by name; they reach QEMU through inherited files and never show in an argument vector */
+  credentials: z
+    .record(
+      z.string().regex(/^[^/\0=:]{1,255}$/, "expected a credential name without slash, colon or equals sign"),
+      z.union([z.string(), z.instanceof(Uint8Array)]),
+    )
+    .default({}),
+  /**
+   * whether the machine has a port for {@link Machine.agent}; a direct kernel boot then begins with the agent, which
+   * goes on with the `/init` of its initrd, if there is one
+   */
+  agent: z.boolean().default(false),
+  /**
+   * whether {@link Machine.template} can be taken: memory is then a file without a name that forks map privately, and
+   * nothing that a fork could not share is kept
+   */
+  forkable: z.boolean().default(false),
+  /** arguments appended as they are */
+  extraArgs: z.array(text).default([]),
+});
+
 /**
  * Schema of a machine description; unknown keys are errors.
  *
  * The guest is a PC in which nothing exists that the description does not list.
  */
-export const machineSchema = z
-  .strictObject({
-    /** name in process lists and error messages */
-    name: z
-      .string()
-      .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected letters, digits, dots, underscores and hyphens")
-      .default("machine"),
-    /** guest memory in `MiB` */
-    memoryMiB: z
-      .number()
-      .int()
-      .min(1)
-      .max(1024 * 1024)
-      .default(512),
-    /** virtual processors */
-    cpus: z.number().int().min(1).max(255).default(1),
-    /**
-     * what kind of PC: `q35` with PCI Express, `pc` with plain PCI as in 1996, or `microvm`, which has hardly anything,
-     * starts soonest and takes a direct kernel boot only
-     */
-    machine: z.enum(["q35", "pc", "microvm"]).default("q35"),
-    boot: bootSchema,
-    /** disks in boot order */
-    disks: z.array(diskSchema).max(16).default([]),
-    /** CDs in boot order, after all disks */
-    cds: z.array(cdSchema).max(2).default([]),
-    /** a TPM 2.0 */
-    tpm: tpmSchema.optional(),
-    /** network cards, default none; one `user` at most */
-    networks: z.array(networkSchema).max(8).default([]),
-    /** consoles, the first is {@link Machine.serial} */
-    consoles: z
-      .array(consoleSchema)
-      .min(1)
-      .max(8)
-      .default([{ name: "serial0", type: "serial" }]),
-    /** display, keyboard and mouse for {@link Machine.screen}, default none */
-    graphics: graphicsSchema.optional(),
-    /** whether the guest has a virtio entropy source fed from the host */
-    rng: z.boolean().default(true),
-    fwCfg: z.array(fwCfgSchema).default([]),
-    /** SMBIOS type 11 strings, such as `io.systemd.stub.kernel-cmdline-extra=…`; visible in process lists */
-    smbiosStrings: z.array(text.min(1)).default([]),
-    /** systemd credentials by name; they reach QEMU through inherited files and never show in an argument vector */
-    credentials: z
-      .record(
-        z.string().regex(/^[^/\0=:]{1,255}$/, "expected a credential name without slash, colon or equals sign"),
-        z.union([z.string(), z.instanceof(Uint8Array)]),
-      )
-      .default({}),
-    /**
-     * whether the machine has a port for {@link Machine.agent}; a direct kernel boot then begins with the agent, which
-     * goes on with the `/init` of its initrd, if there is one
-     */
-    agent: z.boolean().default(false),
-    /**
-     * whether {@link Machine.template} can be taken: memory is then a file without a name that forks map privately, and
-     * nothing that a fork could not share is kept
-     */
-    forkable: z.boolean().default(false),
-    /** arguments appended as they are */
-    extraArgs: z.array(text).default([]),
-  })
-  .superRefine((machine, context) => {
-    const impossible = [...missingHardware(machine), ...(machine.forkable ? unforkable(machine) : [])];
-    for (const issue of impossible) context.addIssue({ code: "custom", ...issue });
-    if (machine.networks.filter(({ type }) => type === "user").length > 1) {
-      context.addIssue({ code: "custom", path: ["networks"], message: "expected at most one network of type user" });
-    }
-    const names = machine.consoles.map((item) => item.name);
-    for (const [index, name] of names.entries()) {
-      if (names.indexOf(name) !== index) {
-        context.addIssue({
-          code: "custom",
-          path: ["consoles", index, "name"],
-          message: `expected unique names, got ${name} twice`,
-        });
-      }
-    }
-    const credentialBytes = Object.entries(machine.credentials).reduce(
-      (sum, [name, value]) => sum + name.length + Math.ceil(Buffer.byteLength(value) / 3) * 4 + 40,
-      0,
-    );
-    const bytes = machine.smbiosStrings.reduce((sum, value) => sum + Buffer.byteLength(value) + 1, credentialBytes);
-    if (bytes > DEFAULT_MAX_SMBIOS_BYTES) {
+export const machineSchema = machineFields.superRefine((machine, context) => {
+  const impossible = [...missingHardware(machine), ...(machine.forkable ? unforkable(machine) : [])];
+  for (const issue of impossible) context.addIssue({ code: "custom", ...issue });
+  if (machine.networks.filter(({ type }) => type === "user").length > 1) {
+    context.addIssue({ code: "custom", path: ["networks"], message: "expected at most one network of type user" });
+  }
+  const names = machine.consoles.map((item) => item.name);
+  for (const [index, name] of names.entries()) {
+    if (names.indexOf(name) !== index) {
       context.addIssue({
         code: "custom",
-        path: ["smbiosStrings"],
-        message: `expected at most ${DEFAULT_MAX_SMBIOS_BYTES} bytes of SMBIOS strings and credentials, got ${bytes}`,
+        path: ["consoles", index, "name"],
+        message: `expected unique names, got ${name} twice`,
       });
     }
-  });
+  }
+  const credentialBytes = Object.entries(machine.credentials).reduce(
+    (sum, [name, value]) => sum + name.length + Math.ceil(Buffer.byteLength(value) / 3) * 4 + 40,
+    0,
+  );
+  const bytes = machine.smbiosStrings.reduce((sum, value) => sum + Buffer.byteLength(value) + 1, credentialBytes);
+  if (bytes > DEFAULT_MAX_SMBIOS_BYTES) {
+    context.addIssue({
+      code: "custom",
+      path: ["smbiosStrings"],
+      message: `expected at most ${DEFAULT_MAX_SMBIOS_BYTES} bytes of SMBIOS strings and credentials, got ${bytes}`,
+    });
+  }
+});
 
 /** Serial ports at the addresses and interrupts that PCs have had for them since the first. */
 const MAX_SERIAL_PORTS = 4;
 
 type Issue = { path: (string | number)[]; message: string };
 
-interface Hardware extends Keeping {
-  readonly machine: "q35" | "pc" | "microvm";
-  readonly cds: readonly unknown[];
-  readonly graphics?: unknown;
-  readonly consoles: readonly { readonly type: string }[];
-}
+type Fields = z.output<typeof machineFields>;
 
 /** What of a machine its kind of PC does not have. */
-function missingHardware({ machine, boot, tpm, cds, graphics, consoles }: Hardware): Issue[] {
+function missingHardware({ machine, boot, tpm, cds, graphics, consoles }: Fields): Issue[] {
   const issues: Issue[] = [];
   const serialPorts = consoles.filter(({ type }) => type === "serial").length;
   if (serialPorts > MAX_SERIAL_PORTS) {
@@ -302,14 +297,8 @@ function missingHardware({ machine, boot, tpm, cds, graphics, consoles }: Hardwa
   return issues;
 }
 
-interface Keeping {
-  readonly boot: z.output<typeof bootSchema>;
-  readonly disks: readonly z.output<typeof diskSchema>[];
-  readonly tpm?: z.output<typeof tpmSchema> | undefined;
-}
-
 /** What of a machine would be written by all of its forks at once. */
-function unforkable({ boot, disks, tpm }: Keeping): Issue[] {
+function unforkable({ boot, disks, tpm }: Fields): Issue[] {
   const issues: Issue[] = [];
   const refuse = (path: (string | number)[], what: string): void => {
     issues.push({ path, message: `expected ${what} in a forkable machine, whose forks would all write the same file` });

@@ -6,6 +6,7 @@ import { SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
 import { type Forward, Forwarder, type ForwardRequest } from "./forward.ts";
 import { type Child, killChild } from "./internal/child.ts";
+import { ignoreClosed } from "./internal/ignore-closed.ts";
 import { saveState } from "./internal/migration.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { endsWithin, startWait, type WaitOptions } from "./internal/wait.ts";
@@ -341,8 +342,4 @@ export class RunningMachine implements Machine {
       facts,
     );
   }
-}
-
-function ignoreClosed(error: unknown): void {
-  if (!(error instanceof QemuError) || error.code !== "QEMU_QMP_CLOSED") throw error;
 }

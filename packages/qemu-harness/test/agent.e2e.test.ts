@@ -1,13 +1,12 @@
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeCpio, type Machine, startMachine, type Template } from "../src/index.ts";
 import { missingAgent } from "./agent-built.ts";
-import { debianKernel, missingKernel } from "./kernel.ts";
+import { busybox, debianKernel, missingKernel } from "./kernel.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles() || missingAgent() || missingKernel();
@@ -16,13 +15,9 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 /** An initrd of busybox, with an init of its own that says that it runs. */
 function writeInitrd(): string {
-  const busybox = readFileSync(execFileSync("which", ["busybox"], { encoding: "utf8" }).trim());
   const init = "#!/bin/busybox sh\necho init is $$ > /dev/console\nexec /bin/busybox sleep 1000000\n";
   const path = join(directory, "initrd");
-  const files = [
-    { path: "bin/busybox", data: busybox, executable: true },
-    { path: "init", data: Buffer.from(init), executable: true },
-  ];
+  const files = [busybox(), { path: "init", data: Buffer.from(init), executable: true }];
   writeFileSync(path, encodeCpio(files, 0));
   return path;
 }

@@ -1,5 +1,7 @@
-import { readdirSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { CpioFile } from "../src/cpio.ts";
 
 /** Debian's kernel for virtual machines, out of the tree of oracles; undefined where there is none. */
 export function debianKernel(): string | undefined {
@@ -15,4 +17,10 @@ export function missingKernel(): string {
   if (debianKernel() !== undefined) return "";
   if (process.env.REQUIRE_ORACLES === "1") throw new Error("no kernel in the tree of oracles");
   return "no kernel in the tree of oracles";
+}
+
+/** This machine's busybox, as a file of an initrd. */
+export function busybox(): CpioFile {
+  const path = execFileSync("which", ["busybox"], { encoding: "utf8" }).trim();
+  return { path: "bin/busybox", data: readFileSync(path), executable: true };
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, test } from "vitest";
@@ -13,7 +13,7 @@ import {
 } from "../src/index.ts";
 import { expect } from "../src/vitest/index.ts";
 import { missingAgent } from "./agent-built.ts";
-import { debianKernel, missingKernel } from "./kernel.ts";
+import { busybox, debianKernel, missingKernel } from "./kernel.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles() || missingAgent() || missingKernel();
@@ -30,9 +30,8 @@ function writeInitrd(): string {
     path: `drivers/${index}.ko`,
     data: execFileSync("xz", ["-dc", join(modules, release, "kernel", `${name}.ko.xz`)], { maxBuffer: 1 << 26 }),
   }));
-  const busybox = readFileSync(execFileSync("which", ["busybox"], { encoding: "utf8" }).trim());
   const path = join(directory, "initrd");
-  writeFileSync(path, encodeCpio([{ path: "bin/busybox", data: busybox, executable: true }, ...drivers], 0));
+  writeFileSync(path, encodeCpio([busybox(), ...drivers], 0));
   return path;
 }
 

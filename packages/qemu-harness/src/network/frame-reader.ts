@@ -5,15 +5,16 @@ export const LENGTH_BYTES = 4;
 
 /** Splits what QEMU writes to a socket network into Ethernet frames. */
 export class FrameReader {
-  #rest = Buffer.alloc(0);
+  #rest: Buffer = Buffer.alloc(0);
 
   /**
-   * Takes the next bytes.
+   * Takes the next bytes, which have to stay as they are.
    *
    * @returns The frames that are complete now; undefined when what comes is not a sequence of frames.
    */
   push(chunk: Uint8Array): Buffer[] | undefined {
-    const bytes = this.#rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#rest, chunk]);
+    const own = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = this.#rest.length === 0 ? own : Buffer.concat([this.#rest, own]);
     const frames: Buffer[] = [];
     let at = 0;
     while (bytes.length - at >= LENGTH_BYTES) {
@@ -24,7 +25,7 @@ export class FrameReader {
       frames.push(bytes.subarray(at + LENGTH_BYTES, end));
       at = end;
     }
-    this.#rest = Buffer.from(bytes.subarray(at));
+    this.#rest = bytes.subarray(at);
     return frames;
   }
 }

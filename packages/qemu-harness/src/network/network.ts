@@ -9,6 +9,9 @@ import { type Random, seededRandom } from "./random.ts";
 /** Most bytes that wait for a machine that does not take them; frames beyond are lost, as in a switch. */
 export const DEFAULT_MAX_NETWORK_QUEUE_BYTES = 1024 * 1024;
 
+/** Most addresses that are learned: a guest can pretend to be any number of senders. */
+const MAX_ADDRESSES = 4096;
+
 const ratio = z.number().min(0).max(1);
 const milliseconds = z.number().min(0).max(600_000);
 
@@ -187,25 +190,22 @@ export class Switch implements Network {
     }
   }
 
-  // A guest can pretend to be any number of senders.
   #learn(address: string, port: Port): void {
-    const MAX_ADDRESSES = 4096;
     if (this.#learned.size < MAX_ADDRESSES || this.#learned.has(address)) this.#learned.set(address, port);
   }
 
   #send(from: Port, to: Port, frame: Buffer): void {
     const { loss, duplicate, delayMs, jitterMs } = this.#impairment;
     const isCut = (this.#parts.get(from.machine) ?? 0) !== (this.#parts.get(to.machine) ?? 0);
-    if (isCut || (loss > 0 && this.#random.next() < loss)) {
+    if (isCut || (loss > 0 && this.#random() < loss)) {
       this.#lost += 1;
       return;
     }
-    const copies = duplicate > 0 && this.#random.next() < duplicate ? 2 : 1;
+    const copies = duplicate > 0 && this.#random() < duplicate ? 2 : 1;
     for (let copy = 0; copy < copies; copy += 1) {
-      const late = delayMs + (jitterMs > 0 ? this.#random.next() * jitterMs : 0);
+      const late = delayMs + (jitterMs > 0 ? this.#random() * jitterMs : 0);
       if (late === 0) this.#deliver(to, frame);
-      // The bytes are the reader's, which goes on.
-      else setTimeout((kept: Buffer) => this.#deliver(to, kept), late, Buffer.from(frame)).unref();
+      else setTimeout(() => this.#deliver(to, frame), late).unref();
     }
   }
 

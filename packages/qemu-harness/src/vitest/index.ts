@@ -55,14 +55,13 @@ export const test = base.extend<MachineFixtures>({
         throw error;
       }
     });
-    const isFailed = task.result?.state === "fail";
+    const results = task.result?.state === "fail" && machines.length > 0 ? directoryOf(task) : undefined;
     for (const { machine, release } of machines) {
-      if (isFailed) await keep(machine, directoryOf(task));
+      if (results !== undefined) await keep(machine, results);
       await machine.close();
       release();
     }
-    if (isFailed && machines.length > 0)
-      process.stderr.write(`what the machines said and showed is in ${directoryOf(task)}\n`);
+    if (results !== undefined) process.stderr.write(`what the machines said and showed is in ${results}\n`);
   },
 });
 
