@@ -4,6 +4,7 @@ import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { ByteSink } from "./block-source.ts";
 import { ioErrors, type ReportFileError } from "./errors.ts";
+import { handleSink } from "./handle-sink.ts";
 import { outputPlace } from "./output-place.ts";
 
 /** A name has at most 255 bytes, and the temporary one is longer than the file's. */
@@ -70,18 +71,6 @@ export function atomicFiles(report: ReportFileError): AtomicFiles {
         if ((await identity(input)) !== existing) continue;
         const hint = "write another file, and move it over this one afterwards if that is what you want";
         throw report("same-file", `expected an output that is no input, got ${output} as both`, { path: output, hint });
-      }
-    },
-  };
-}
-
-function handleSink(handle: FileHandle): ByteSink {
-  return {
-    async write(offset, bytes) {
-      let done = 0;
-      while (done < bytes.byteLength) {
-        const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, offset + done);
-        done += bytesWritten;
       }
     },
   };

@@ -2,6 +2,7 @@ import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import type { BlockSource, ByteSink } from "./block-source.ts";
 import { ioErrors, type ReportFileError } from "./errors.ts";
+import { handleSink } from "./handle-sink.ts";
 import { sources } from "./sources.ts";
 
 /** What is written is compared with what is there in units of this many bytes, the block size of file systems. */
@@ -34,19 +35,14 @@ export function inPlaceFiles(report: ReportFileError): OpenInPlace {
       await source.close();
       throw error;
     });
-    const put = async (offset: number, bytes: Uint8Array): Promise<void> => {
-      for (let done = 0; done < bytes.byteLength; ) {
-        const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, offset + done);
-        done += bytesWritten;
-      }
-    };
+    const sink = handleSink(handle);
     return {
       source,
       async write(offset, bytes) {
         const present = await source.read(offset, bytes.byteLength);
         await guarded(async () => {
           for (const { start, end } of differences(present, bytes)) {
-            await put(offset + start, bytes.subarray(start, end));
+            await sink.write(offset + start, bytes.subarray(start, end));
           }
         });
       },

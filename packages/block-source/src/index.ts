@@ -2,6 +2,7 @@ export { type AtomicFiles, type AtomicWriteOptions, atomicFiles } from "./atomic
 export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
 export { isZero, viewOf } from "./bytes.ts";
 export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
+export { handleSink } from "./handle-sink.ts";
 export {
   type HttpErrorKind,
   type HttpSettings,

@@ -1,4 +1,5 @@
+export { type InputFlags, withInputOptions } from "./input-options.ts";
 export { type CommandIo, Interruption, type OutputStream, processIo } from "./io.ts";
 export { type Progress, type ProgressEvent, startProgress, withProgress } from "./progress.ts";
 export { type ExitCodes, type JsonEnvelope, packageVersion, runCommand, UsageError, writeJson } from "./run.ts";
-export { escapeName, formatBytes, formatDuration, style, table } from "./text.ts";
+export { countText, escapeName, formatBytes, formatDuration, style, table } from "./text.ts";

@@ -27,6 +27,11 @@ export function formatDuration(milliseconds: number): string {
   return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
+/** `1 file`, `2 files`. */
+export function countText(count: number | bigint, one: string, several = `${one}s`): string {
+  return `${count} ${count === 1 || count === 1n ? one : several}`;
+}
+
 /** Left-aligned columns two spaces apart, no trailing blanks; a row shorter than the others is allowed. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];

@@ -1,5 +1,3 @@
-// Errors and limits
-
 // Where bytes come from and go to
 export {
   type BlockSource,

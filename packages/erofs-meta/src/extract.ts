@@ -1,5 +1,6 @@
 import { chmod, chown, type FileHandle, lchown, link, lutimes, mkdir, open, symlink, utimes } from "node:fs/promises";
 import { basename, join, sep } from "node:path";
+import { handleSink } from "@leveret/block-source";
 import { ErofsError } from "./errors.ts";
 import { ioError } from "./internal/files.ts";
 import { extractOptions, parseOptions } from "./options.ts";
@@ -188,11 +189,10 @@ async function writeContent(
   try {
     // Fails where there is something, a link included.
     handle = await open(real, "wx", 0o600);
+    const sink = handleSink(handle);
     for await (const { start, bytes } of image.data(inode, { reuse: true })) {
       signal?.throwIfAborted();
-      for (let done = 0; done < bytes.byteLength; ) {
-        done += (await handle.write(bytes, done, bytes.byteLength - done, start + done)).bytesWritten;
-      }
+      await sink.write(start, bytes);
     }
     // A hole at the end.
     if (inode.layout === "chunk") await handle.truncate(Number(inode.sizeBytes));

@@ -1,3 +1,4 @@
+import { countText } from "@leveret/command";
 import type { DiskImage, DiskPartition, FatVolume } from "@leveret/disk-image";
 import { type VerityReport, verifyVerityTree } from "@leveret/erofs-meta";
 import {
@@ -144,7 +145,7 @@ function describeDamage(report: VerityReport): string {
   const ranges = [...damagedDataBlocks, ...unverifiableDataBlocks].sort((a, b) => a.first - b.first);
   const blocks = ranges.reduce((sum, { count }) => sum + count, 0);
   const first = (ranges[0]?.first ?? 0) * superblock.dataBlockSize;
-  const damaged = `${isIncomplete ? "at least " : ""}${blocks} damaged block${blocks === 1 ? "" : "s"}`;
+  const damaged = `${isIncomplete ? "at least " : ""}${countText(blocks, "damaged block")}`;
   const under = damagedHashBlocks.length === 0 ? "" : " under a damaged part of the hash tree";
   return `${damaged}${under}, the first at byte ${first}`;
 }

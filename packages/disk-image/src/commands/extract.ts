@@ -1,14 +1,14 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, type InputFlags, withInputOptions, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { memorySource } from "../block-source.ts";
 import { extractTo } from "../extract.ts";
 import { openFat } from "../fat/read.ts";
 import { atomic } from "../internal/files.ts";
-import { type InputOptions, openInput, withInputOptions } from "./input.ts";
+import { openInput } from "./input.ts";
 import { parsePartition } from "./text.ts";
 
-interface ExtractOptions extends InputOptions {
+interface ExtractOptions extends InputFlags {
   readonly path?: string;
   readonly json?: boolean;
 }

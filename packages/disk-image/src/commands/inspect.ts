@@ -1,12 +1,21 @@
-import { type CommandIo, escapeName, formatBytes, style, table, writeJson } from "@leveret/command";
+import {
+  type CommandIo,
+  escapeName,
+  formatBytes,
+  type InputFlags,
+  style,
+  table,
+  withInputOptions,
+  writeJson,
+} from "@leveret/command";
 import type { Command } from "commander";
 import { DiskImageError } from "../errors.ts";
 import { type FatVolume, openFat } from "../fat/read.ts";
 import type { DiskImage, DiskPartition } from "../open.ts";
-import { type InputOptions, openInput, withInputOptions } from "./input.ts";
+import { openInput } from "./input.ts";
 import { partitionTable } from "./text.ts";
 
-interface InspectOptions extends InputOptions {
+interface InspectOptions extends InputFlags {
   readonly files?: boolean;
   readonly json?: boolean;
 }

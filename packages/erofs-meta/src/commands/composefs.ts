@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, writeJson } from "@leveret/command";
+import { type CommandIo, formatBytes, type InputFlags, withInputOptions, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { memorySource } from "../block-source.ts";
 import { formatComposefsDump, parseComposefsDump } from "../composefs/dump.ts";
@@ -8,10 +8,10 @@ import { readComposefs } from "../composefs/read.ts";
 import { encodeComposefs } from "../composefs/write.ts";
 import { toHex } from "../internal/bytes.ts";
 import { atomic, readWhole } from "../internal/files.ts";
-import { type InputOptions, openInput, withInputOptions } from "./input.ts";
+import { openInput } from "./input.ts";
 import { MAX_DUMP_BYTES, withImage } from "./open.ts";
 
-interface JsonFlag extends InputOptions {
+interface JsonFlag extends InputFlags {
   readonly json?: boolean;
 }
 
@@ -28,7 +28,7 @@ export function addComposefsCommands(program: Command, io: CommandIo): void {
   withInputOptions(composefs.command("dump"))
     .description("print what an image was made of, as `composefs-info dump` does")
     .argument("<image>")
-    .action((image: string, options: InputOptions) => dump(io, image, options));
+    .action((image: string, options: InputFlags) => dump(io, image, options));
   withInputOptions(composefs.command("digest"))
     .description("print a file's fs-verity digest: SHA-256, blocks of 4096 bytes, no salt")
     .argument("<file>")
@@ -48,7 +48,7 @@ async function build(io: CommandIo, from: string, to: string, { json }: JsonFlag
   else io.stdout.write(`${to}: ${formatBytes(sizeBytes)}, fs-verity digest ${hex}\n`);
 }
 
-async function dump(io: CommandIo, path: string, options: InputOptions): Promise<void> {
+async function dump(io: CommandIo, path: string, options: InputFlags): Promise<void> {
   const entries = await withImage(io, path, { ...options, offset: 0 }, (image) =>
     readComposefs(image, { signal: io.signal }),
   );

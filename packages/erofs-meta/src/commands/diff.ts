@@ -1,10 +1,16 @@
-import { type CommandIo, type ExitCodes, escapeName, writeJson } from "@leveret/command";
+import {
+  type CommandIo,
+  type ExitCodes,
+  escapeName,
+  type InputFlags,
+  withInputOptions,
+  writeJson,
+} from "@leveret/command";
 import type { Command } from "commander";
 import { type DiffField, diffErofs, type ErofsDiff } from "../diff.ts";
-import { type InputOptions, withInputOptions } from "./input.ts";
 import { withImage } from "./open.ts";
 
-interface DiffOptions extends InputOptions {
+interface DiffOptions extends InputFlags {
   readonly times: boolean;
   readonly json?: boolean;
 }

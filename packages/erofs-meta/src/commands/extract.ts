@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { type CommandIo, escapeName, formatBytes, style, writeJson } from "@leveret/command";
+import { type CommandIo, countText, escapeName, formatBytes, style, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import type { ByteSink } from "../block-source.ts";
 import { type ExtractReport, extractErofs } from "../extract.ts";
@@ -7,7 +7,6 @@ import { atomic } from "../internal/files.ts";
 import type { ErofsImage } from "../read/image.ts";
 import { formatXattrDump } from "../write/xattr-dump.ts";
 import { type ImageOptions, withImage, withImageOptions } from "./open.ts";
-import { countText } from "./text.ts";
 
 type ExtractOptions = ImageOptions & {
   readonly owners?: boolean;

@@ -1,14 +1,14 @@
-import type { CommandIo } from "@leveret/command";
+import { type CommandIo, type InputFlags, withInputOptions } from "@leveret/command";
 import { type Command, InvalidArgumentError } from "commander";
 import { type BlockSource, windowSource } from "../block-source.ts";
 import { type ErofsImage, openErofs } from "../read/image.ts";
-import { type InputOptions, openInput, withInputOptions } from "./input.ts";
+import { openInput } from "./input.ts";
 
 /** Most text of a dump, of a tree or of xattrs, in `bytes`: enough for a million names. */
 export const MAX_DUMP_BYTES = 256 * 1024 * 1024;
 
 /** Options of every command that opens an image. */
-export interface ImageOptions extends InputOptions {
+export interface ImageOptions extends InputFlags {
   readonly offset: number;
   readonly device?: readonly string[];
   readonly json?: boolean;

@@ -41,8 +41,3 @@ export function timeText(seconds: bigint): string {
 export function sizeText(inode: Inode): string {
   return inode.device === undefined ? `${inode.sizeBytes}` : `${inode.device.major},${inode.device.minor}`;
 }
-
-/** `1 file`, `2 files`. */
-export function countText(count: number | bigint, one: string, several = `${one}s`): string {
-  return `${count} ${count === 1 || count === 1n ? one : several}`;
-}

@@ -1,10 +1,9 @@
-import { type CommandIo, escapeName, formatBytes, withProgress, writeJson } from "@leveret/command";
+import { type CommandIo, countText, escapeName, formatBytes, withProgress, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { checkErofs, type ErofsReport } from "../check/check.ts";
 import type { ErofsProblem } from "../check/problems.ts";
 import { ErofsError } from "../errors.ts";
 import { type ImageOptions, withImageOptions, withSource } from "./open.ts";
-import { countText } from "./text.ts";
 
 /** Problems that people are told of at most. */
 const MAX_SHOWN = 20;

@@ -1,6 +1,16 @@
 import { createHash } from "node:crypto";
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, table, UsageError, withProgress, writeJson } from "@leveret/command";
+import {
+  type CommandIo,
+  countText,
+  formatBytes,
+  type InputFlags,
+  table,
+  UsageError,
+  withInputOptions,
+  withProgress,
+  writeJson,
+} from "@leveret/command";
 import { type Command, Option } from "commander";
 import type { BlockSource } from "../block-source.ts";
 import { buildVerityFec, type VerityFec } from "../fec/build.ts";
@@ -11,13 +21,12 @@ import { atomic } from "../internal/files.ts";
 import { DEFAULT_VERITY_BLOCK_SIZE, type VerityAlgorithm } from "../options.ts";
 import { buildVerityTree } from "../verity/build.ts";
 import { verifyVerityTree } from "../verity/verify.ts";
-import { type InputOptions, openInput, withInputOptions } from "./input.ts";
+import { openInput } from "./input.ts";
 import { parseCount, parseHex } from "./open.ts";
-import { countText } from "./text.ts";
 import { addVerityRepairCommand } from "./verity-repair.ts";
 import { allMatchText, damaged } from "./verity-text.ts";
 
-interface BuildOptions extends InputOptions {
+interface BuildOptions extends InputFlags {
   readonly salt?: Uint8Array;
   readonly uuid?: string;
   readonly dataBlockSize: number;
@@ -29,7 +38,7 @@ interface BuildOptions extends InputOptions {
   readonly json?: boolean;
 }
 
-interface VerifyOptions extends InputOptions {
+interface VerifyOptions extends InputFlags {
   readonly workers?: number;
   readonly json?: boolean;
 }

@@ -205,11 +205,10 @@ function placeDirectories({ directories }: Layout, blockSize: number, { space, o
     const course = space.course(count, old?.takeContent(node.path));
     const block = count === 0 ? 0 : course.take(count, count).block;
     course.end();
-    const content = encodeDirectory(names, blockSize);
-    node.placement =
-      layout === "inline"
-        ? { layout, block, tail: Uint8Array.from(content.subarray(count * blockSize)) }
-        : { layout: "plain", block };
+    if (layout === "inline") {
+      const tail = Uint8Array.from(encodeDirectory(names, blockSize).subarray(count * blockSize));
+      node.placement = { layout, block, tail };
+    } else node.placement = { layout: "plain", block };
   }
 }
 

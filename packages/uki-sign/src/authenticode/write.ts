@@ -1,9 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { resolve } from "node:path";
+import type { ByteSink } from "@leveret/block-source";
 import * as z from "zod";
 import { type Bytes, sizeOf } from "../bytes/byte-source.ts";
-import { replaceFile } from "../internal/files.ts";
+import { atomic } from "../internal/files.ts";
 import { parseOptions } from "../internal/options.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
 import { patchesOf, planTable, withSignature } from "./certificate-table.ts";
@@ -47,14 +48,21 @@ export interface WritePeOptions {
  */
 export async function writePe(path: string, image: Bytes, options: WritePeOptions = {}): Promise<void> {
   const { sign, mode, signal } = parseOptions(optionsSchema, options);
-  await replaceFile(resolve(path), mode, async (file) => {
-    if (sign === undefined) await copyContent(file, image, sizeOf(image), signal);
-    else await writeSigned(file, image, sign, signal);
-  });
+  const write = async (sink: ByteSink, file: FileHandle): Promise<void> => {
+    if (sign === undefined) await copyContent({ sink, file }, image, sizeOf(image), signal);
+    else await writeSigned({ sink, file }, image, sign, signal);
+  };
+  await atomic.write(resolve(path), write, { mode });
+}
+
+/** The file that is written: what takes bytes, and what flushes them. */
+interface Output {
+  readonly sink: ByteSink;
+  readonly file: FileHandle;
 }
 
 async function writeSigned(
-  file: FileHandle,
+  output: Output,
   image: Bytes,
   sign: SignPeOptions,
   signal: AbortSignal | undefined,
@@ -63,21 +71,21 @@ async function writeSigned(
   if (decoded.checksum !== 0) {
     // The checksum is over the signature too, so it takes a pass of its own; EFI images hardly ever have one.
     const signed = await signPe(image, sign);
-    await copyContent(file, signed, sizeOf(signed), signal);
+    await copyContent(output, signed, sizeOf(signed), signal);
     return;
   }
   const { hash = "sha256" } = sign;
   const end = contentSize(decoded);
   const hasher = createHash(hash);
   const covered = new CoveredHash(hasher, decoded);
-  await copyContent(file, image, end, signal, (chunk, offset) => covered.update(chunk, offset));
+  await copyContent(output, image, end, signal, (chunk, offset) => covered.update(chunk, offset));
   hasher.update(new Uint8Array(certificatePadding(end)));
   const cms = await makeSignature(new Uint8Array(hasher.digest()), sign);
   const plan = planTable(decoded, withSignature(image, decoded, cms));
   for (const { offset, bytes } of patchesOf(decoded, plan, new Uint8Array(4))) {
-    if (bytes instanceof Uint8Array) await file.write(bytes, 0, bytes.length, offset);
+    if (bytes instanceof Uint8Array) await output.sink.write(offset, bytes);
   }
-  await file.write(plan.table, 0, plan.table.length, plan.tableOffset);
+  await output.sink.write(plan.tableOffset, plan.table);
 }
 
 /** Hashes what a signature covers, out of all bytes in order. */
@@ -101,7 +109,7 @@ class CoveredHash {
 
 /** Copies bytes to the file; while one piece is written, it is visited and the next one read. */
 async function copyContent(
-  file: FileHandle,
+  { sink, file }: Output,
   image: Bytes,
   end: number,
   signal: AbortSignal | undefined,
@@ -115,7 +123,7 @@ async function copyContent(
     signal?.throwIfAborted();
     const size = Math.min(CHUNK_BYTES, end - offset);
     const chunk = readChunk(image, offset, size, buffers[index % 2]);
-    const started = writeAll(file, chunk, offset);
+    const started = sink.write(offset, chunk);
     // A failure is reported when it is waited for, below.
     started.catch(() => {});
     visit(chunk, offset);
@@ -140,10 +148,4 @@ function readChunk(image: Bytes, offset: number, size: number, buffer: Uint8Arra
   const chunk = buffer.subarray(0, size);
   image.readIntoSync(chunk, offset);
   return chunk;
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
-  }
 }

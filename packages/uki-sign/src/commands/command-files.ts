@@ -1,7 +1,7 @@
 import { join, resolve } from "node:path";
 import type { CommandIo } from "@leveret/command";
 import { type FileSource, fileSource } from "../bytes/byte-source.ts";
-import { assertNoInput, readSecret, readWhole, replaceFile } from "../internal/files.ts";
+import { atomic, readSecret, readWhole } from "../internal/files.ts";
 import { type LoadKeysOptions, loadKeys } from "../keys/load.ts";
 import { certificateFile, KEY_ROLES, type KeyRole, type KeySet, keyFile } from "../keys/roles.ts";
 
@@ -58,13 +58,13 @@ export class CommandFiles implements AsyncDisposable {
     const place = this.resolve(path);
     const others = new Set(this.#inputs);
     if (changed !== undefined) others.delete(this.resolve(changed));
-    await assertNoInput(place, [...others]);
+    await atomic.assertNoInput(place, [...others]);
     return place;
   }
 
   /** Writes an output whole or not at all; see {@link output}. */
   async write(path: string, bytes: Uint8Array, changed?: string): Promise<void> {
-    await replaceFile(await this.output(path, changed), 0o666, (file) => file.writeFile(bytes));
+    await atomic.write(await this.output(path, changed), (sink) => sink.write(0, bytes));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,4 @@
-import { type CommandIo, table, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, countText, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { toHex } from "../internal/bytes.ts";
 import type { PemSigner } from "../keys/signer.ts";
@@ -117,7 +117,7 @@ async function measurePolicies(
     return;
   }
   if (flags.output !== undefined) {
-    io.stdout.write(`${flags.output}: ${policies.length} ${policies.length === 1 ? "policy" : "policies"}, signed\n`);
+    io.stdout.write(`${flags.output}: ${countText(policies.length, "policy", "policies")}, signed\n`);
     return;
   }
   const rows = policies.map(({ phasePath, bank, policy }) => [phasePath, bank, toHex(policy)]);

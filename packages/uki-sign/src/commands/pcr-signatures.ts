@@ -1,3 +1,4 @@
+import { countText } from "@leveret/command";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { UkiSignError } from "../errors.ts";
 import { toHex } from "../internal/bytes.ts";
@@ -30,7 +31,7 @@ export function describePcrSignatures(text: string, image: Bytes, profile: numbe
   return [...groups.values()].map((group) => {
     const known = group.flatMap(({ bank, policy }) => phases.get(`${bank} ${toHex(policy)}`) ?? []);
     const others = group.length - known.length;
-    const rest = others === 0 ? [] : [`${others} ${others === 1 ? "policy" : "policies"} for other values`];
+    const rest = others === 0 ? [] : [`${countText(others, "policy", "policies")} for other values`];
     const { bank, pcrs, keyFingerprint } = group[0] as PcrSignature;
     const key = `by key ${keyFingerprint.slice(0, 16)}…`;
     return [bank, `PCR ${pcrs.join(", ")}`, key, [...known, ...rest].join(", ")];

@@ -1,4 +1,4 @@
-import { type CommandIo, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, countText, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { listSignatures } from "../authenticode/certificate-table.ts";
 import { authenticodeDigest } from "../authenticode/digest.ts";
@@ -46,9 +46,7 @@ Examples:
         const digest = authenticodeDigest(signed, "sha256");
         writeJson(io, { kind: "uki-sign", version: 1, path: flags.output, signer: subject, signatures, digest });
       } else {
-        io.stdout.write(
-          `${flags.output}: signed by ${subject}, ${signatures} ${signatures === 1 ? "signature" : "signatures"} in all\n`,
-        );
+        io.stdout.write(`${flags.output}: signed by ${subject}, ${countText(signatures, "signature")} in all\n`);
       }
     });
 }

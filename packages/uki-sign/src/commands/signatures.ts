@@ -1,4 +1,4 @@
-import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, countText, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import {
   attachSignature,
@@ -157,6 +157,5 @@ async function writeImage(
   const signatures = describeSignatures(image);
   await writePe(output, image, { signal: io.signal });
   if (flags.json) writeJson(io, { kind: "uki-signatures", version: 1, path: flags.output, signatures });
-  else
-    io.stdout.write(`${flags.output}: ${signatures.length} ${signatures.length === 1 ? "signature" : "signatures"}\n`);
+  else io.stdout.write(`${flags.output}: ${countText(signatures.length, "signature")}\n`);
 }

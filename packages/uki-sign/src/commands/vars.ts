@@ -1,4 +1,4 @@
-import { type CommandIo, formatBytes, table, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, countText, formatBytes, table, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { decodeAuthenticatedVariable, secureBootVariableGuid, signVariable } from "../efi/authenticated-variable.ts";
 import { assertDbxSpares } from "../efi/dbx-guard.ts";
@@ -140,7 +140,7 @@ Examples:
       };
       if (flags.json) writeJson(io, { kind: "uki-vars-sign", version: 1, append: append === true, ...summary });
       else {
-        const count = entries.length === 1 ? "1 entry" : `${entries.length} entries`;
+        const count = countText(entries.length, "entry", "entries");
         io.stdout.write(`${flags.output}: ${name}, ${count}, ${summary.timestamp}, signed by ${summary.signer}\n`);
       }
     });
