@@ -108,20 +108,35 @@ impl<'a> Machine<'a> {
         self.update_interrupts();
     }
 
-    /// What a processor reads from a port.
-    pub(crate) fn read_port(&mut self, port: u16) -> u8 {
-        let value = match port {
-            platform::SERIAL_PORT..SERIAL_END => self.serial.read(port - platform::SERIAL_PORT),
-            platform::SLEEP_CONTROL | platform::SLEEP_STATUS => 0,
-            // Where nothing answers the bus floats.
-            _ => 0xff,
-        };
+    /// What a processor reads from ports, 1, 2 or 4 of them at once.
+    pub(crate) fn read_ports(&mut self, first: u16, size: u8) -> u32 {
+        let mut value = 0;
+        for byte in 0..u16::from(size) {
+            value |= u32::from(self.read_port(first.wrapping_add(byte))) << (byte * 8);
+        }
         self.update_interrupts();
         value
     }
 
-    /// Takes what a processor writes to a port; `Err` when that was the guest's last access.
-    pub(crate) fn write_port(&mut self, port: u16, value: u8, host: &mut impl Host) -> Result<(), Stop> {
+    /// Takes what a processor writes to ports, 1, 2 or 4 of them at once; `Err` when that was the guest's last access.
+    pub(crate) fn write_ports(&mut self, first: u16, size: u8, value: u32, host: &mut impl Host) -> Result<(), Stop> {
+        for (byte, value) in (0..u16::from(size)).zip(value.to_le_bytes()) {
+            self.write_port(first.wrapping_add(byte), value, host)?;
+        }
+        self.update_interrupts();
+        Ok(())
+    }
+
+    fn read_port(&mut self, port: u16) -> u8 {
+        match port {
+            platform::SERIAL_PORT..SERIAL_END => self.serial.read(port - platform::SERIAL_PORT),
+            platform::SLEEP_CONTROL | platform::SLEEP_STATUS => 0,
+            // Where nothing answers the bus floats.
+            _ => 0xff,
+        }
+    }
+
+    fn write_port(&mut self, port: u16, value: u8, host: &mut impl Host) -> Result<(), Stop> {
         /// SLP_EN and SLP_TYPx of SLEEP_CONTROL_REG (ACPI 6.5, 4.8.3.7).
         const SLEEP: u8 = 1 << 5 | platform::SOFT_OFF << 2;
         match port {
@@ -134,7 +149,6 @@ impl<'a> Machine<'a> {
             platform::RESET if value == platform::RESET_VALUE => return Err(Stop::Reset),
             _ => {}
         }
-        self.update_interrupts();
         Ok(())
     }
 

@@ -238,16 +238,11 @@ impl<'a> Processor<'a> {
         let rax = self.registers.general[register::RAX];
         self.skip_to(access.next_rip);
         if access.input {
-            let mut value = 0;
-            for byte in 0..u16::from(access.size) {
-                value |= u64::from(machine.read_port(access.port.wrapping_add(byte))) << (byte * 8);
-            }
+            let value = u64::from(machine.read_ports(access.port, access.size));
             // 32-bit results clear the upper half, smaller ones leave the rest as it was.
             self.registers.general[register::RAX] = if bits == 32 { value } else { rax & !mask | value };
         } else {
-            for (byte, value) in rax.to_le_bytes().into_iter().take(usize::from(access.size)).enumerate() {
-                machine.write_port(access.port.wrapping_add(byte as u16), value, host)?;
-            }
+            machine.write_ports(access.port, access.size, rax as u32, host)?;
         }
         Ok(())
     }
