@@ -4,6 +4,7 @@
 //! It is hardware-reduced ACPI (3.11.1): no legacy timers, interrupt controllers or fixed power registers.
 
 use crate::memory::{GuestMemory, OutOfMemory};
+use crate::pci::bus::{self, interrupt_of};
 use crate::platform;
 
 const HEADER: usize = 36;
@@ -33,8 +34,8 @@ impl Bytes {
     }
 }
 
-/// Writes all tables, and returns where the root pointer is.
-pub fn write(memory: &mut GuestMemory, processors: u32) -> Result<u64, OutOfMemory> {
+/// Writes all tables, and returns where the root pointer is; `devices` is how many PCI devices there are beside the bridge.
+pub fn write(memory: &mut GuestMemory, processors: u32, devices: u8) -> Result<u64, OutOfMemory> {
     let mut next = platform::ACPI_TABLES + FIRST_TABLE;
     let mut place = |table: &Bytes| -> Result<u64, OutOfMemory> {
         let address = next;
@@ -42,11 +43,12 @@ pub fn write(memory: &mut GuestMemory, processors: u32) -> Result<u64, OutOfMemo
         next = (address + table.length as u64).next_multiple_of(ALIGNMENT);
         Ok(address)
     };
-    let dsdt = place(&differentiated())?;
+    let dsdt = place(&differentiated(devices))?;
     let fadt = place(&fixed(dsdt))?;
     let madt = place(&interrupts(processors))?;
+    let mcfg = place(&enhanced_configuration())?;
     let xsdt = place(&table(b"XSDT", 1, |table| {
-        for address in [fadt, madt] {
+        for address in [fadt, madt, mcfg] {
             table.push(&address.to_le_bytes());
         }
     }))?;
@@ -95,8 +97,9 @@ fn fixed(dsdt: u64) -> Bytes {
     const MINOR_REVISION: u8 = 5;
     /// WBINVD works; no fixed power and sleep buttons; there is a reset register; hardware-reduced.
     const FLAGS: u32 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 10 | 1 << 20;
-    /// No VGA, no CMOS clock; and, by bits that are clear, no legacy devices and no keyboard controller.
-    const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 5;
+    /// No VGA, no power states of PCI Express links, no CMOS clock; and, by bits that are clear, no legacy devices and no
+    /// keyboard controller.
+    const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 4 | 1 << 5;
     table(b"FACP", REVISION, |table| {
         table.length = LENGTH;
         let mut set = |offset: usize, bytes: &[u8]| table.bytes[offset..][..bytes.len()].copy_from_slice(bytes);
@@ -136,37 +139,145 @@ fn interrupts(processors: u32) -> Bytes {
     })
 }
 
-/// Differentiated System Description Table (5.2.11.1), in ACPI Machine Language (chapter 20).
-fn differentiated() -> Bytes {
+/// PCI Express memory mapped configuration space base address table (PCI Firmware specification 3.0, 4.1.2).
+fn enhanced_configuration() -> Bytes {
+    const FIRST_BUS: u8 = 0;
+    const LAST_BUS: u8 = 0;
+    table(b"MCFG", 1, |table| {
+        table.push(&[0; 8]);
+        table.push(&platform::PCI_CONFIG.to_le_bytes());
+        table.push(&[0, 0, FIRST_BUS, LAST_BUS, 0, 0, 0, 0]);
+    })
+}
+
+/// Terms of ACPI Machine Language (chapter 20).
+mod aml {
+    pub const SCOPE: &[u8] = &[0x10];
+    pub const DEVICE: &[u8] = &[0x5b, 0x82];
+    pub const PACKAGE: &[u8] = &[0x12];
+    pub const BUFFER: &[u8] = &[0x11];
+    pub const NAME: u8 = 0x08;
+    pub const BYTE: u8 = 0x0a;
+    pub const WORD: u8 = 0x0b;
+    pub const DWORD: u8 = 0x0c;
+}
+
+/// Differentiated System Description Table (5.2.11.1), in ACPI Machine Language.
+fn differentiated(devices: u8) -> Bytes {
     const REVISION: u8 = 2;
-    const SCOPE: &[u8] = &[0x10];
-    const DEVICE: &[u8] = &[0x5b, 0x82];
-    const PACKAGE: &[u8] = &[0x12];
-    const BUFFER: &[u8] = &[0x11];
-    const NAME: u8 = 0x08;
-    const BYTE: u8 = 0x0a;
-    const DWORD: u8 = 0x0c;
-    /// PNP0501: a 16550 (19.3.4: three letters in five bits each, four digits).
-    const SERIAL_ID: [u8; 4] = [0x41, 0xd0, 0x05, 0x01];
+    /// PNP0501, a 16550; PNP0A08 and PNP0A03, host bridges of PCI Express and PCI; PNP0C02, something on the board: three
+    /// letters in five bits each, four digits (19.3.4).
+    const SERIAL: [u8; 4] = [0x41, 0xd0, 0x05, 0x01];
+    const EXPRESS_BRIDGE: [u8; 4] = [0x41, 0xd0, 0x0a, 0x08];
+    const BRIDGE: [u8; 4] = [0x41, 0xd0, 0x0a, 0x03];
+    const BOARD: [u8; 4] = [0x41, 0xd0, 0x0c, 0x02];
     table(b"DSDT", REVISION, |table| {
-        block(table, SCOPE, |table| {
+        block(table, aml::SCOPE, |table| {
             table.push(b"\\_SB_");
-            block(table, DEVICE, |table| {
+            block(table, aml::DEVICE, |table| {
                 table.push(b"COM1");
-                table.push(&[NAME, b'_', b'H', b'I', b'D', DWORD]);
-                table.push(&SERIAL_ID);
-                table.push(&[NAME, b'_', b'U', b'I', b'D', BYTE, 1]);
-                table.push(&[NAME, b'_', b'C', b'R', b'S']);
-                let resources = serial_resources();
-                block(table, BUFFER, |table| {
-                    table.push(&[BYTE, resources.length as u8]);
-                    table.push(resources.as_slice());
+                named_id(table, b"_HID", SERIAL);
+                table.push(&[aml::NAME, b'_', b'U', b'I', b'D', aml::BYTE, 1]);
+                resources(table, &serial_resources());
+            });
+            block(table, aml::DEVICE, |table| {
+                table.push(b"PCI0");
+                named_id(table, b"_HID", EXPRESS_BRIDGE);
+                named_id(table, b"_CID", BRIDGE);
+                table.push(&[aml::NAME, b'_', b'U', b'I', b'D', aml::BYTE, 0]);
+                table.push(&[aml::NAME, b'_', b'B', b'B', b'N', aml::BYTE, 0]);
+                resources(table, &bridge_resources());
+                table.push(&[aml::NAME, b'_', b'P', b'R', b'T']);
+                block(table, aml::PACKAGE, |table| {
+                    table.push(&[devices]);
+                    (1..=devices).for_each(|device| route(table, device));
                 });
             });
+            block(table, aml::DEVICE, |table| {
+                table.push(b"ECAM");
+                named_id(table, b"_HID", BOARD);
+                table.push(&[aml::NAME, b'_', b'U', b'I', b'D', aml::BYTE, 0]);
+                resources(table, &board_resources());
+            });
         });
-        table.push(&[NAME, b'_', b'S', b'5', b'_']);
-        block(table, PACKAGE, |table| table.push(&[2, BYTE, platform::SOFT_OFF, BYTE, platform::SOFT_OFF]));
+        table.push(&[aml::NAME, b'_', b'S', b'5', b'_']);
+        block(table, aml::PACKAGE, |table| {
+            table.push(&[2, aml::BYTE, platform::SOFT_OFF, aml::BYTE, platform::SOFT_OFF])
+        });
     })
+}
+
+/// Names an id.
+fn named_id(table: &mut Bytes, name: &[u8; 4], id: [u8; 4]) {
+    table.push(&[aml::NAME]);
+    table.push(name);
+    table.push(&[aml::DWORD]);
+    table.push(&id);
+}
+
+/// Names resources: `_CRS`, a buffer.
+fn resources(table: &mut Bytes, resources: &Bytes) {
+    table.push(&[aml::NAME, b'_', b'C', b'R', b'S']);
+    block(table, aml::BUFFER, |table| {
+        table.push(&[aml::WORD]);
+        table.push(&(resources.length as u16).to_le_bytes());
+        table.push(resources.as_slice());
+    });
+}
+
+/// Which interrupt the first pin of a device is (6.2.13): all functions, pin, no link, input.
+fn route(table: &mut Bytes, device: u8) {
+    const FIRST_PIN: u8 = 0;
+    block(table, aml::PACKAGE, |table| {
+        table.push(&[4, aml::DWORD, 0xff, 0xff, device, 0]);
+        table.push(&[aml::BYTE, FIRST_PIN, aml::BYTE, 0, aml::BYTE, interrupt_of(device)]);
+    });
+}
+
+const END: &[u8] = &[0x79, 0];
+
+/// Resources of the host bridge (6.4.3.5): its bus, its own ports, and what it passes on to devices.
+fn bridge_resources() -> Bytes {
+    const DECODES_16_BITS: u8 = 1;
+    const PORTS: u8 = 8;
+    let mut resources = Bytes::new();
+    let [low, high] = platform::PCI_CONFIG_ADDRESS.to_le_bytes();
+    resources.push(&[0x47, DECODES_16_BITS, low, high, low, high, 1, PORTS]);
+    window::<2>(&mut resources, 0x88, window::BUSES, (0, 0));
+    let (first, last) = platform::PCI_PORTS;
+    window::<2>(&mut resources, 0x88, window::PORTS, (first.into(), last.into()));
+    window::<4>(&mut resources, 0x87, window::MEMORY, platform::PCI_MEMORY);
+    window::<8>(&mut resources, 0x8a, window::MEMORY, platform::PCI_HIGH_MEMORY);
+    resources.push(END);
+    resources
+}
+
+/// Types of address space descriptors and their flags: memory that is written to and not cached, all ports, buses.
+mod window {
+    pub const MEMORY: [u8; 2] = [0, 0x01];
+    pub const PORTS: [u8; 2] = [1, 0x03];
+    pub const BUSES: [u8; 2] = [2, 0x00];
+}
+
+/// An address space descriptor with addresses of `N` bytes, from the first to the last (6.4.3.5.1 to 6.4.3.5.3).
+fn window<const N: usize>(resources: &mut Bytes, descriptor: u8, [kind, flags]: [u8; 2], (first, last): (u64, u64)) {
+    /// What the bridge produces lies nowhere else.
+    const FIXED: u8 = 1 << 3 | 1 << 2;
+    resources.push(&[descriptor, 3 + 5 * N as u8, 0, kind, FIXED, flags]);
+    for value in [0, first, last, 0, last - first + 1] {
+        resources.push(&value.to_le_bytes()[..N]);
+    }
+}
+
+/// Resources of the board (6.4.3.4): the enhanced configuration space, which systems do not use unless it is somebody's.
+fn board_resources() -> Bytes {
+    const WRITABLE: u8 = 1;
+    let mut resources = Bytes::new();
+    resources.push(&[0x86, 9, 0, WRITABLE]);
+    resources.push(&(platform::PCI_CONFIG as u32).to_le_bytes());
+    resources.push(&(bus::CONFIG_SIZE as u32).to_le_bytes());
+    resources.push(END);
+    resources
 }
 
 /// Resources of the serial port (6.4): its ports and its interrupt.
@@ -179,7 +290,7 @@ fn serial_resources() -> Bytes {
     let mut resources = Bytes::new();
     resources.push(&[0x47, DECODES_16_BITS, low, high, low, high, 1, PORTS]);
     resources.push(&[0x89, 6, 0, EDGE, 1, platform::SERIAL_INTERRUPT, 0, 0, 0]);
-    resources.push(&[0x79, 0]);
+    resources.push(END);
     resources
 }
 
@@ -202,7 +313,7 @@ mod tests {
 
     fn tables() -> (GuestMemory, u64) {
         let mut memory = leaked(1 << 20);
-        let root = write(&mut memory, 2).unwrap();
+        let root = write(&mut memory, 2, 3).unwrap();
         (memory, root)
     }
 
@@ -228,12 +339,15 @@ mod tests {
         let pointer = read(&memory, root, 36);
         assert_eq!((&pointer[..8], sum(&pointer[..20]), sum(&pointer)), (&b"RSD PTR "[..], 0, 0));
         let xsdt = read_table(&memory, address(&pointer, 24));
-        let [fadt, madt] = [36, 44].map(|offset| read_table(&memory, address(&xsdt, offset)));
+        let [fadt, madt, mcfg] = [36, 44, 52].map(|offset| read_table(&memory, address(&xsdt, offset)));
         let dsdt = read_table(&memory, address(&fadt, 140));
-        for (table, signature) in [(&xsdt, b"XSDT"), (&fadt, b"FACP"), (&madt, b"APIC"), (&dsdt, b"DSDT")] {
+        for (table, signature) in
+            [(&xsdt, b"XSDT"), (&fadt, b"FACP"), (&madt, b"APIC"), (&mcfg, b"MCFG"), (&dsdt, b"DSDT")]
+        {
             assert_eq!((&table[..4], sum(table)), (&signature[..], 0));
         }
-        assert_eq!(xsdt.len(), 52);
+        assert_eq!(xsdt.len(), 60);
+        assert_eq!(mcfg[44..56], [0, 0, 0, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(fadt.len(), 276);
     }
 
@@ -245,6 +359,32 @@ mod tests {
         assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
         assert_eq!(madt[52..60], [0, 8, 1, 1, 1, 0, 0, 0]);
         assert_eq!(madt[60..], [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
+    }
+
+    // As iasl 20200925 compiles `DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0,
+    // 0xC0000000, 0xDFFFFFFF, 0, 0x20000000)`.
+    #[test]
+    fn windows_are_descriptors_of_their_width() {
+        let mut bytes = Bytes::new();
+        window::<4>(&mut bytes, 0x87, window::MEMORY, platform::PCI_MEMORY);
+        let expected =
+            [0x87, 0x17, 0, 0, 0x0c, 1, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0xff, 0xff, 0xdf, 0, 0, 0, 0, 0, 0, 0, 0x20];
+        assert_eq!(bytes.as_slice(), expected);
+    }
+
+    #[test]
+    fn every_device_has_an_interrupt() {
+        let table = differentiated(5);
+        let route = |device: u8, input: u8| {
+            let mut bytes = Bytes::new();
+            route(&mut bytes, device);
+            let expected = [0x12, 0x4e, 0, 4, 0x0c, 0xff, 0xff, device, 0, 0x0a, 0, 0x0a, 0, 0x0a, input];
+            assert_eq!(bytes.as_slice(), expected);
+            expected
+        };
+        for route in [route(1, 17), route(2, 18), route(3, 19), route(4, 16), route(5, 17)] {
+            assert!(table.as_slice().windows(route.len()).any(|window| window == route));
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@
 //! | [`lapic`] | the local APIC and its timer | 16 |
 //! | [`clock`] | the paravirtual clock | |
 //! | [`serial`] | the 16550 serial port | |
+//! | [`pci`] | the PCI bus, and what all of its functions have | |
+//! | [`state`] | how devices are saved and restored | |
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -50,10 +52,12 @@ pub mod memory;
 pub mod mmio;
 pub mod msr;
 pub mod npt;
+pub mod pci;
 pub mod permissions;
 pub mod platform;
 pub mod processor;
 pub mod serial;
 pub mod start;
+pub mod state;
 pub mod vmcb;
 pub mod walk;

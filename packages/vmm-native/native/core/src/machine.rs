@@ -6,6 +6,8 @@ use crate::ioapic::{self, IoApic};
 use crate::lapic::{Command, Kind, Shorthand};
 use crate::mailbox::Mailbox;
 use crate::memory::GuestMemory;
+use crate::pci::Device;
+use crate::pci::bus::Bus;
 use crate::platform;
 use crate::serial::{PORTS, Serial};
 use core::fmt;
@@ -64,7 +66,18 @@ impl fmt::Display for Stop {
     }
 }
 
+/// The id of no processor, as the sender of what a device sends.
+const NOBODY: u32 = u32::MAX;
+
 const SERIAL_END: u16 = platform::SERIAL_PORT + PORTS;
+
+/// Whether an access to ports begins at one that is always the same device's: no BAR can be put there.
+fn is_board(port: u16) -> bool {
+    matches!(
+        port,
+        platform::SERIAL_PORT..SERIAL_END | platform::SLEEP_CONTROL | platform::SLEEP_STATUS | platform::RESET
+    )
+}
 
 /// What the processors of a guest have in common.
 #[derive(Debug)]
@@ -75,6 +88,7 @@ pub struct Machine<'a> {
     pub clock: Clock,
     serial: Serial,
     io_apic: IoApic,
+    pci: Bus<'a>,
     /// One for each processor, by its APIC id.
     mailboxes: &'a [Mailbox],
     /// Processors that have been posted something.
@@ -82,14 +96,34 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// A machine with as many processors as there are mailboxes.
-    pub fn new(memory: GuestMemory, clock: Clock, mailboxes: &'a [Mailbox]) -> Machine<'a> {
-        Machine { memory, clock, serial: Serial::new(), io_apic: IoApic::new(), mailboxes, posted: false }
+    /// A machine with as many processors as there are mailboxes, and these devices on its PCI bus.
+    pub fn new(
+        memory: GuestMemory,
+        clock: Clock,
+        mailboxes: &'a [Mailbox],
+        devices: &'a mut [&'a mut dyn Device],
+    ) -> Machine<'a> {
+        let (serial, io_apic, pci) = (Serial::new(), IoApic::new(), Bus::new(devices));
+        Machine { memory, clock, serial, io_apic, pci, mailboxes, posted: false }
     }
 
     /// How many processors there are.
     pub fn processors(&self) -> u32 {
         self.mailboxes.len() as u32
+    }
+
+    /// How many devices are on its PCI bus.
+    pub fn pci_devices(&self) -> usize {
+        self.pci.functions()
+    }
+
+    /// Lets devices do what there is to do since something has happened outside.
+    pub fn service(&mut self) {
+        self.pci.service(&mut self.memory);
+        while let Some(command) = self.pci.take_message() {
+            self.send(NOBODY, command);
+        }
+        self.update_interrupts();
     }
 
     /// Whether something has been posted to a processor since this was asked last.
@@ -110,6 +144,12 @@ impl<'a> Machine<'a> {
 
     /// What a processor reads from ports, 1, 2 or 4 of them at once.
     pub(crate) fn read_ports(&mut self, first: u16, size: u8) -> u32 {
+        if !is_board(first)
+            && let Some(value) = self.pci.read_ports(first, size)
+        {
+            self.service();
+            return value;
+        }
         let mut value = 0;
         for byte in 0..u16::from(size) {
             value |= u32::from(self.read_port(first.wrapping_add(byte))) << (byte * 8);
@@ -120,6 +160,10 @@ impl<'a> Machine<'a> {
 
     /// Takes what a processor writes to ports, 1, 2 or 4 of them at once; `Err` when that was the guest's last access.
     pub(crate) fn write_ports(&mut self, first: u16, size: u8, value: u32, host: &mut impl Host) -> Result<(), Stop> {
+        if !is_board(first) && self.pci.write_ports(first, size, value) {
+            self.service();
+            return Ok(());
+        }
         for (byte, value) in (0..u16::from(size)).zip(value.to_le_bytes()) {
             self.write_port(first.wrapping_add(byte), value, host)?;
         }
@@ -153,23 +197,31 @@ impl<'a> Machine<'a> {
     }
 
     /// What a processor reads from a device in memory.
-    pub(crate) fn read_device(&self, address: u64, size: u8) -> u64 {
+    pub(crate) fn read_device(&mut self, address: u64, size: u8) -> u64 {
         let value = match address.checked_sub(platform::IO_APIC) {
             Some(offset) if offset < ioapic::SIZE => self.io_apic.read(offset).into(),
-            // Where nothing answers the bus floats.
-            _ => u64::MAX,
+            _ => {
+                let value = self.pci.read_memory(address, size);
+                self.service();
+                value
+            }
         };
         value & u64::MAX >> (64 - u32::from(size) * 8)
     }
 
     /// Takes what a processor writes to a device in memory.
     pub(crate) fn write_device(&mut self, address: u64, size: u8, value: u64) {
-        if let Some(offset) = address.checked_sub(platform::IO_APIC)
-            && offset < ioapic::SIZE
-            && size == 4
-        {
-            let message = self.io_apic.write(offset, value as u32);
-            self.deliver(message);
+        match address.checked_sub(platform::IO_APIC) {
+            Some(offset) if offset < ioapic::SIZE => {
+                if size == 4 {
+                    let message = self.io_apic.write(offset, value as u32);
+                    self.deliver(message);
+                }
+            }
+            _ => {
+                self.pci.write_memory(address, size, value);
+                self.service();
+            }
         }
     }
 
@@ -205,6 +257,10 @@ impl<'a> Machine<'a> {
     fn update_interrupts(&mut self) {
         let message = self.io_apic.set_input(platform::SERIAL_INTERRUPT, self.serial.interrupt());
         self.deliver(message);
+        for input in platform::PCI_INTERRUPTS {
+            let message = self.io_apic.set_input(input, self.pci.interrupt(input));
+            self.deliver(message);
+        }
     }
 
     fn deliver(&mut self, message: Option<ioapic::Message>) {

@@ -74,6 +74,29 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Copies two bytes out, in one access when they are aligned: indices of rings never come in halves.
+    pub fn read_u16(&self, address: u64) -> Result<u16, OutOfMemory> {
+        let from = self.host_range(address, 2)?;
+        if from.addr() % 2 == 0 {
+            // SAFETY: checked as in `read`, and aligned.
+            return Ok(unsafe { from.cast::<u16>().read_volatile() });
+        }
+        let mut bytes = [0; 2];
+        self.read(address, &mut bytes)?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    /// Copies two bytes in, in one access when they are aligned.
+    pub fn write_u16(&mut self, address: u64, value: u16) -> Result<(), OutOfMemory> {
+        let to = self.host_range(address, 2)?;
+        if to.addr() % 2 == 0 {
+            // SAFETY: checked as in `write`, and aligned.
+            unsafe { to.cast::<u16>().write_volatile(value) };
+            return Ok(());
+        }
+        self.write(address, &value.to_le_bytes())
+    }
+
     /// Copies eight bytes out, in one access when they are aligned: entries of page tables never come in halves.
     pub fn read_u64(&self, address: u64) -> Result<u64, OutOfMemory> {
         let from = self.host_range(address, 8)?;
@@ -108,6 +131,9 @@ mod tests {
         assert_eq!(bytes, [0, 1, 2, 3]);
         assert_eq!(memory.read_u64(3), Ok(0x0807_0605_0403_0201));
         assert_eq!(memory.read_u64(8), Ok(0x0000_0000_0908_0706));
+        memory.write_u16(6, 0x1122).unwrap();
+        memory.write_u16(1, 0x3344).unwrap();
+        assert_eq!([memory.read_u16(6), memory.read_u16(1), memory.read_u16(0)], [Ok(0x1122), Ok(0x3344), Ok(0x4400)]);
     }
 
     #[test]
@@ -121,5 +147,7 @@ mod tests {
         }
         assert_eq!(memory.read(16, &mut []), Ok(()));
         assert_eq!(memory.read_u64(9), Err(OutOfMemory { address: 9, length: 8 }));
+        assert_eq!(memory.read_u16(15), Err(OutOfMemory { address: 15, length: 2 }));
+        assert_eq!(memory.write_u16(u64::MAX, 0), Err(OutOfMemory { address: u64::MAX, length: 2 }));
     }
 }

@@ -17,14 +17,16 @@ const PROCESSORS: u32 = 3;
 const DEFAULT_EXITS: u64 = 100_000;
 
 /// Constants that something may depend on, beside numbers that nothing does.
-const INTERESTING: [u64; 24] = [
+const INTERESTING: [u64; 28] = [
     0,
     1,
     0xff,
     0x1000,
     0x3f8,
     0x600,
+    0xcf8,
     0xcf9,
+    0xcfc,
     0x1ff,
     0x3_00ec,
     0x4_00ec,
@@ -41,6 +43,8 @@ const INTERESTING: [u64; 24] = [
     0xfec0_0000,
     0xfec0_0010,
     0xfee0_0000,
+    0xe000_0000,
+    0xc000_0000,
     u64::MAX,
 ];
 
@@ -137,7 +141,7 @@ fn a_hostile_guest_neither_breaks_the_hypervisor_nor_its_own_confinement() {
     let memory = unsafe { GuestMemory::new(bytes.as_mut_ptr(), MEMORY as u64) };
     let mailboxes: Vec<Mailbox> = (0..PROCESSORS).map(|_| Mailbox::new()).collect();
     let clock = Clock::new(0, 2_000_000_000, 0);
-    let mut machine = Machine::new(memory, clock, &mailboxes);
+    let mut machine = Machine::new(memory, clock, &mailboxes, &mut []);
     let mut vmcbs = vec![Vmcb::new(); PROCESSORS as usize];
     let mut processors: Vec<Processor> = vmcbs
         .iter_mut()

@@ -98,7 +98,8 @@ fn load_linux(
         files.read(file, 0, place);
     }
     let processors = machine.processors();
-    let tables = acpi::write(&mut machine.memory, processors)?;
+    let devices = machine.pci_devices() as u8;
+    let tables = acpi::write(&mut machine.memory, processors, devices)?;
     plan.write(&mut machine.memory, &line[..line_length], tables)?;
     for (file, Placement { offset, length, address }) in [(Some(kernel), plan.kernel), (initrd, plan.initrd)] {
         if let Some(file) = file {

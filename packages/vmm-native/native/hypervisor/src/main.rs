@@ -193,7 +193,7 @@ fn create(
         Some(Processor::new(vmcb, confinement, identity, &mailboxes[index], &clock))
     });
     let processors = processors.ok_or_else(no_rest)?;
-    let mut machine = Machine::new(guest_memory, clock, mailboxes);
+    let mut machine = Machine::new(guest_memory, clock, mailboxes, &mut []);
     load::load(files, &mut machine, &mut processors[0]).map_err(Failure::Load)?;
     Ok((machine, processors))
 }

@@ -1,0 +1,125 @@
+//! How a device's state becomes bytes, and back: integers one after the other, little-endian, without names.
+//!
+//! Whoever keeps states keeps beside them of which version of which device they are.
+
+use core::fmt;
+
+/// Why a state cannot be saved or restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateError {
+    /// The place for it is too small, or the state ends too early.
+    TooShort {
+        /// How many bytes there are.
+        length: usize,
+    },
+    /// No device is ever in this state.
+    Impossible {
+        /// Where in it.
+        offset: usize,
+    },
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateError::TooShort { length } => write!(out, "expected more than {length} bytes for a device's state"),
+            StateError::Impossible { offset } => {
+                write!(out, "expected a state that a device can be in, got another one (at byte {offset})")
+            }
+        }
+    }
+}
+
+impl core::error::Error for StateError {}
+
+/// Takes a state.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    bytes: &'a mut [u8],
+    length: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// One that writes to the beginning of some bytes.
+    pub fn new(bytes: &'a mut [u8]) -> Writer<'a> {
+        Writer { bytes, length: 0 }
+    }
+
+    /// How much has been written.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Appends bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let length = self.bytes.len();
+        let place = self.bytes.get_mut(self.length..).and_then(|rest| rest.get_mut(..bytes.len()));
+        place.ok_or(StateError::TooShort { length })?.copy_from_slice(bytes);
+        self.length += bytes.len();
+        Ok(())
+    }
+
+    /// Appends a number of as many bytes as `N` says.
+    pub fn number<const N: usize>(&mut self, value: u64) -> Result<(), StateError> {
+        self.bytes(&value.to_le_bytes()[..N])
+    }
+}
+
+/// Gives a state back.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// One that begins at the beginning.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, offset: 0 }
+    }
+
+    /// Fills bytes with the next ones.
+    pub fn bytes(&mut self, bytes: &mut [u8]) -> Result<(), StateError> {
+        let next = self.bytes.get(self.offset..).and_then(|rest| rest.get(..bytes.len()));
+        bytes.copy_from_slice(next.ok_or(StateError::TooShort { length: self.bytes.len() })?);
+        self.offset += bytes.len();
+        Ok(())
+    }
+
+    /// The next number, of as many bytes as `N` says.
+    pub fn number<const N: usize>(&mut self) -> Result<u64, StateError> {
+        let mut bytes = [0; 8];
+        self.bytes(&mut bytes[..N])?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// The next number, of which only some values are possible.
+    pub fn checked<const N: usize>(&mut self, possible: impl FnOnce(u64) -> bool) -> Result<u64, StateError> {
+        let offset = self.offset;
+        let value = self.number::<N>()?;
+        if possible(value) { Ok(value) } else { Err(StateError::Impossible { offset }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut bytes = [0xff; 8];
+        let mut writer = Writer::new(&mut bytes);
+        writer.number::<2>(0x0201).unwrap();
+        writer.bytes(&[3, 4, 5]).unwrap();
+        assert_eq!(writer.number::<8>(0), Err(StateError::TooShort { length: 8 }));
+        assert_eq!(writer.length(), 5);
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 0xff, 0xff, 0xff]);
+        let mut reader = Reader::new(&bytes[..5]);
+        let mut middle = [0; 2];
+        assert_eq!(reader.number::<2>(), Ok(0x0201));
+        reader.bytes(&mut middle).unwrap();
+        assert_eq!(middle, [3, 4]);
+        assert_eq!(reader.checked::<1>(|value| value < 5), Err(StateError::Impossible { offset: 4 }));
+        assert_eq!(reader.number::<1>(), Err(StateError::TooShort { length: 5 }));
+    }
+}
