@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeCpio, type Machine, startMachine, type Template } from "../src/index.ts";
 import { missingAgent } from "./agent-built.ts";
@@ -158,7 +159,9 @@ describe.skipIf(missing !== "")(titled("the agent", missing), () => {
     const counts = Array.from({ length: 20 }, (_, index) => String(index));
     const results = await Promise.all(counts.map((count) => fork.agent.exec(["busybox", "echo", count])));
     expect(results.map(({ stdout }) => stdout.trim())).toEqual(counts);
-    const sleepers = await Promise.all(Array.from({ length: 32 }, () => fork.agent.spawn(["busybox", "sleep", "999"])));
+    const sleepers = await Promise.all(
+      Array.from({ length: 128 }, () => fork.agent.spawn(["busybox", "sleep", "999"])),
+    );
     await expect(fork.agent.exec(["busybox", "true"])).rejects.toMatchObject({
       message: "expected the guest to start busybox, got EMFILE for its pipes",
     });
@@ -229,6 +232,31 @@ describe.skipIf(missing !== "")(titled("the agent", missing), () => {
     await expect(agent.writeFile("/root/big", bytes)).rejects.toMatchObject({
       message: "expected the guest to write /root/big, got ENOSPC",
     });
+  });
+
+  test("connects to ports of the guest's loopback, which is all the network there is", async () => {
+    await using fork = await template.fork();
+    const { agent } = fork;
+    expect((await agent.exec(["busybox", "ip", "link", "set", "lo", "up"])).exitCode).toBe(0);
+    await using server = await agent.spawn(["busybox", "nc", "-ll", "-p", "7000", "-e", "/bin/busybox", "cat"]);
+    expect(server.pid).toBeGreaterThan(0);
+    const echoed = async (bytes: Buffer): Promise<Buffer> => {
+      const socket = await agent.connect(7000);
+      socket.end(bytes);
+      return buffer(socket);
+    };
+    // It listens when it is first connected to, or a moment later.
+    await expect.poll(() => echoed(Buffer.from("first")).then(String, String)).toBe("first");
+    const sent = [1, 70_000, 3_000_000].map((length) => randomBytes(length));
+    const received = await Promise.all(sent.map(echoed));
+    for (const [index, bytes] of received.entries()) expect(bytes.equals(sent[index] ?? Buffer.alloc(0))).toBe(true);
+
+    const refused = await agent.connect(7001);
+    await expect(buffer(refused)).rejects.toMatchObject({
+      code: "QEMU_AGENT_REFUSED",
+      message: "expected the guest to connect to its port 7001, got ECONNREFUSED",
+    });
+    await expect(agent.connect(0)).rejects.toMatchObject({ code: "QEMU_BAD_OPTIONS" });
   });
 
   test("gives forks the time and random numbers of their own", async () => {

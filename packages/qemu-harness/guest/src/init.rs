@@ -1,5 +1,6 @@
 //! The first process of a machine: what has to be there before anything else can run.
 
+use crate::root;
 use crate::sys::{self, CString, Errno, Fd, Poll, Result, Side, open};
 
 /// Kernel modules to load, a path a line, each after those that it needs.
@@ -20,14 +21,17 @@ pub fn begin() {
         (c"devpts", c"/dev/pts"),
         (c"tmpfs", c"/run"),
     ] {
-        let (Some(kind), Some(target)) = (text(kind.to_bytes_with_nul()), text(target.to_bytes_with_nul())) else {
-            continue;
-        };
+        let (kind, target) = (CString::from(kind), CString::from(target));
         // What is there already is as good; what the kernel does not have is missed by whoever needs it.
         let _ = sys::make_directory(target, 0o755);
-        let _ = sys::mount(kind, target);
+        let _ = sys::mount(kind, kind, target, 0, CString::from(c""));
     }
     load_modules();
+    if let Err(failure) = root::enter() {
+        failure.report();
+        // Without the first process the kernel gives up, which the host notices.
+        sys::exit(1);
+    }
     let Some(next) = text(NEXT) else { return };
     if sys::open(next, open::READ, 0).is_err() {
         return;

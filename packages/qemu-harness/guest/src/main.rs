@@ -1,7 +1,7 @@
 //! Runs commands in a machine for the host that started it, over a virtio serial port.
 //!
-//! One thread, no allocation: everything has its place from the beginning, and nothing that the host or a program
-//! does makes it grow. Started as the first process of a machine it also makes that machine usable; see `init.rs`.
+//! One thread, no allocation but a queue of fixed size for each stream: nothing that the host or a program does makes it
+//! grow. Started as the first process of a machine it also makes that machine usable; see `init.rs`.
 
 #![no_std]
 #![no_main]
@@ -9,6 +9,7 @@
 mod init;
 mod process;
 mod protocol;
+mod root;
 mod stream;
 mod sys;
 
@@ -19,8 +20,8 @@ use protocol::{Fields, Frame, Inbox, Port, VERSION, WINDOW, reply, request};
 use stream::{FILES, Life, Stream};
 use sys::{CString, Errno, Fd, Poll, Result, open};
 
-/// How many programs and files there may be at once.
-const MAX_STREAMS: usize = 32;
+/// How many programs, files and connections there may be at once.
+const MAX_STREAMS: usize = 128;
 /// Output that is read at once: with its header as long as what a virtio port sends in one piece.
 const BUFFER: usize = 32 * 1024;
 const FIRST_PROCESS: i32 = 1;
@@ -98,6 +99,7 @@ impl Streams {
             request::START => return self.open(id, port, || Stream::program(id, payload)),
             request::READ => return self.open(id, port, || Stream::file_to_read(id, payload)),
             request::WRITE => return self.open(id, port, || Stream::file_to_write(id, payload)),
+            request::CONNECT => return self.open(id, port, || Stream::connection(id, payload)),
             _ => {}
         }
         // What the host says to a stream may cross its end.

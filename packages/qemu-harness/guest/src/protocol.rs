@@ -36,6 +36,8 @@ pub mod request {
     pub const WRITE: u8 = 9;
     /// Forget the stream: a program is killed, a file is closed.
     pub const CLOSE: u8 = 10;
+    /// Connect to a TCP port in the guest: port (u16), address (4 or 16 bytes).
+    pub const CONNECT: u8 = 11;
 }
 
 /// What this program sends.

@@ -1,8 +1,8 @@
-//! A program that was started or a file that is open, on behalf of the host.
+//! A program that was started, a file or a connection that is open, on behalf of the host.
 
 use crate::process::{self, Failure, Started, Step};
 use crate::protocol::{Fields, HEADER, Port, WINDOW, reply};
-use crate::sys::{self, Errno, Fd, Poll, Result, open};
+use crate::sys::{self, Errno, Fd, Pages, Poll, Result, open};
 
 /// How many files of a stream may be waited for: input, output, error.
 pub const FILES: usize = 3;
@@ -15,6 +15,7 @@ enum What {
     Program { pid: i32, end: Option<End> },
     FileToRead,
     FileToWrite,
+    Connection,
 }
 
 /// One stream.
@@ -28,7 +29,7 @@ pub struct Stream {
     complete: bool,
     queued: usize,
     /// what the input has not taken yet
-    queue: [u8; WINDOW],
+    queue: Pages,
 }
 
 /// Something that is read for the host.
@@ -50,7 +51,7 @@ impl Stream {
     /// Starts a program.
     pub fn program(id: u32, request: &[u8]) -> core::result::Result<Stream, Failure> {
         let Started { pid, input, output, error } = process::start(request)?;
-        Ok(Stream::new(id, What::Program { pid, end: None }, Some(input), Some(output), error))
+        Stream::new(id, What::Program { pid, end: None }, Some(input), Some(output), error)
     }
 
     /// Opens a file to be read.
@@ -58,7 +59,7 @@ impl Stream {
         let path = Fields(request).text().ok_or((Errno::INVALID, Step::Request))?;
         // Without waiting for somebody at the other end of a pipe.
         let file = sys::open(path, open::READ | open::NONBLOCK | open::NO_TERMINAL, 0);
-        Ok(Stream::new(id, What::FileToRead, None, Some(file.map_err(|error| (error, Step::Program))?), None))
+        Stream::new(id, What::FileToRead, None, Some(file.map_err(|error| (error, Step::Program))?), None)
     }
 
     /// Opens a file to be written.
@@ -69,12 +70,28 @@ impl Stream {
         };
         let flags = open::WRITE | open::CREATE | open::TRUNCATE | open::NONBLOCK | open::NO_TERMINAL;
         let file = sys::open(path, flags, mode as usize).map_err(|error| (error, Step::Program))?;
-        Ok(Stream::new(id, What::FileToWrite, Some(file), None, None))
+        Stream::new(id, What::FileToWrite, Some(file), None, None)
     }
 
-    fn new(id: u32, what: What, input: Option<Fd>, output: Option<Fd>, error: Option<Fd>) -> Stream {
+    /// Connects to a port, without waiting until that is done: the first bytes do, or tell why there are none.
+    pub fn connection(id: u32, request: &[u8]) -> core::result::Result<Stream, Failure> {
+        let mut fields = Fields(request);
+        let port = fields.u16().ok_or((Errno::INVALID, Step::Request))?;
+        let socket = sys::connect(fields.0, port).map_err(|error| (error, Step::Program))?;
+        let input = socket.duplicate().map_err(|error| (error, Step::Prepare))?;
+        Stream::new(id, What::Connection, Some(input), Some(socket), None)
+    }
+
+    fn new(
+        id: u32,
+        what: What,
+        input: Option<Fd>,
+        output: Option<Fd>,
+        error: Option<Fd>,
+    ) -> core::result::Result<Stream, Failure> {
         let outputs = [output, error].map(|file| Output { file, credit: WINDOW });
-        Stream { id, what, input, outputs, complete: false, queued: 0, queue: [0; WINDOW] }
+        let queue = Pages::new(WINDOW).map_err(|error| (error, Step::Prepare))?;
+        Ok(Stream { id, what, input, outputs, complete: false, queued: 0, queue })
     }
 
     /// Its number.
@@ -82,7 +99,7 @@ impl Stream {
         self.id
     }
 
-    /// Process id, 0 for a file.
+    /// Process id, 0 for what is no program.
     pub fn pid(&self) -> i32 {
         match self.what {
             What::Program { pid, .. } => pid,
@@ -173,6 +190,9 @@ impl Stream {
             port.send_numbers(self.id, reply::TAKEN, &[taken as u32])?;
         }
         if self.complete && self.queued == 0 {
+            if let (What::Connection, Some(socket)) = (&self.what, &self.input) {
+                let _ = socket.end_writing();
+            }
             self.input = None;
             if matches!(self.what, What::FileToWrite) {
                 return self.end((0, 0), port);
@@ -199,7 +219,7 @@ impl Stream {
                     }
                     Err(Errno::AGAIN) => break,
                     Err(Errno::INTERRUPTED) => {}
-                    Err(error) if matches!(self.what, What::FileToRead) => {
+                    Err(error) if matches!(self.what, What::FileToRead | What::Connection) => {
                         port.send_numbers(self.id, reply::FAILED, &[error.0, Step::Program as u32])?;
                         return Ok(Life::Over);
                     }
@@ -211,7 +231,7 @@ impl Stream {
         match self.what {
             // What others still hold open of an ended program's output is not waited for.
             What::Program { end: Some(end), .. } if !waits => self.end(end, port),
-            What::FileToRead if self.outputs.iter().all(|output| output.file.is_none()) => self.end((0, 0), port),
+            What::FileToRead | What::Connection if self.outputs.iter().all(|output| output.file.is_none()) => self.end((0, 0), port),
             _ => Ok(Life::Goes),
         }
     }

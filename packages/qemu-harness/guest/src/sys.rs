@@ -91,6 +91,13 @@ impl Fd {
         unsafe { call(72, [self.0 as usize, F_SETFL, O_NONBLOCK, 0, 0, 0]) }.map(drop)
     }
 
+    /// Tells the other end of a connection that nothing more comes.
+    pub fn end_writing(&self) -> Result<()> {
+        const SHUT_WR: usize = 1;
+        // SAFETY: numbers only.
+        unsafe { call(48, [self.0 as usize, SHUT_WR, 0, 0, 0, 0]) }.map(drop)
+    }
+
     /// ioctl(2) with a number.
     pub fn control(&self, request: usize, argument: usize) -> Result<usize> {
         // SAFETY: used with requests that take a number, no address.
@@ -128,6 +135,12 @@ impl<'a> CString<'a> {
     /// Its address.
     pub fn pointer(&self) -> *const u8 {
         self.0.as_ptr()
+    }
+}
+
+impl<'a> From<&'a core::ffi::CStr> for CString<'a> {
+    fn from(text: &'a core::ffi::CStr) -> CString<'a> {
+        CString(text.to_bytes_with_nul())
     }
 }
 
@@ -173,6 +186,46 @@ pub fn pipe() -> Result<(Fd, Fd)> {
 pub fn duplicate(file: &Fd, number: i32) -> Result<()> {
     // SAFETY: dup2 takes numbers only; called in a child that is about to start a program.
     unsafe { call(33, [file.0 as usize, number as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Memory of its own, zeros at first, given back when it goes.
+pub struct Pages {
+    address: *mut u8,
+    length: usize,
+}
+
+impl Pages {
+    /// Takes `length` bytes.
+    pub fn new(length: usize) -> Result<Pages> {
+        const READ_WRITE: usize = 3;
+        const PRIVATE_ANONYMOUS: usize = 0x22;
+        const NO_FILE: usize = usize::MAX;
+        // SAFETY: new memory, where nothing else is.
+        let address = unsafe { call(9, [0, length, READ_WRITE, PRIVATE_ANONYMOUS, NO_FILE, 0])? };
+        Ok(Pages { address: address as *mut u8, length })
+    }
+}
+
+impl core::ops::Deref for Pages {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `length` bytes that are there until this goes, and are lent out only through it.
+        unsafe { core::slice::from_raw_parts(self.address, self.length) }
+    }
+}
+
+impl core::ops::DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and nobody else has them.
+        unsafe { core::slice::from_raw_parts_mut(self.address, self.length) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a slice of it any more.
+        let _ = unsafe { call(11, [self.address as usize, self.length, 0, 0, 0, 0]) };
+    }
 }
 
 /// What ppoll(2) is asked about one file.
@@ -312,13 +365,27 @@ pub fn make_directory(path: CString, mode: usize) -> Result<()> {
     unsafe { call(83, [path.pointer() as usize, mode, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Mounts a file system of a type that needs no device.
-pub fn mount(kind: CString, target: CString) -> Result<()> {
-    // SAFETY: all strings end with a NUL, and there is no data.
-    unsafe {
-        call(165, [kind.pointer() as usize, target.pointer() as usize, kind.pointer() as usize, 0, 0, 0])
-    }
-    .map(drop)
+/// How something is mounted; see mount(2).
+pub mod mounting {
+    /// Nothing can be written.
+    pub const READ_ONLY: usize = 1;
+    /// Devices in it are not opened.
+    pub const NO_DEVICES: usize = 4;
+    /// A mount goes elsewhere.
+    pub const MOVE: usize = 0x2000;
+}
+
+/// Mounts a file system, or moves a mount.
+pub fn mount(kind: CString, source: CString, target: CString, flags: usize, data: CString) -> Result<()> {
+    let [kind, source, target, data] = [kind, source, target, data].map(|text| text.pointer() as usize);
+    // SAFETY: all strings end with a NUL.
+    unsafe { call(165, [source, target, kind, flags, data, 0]) }.map(drop)
+}
+
+/// Makes a directory the root of all paths of this process and those that it starts.
+pub fn change_root(path: CString) -> Result<()> {
+    // SAFETY: the path ends with a NUL.
+    unsafe { call(161, [path.pointer() as usize, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Loads a kernel module.
@@ -333,6 +400,29 @@ pub fn set_clock(nanoseconds: u64) -> Result<()> {
     let time = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
     // SAFETY: the kernel reads two numbers of eight bytes.
     unsafe { call(227, [CLOCK_REALTIME, time.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Begins to connect to a TCP port of an IPv4 or IPv6 address, of 4 or 16 bytes.
+pub fn connect(address: &[u8], port: u16) -> Result<Fd> {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    const SOCK_STREAM: usize = 1;
+    const IN_PROGRESS: Errno = Errno(115);
+    // struct sockaddr_in6: family, port, flow, address, scope; struct sockaddr_in has its address where that has the flow.
+    let mut name = [0; 28];
+    let (family, start) = if address.len() == 4 { (AF_INET, 4) } else { (AF_INET6, 8) };
+    name[..2].copy_from_slice(&family.to_ne_bytes());
+    name[2..4].copy_from_slice(&port.to_be_bytes());
+    let place = name[start..].get_mut(..if start == 4 { 4 } else { 16 }).filter(|place| place.len() == address.len());
+    place.ok_or(Errno::INVALID)?.copy_from_slice(address);
+    // SAFETY: numbers only.
+    let number = unsafe { call(41, [usize::from(family), SOCK_STREAM | open::NONBLOCK | open::CLOSE, 0, 0, 0, 0])? };
+    let socket = Fd::from_answer(number);
+    // SAFETY: the kernel reads no more than there is.
+    match unsafe { call(42, [number, name.as_ptr() as usize, name.len(), 0, 0, 0]) } {
+        Ok(_) | Err(IN_PROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
 }
 
 /// A file that something can be read from whenever a device comes, goes or changes.

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
-import type { Duplex, Readable } from "node:stream";
+import { Duplex, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { getSystemErrorName } from "node:util";
 import { QemuError, type QemuErrorDetails } from "../errors.ts";
@@ -20,10 +20,13 @@ import {
 } from "./frames.ts";
 import { GuestStream } from "./guest-stream.ts";
 import {
+  type ConnectOptions,
+  connectSchema,
   DEFAULT_MAX_OUTPUT_BYTES,
   DEFAULT_READY_TIMEOUT_MS,
   type ExecOptions,
   type ExecResult,
+  encodeConnect,
   encodeStart,
   exitOf,
   type GuestProcess,
@@ -129,6 +132,28 @@ export class GuestAgent {
       resize: (rows, columns) => stream.resize(rows, columns),
       [Symbol.asyncDispose]: async () => stream.fail(closed),
     };
+  }
+
+  /**
+   * Connects to a TCP port that the guest listens on at its loopback, over the agent's own port: the guest needs no network.
+   *
+   * @param port - The port.
+   * @param options - `family`: 4 for `127.0.0.1`, which is the default, or 6 for `::1`.
+   * @returns The connection; it fails with `QEMU_AGENT_REFUSED` when nobody listens. It ends when the guest's side does.
+   * @throws {QemuError} `QEMU_AGENT_REFUSED` when there is no room for another, `QEMU_BAD_OPTIONS`.
+   * @example
+   * const socket = await machine.agent.connect(3000);
+   */
+  async connect(port: number, options: ConnectOptions = {}): Promise<Duplex> {
+    const request = parseOptions("connection", connectSchema, { port, ...options });
+    const stream = this.#open(REQUEST.connect, encodeConnect(request), `connect to its port ${port}`);
+    stream.ended.catch(() => {});
+    const closed = this.#error("QEMU_CLOSED", `expected a connection to port ${port}, got one that was closed`);
+    // Before anything is waited for: made of streams that have failed already, it would never say so.
+    const connection = Duplex.from({ writable: stream.input, readable: stream.output });
+    connection.on("error", () => {}).once("close", () => stream.fail(closed));
+    await stream.started;
+    return connection;
   }
 
   /**

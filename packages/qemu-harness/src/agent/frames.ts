@@ -21,6 +21,7 @@ export const REQUEST = {
   read: 8,
   write: 9,
   close: 10,
+  connect: 11,
 } as const;
 
 export const REPLY = {

@@ -105,6 +105,23 @@ export interface WriteFileOptions extends WaitOptions {
   readonly mode?: number | undefined;
 }
 
+/** What is asked of a connection. */
+export const connectSchema = z.strictObject({
+  port: z.number().int().min(1).max(65535),
+  /** 4: `127.0.0.1`, 6: `::1` */
+  family: z.union([z.literal(4), z.literal(6)]).default(4),
+});
+
+/** Which of the guest's loopback addresses a connection goes to. */
+export type ConnectOptions = Omit<z.input<typeof connectSchema>, "port">;
+
+const LOOPBACK = { 4: [127, 0, 0, 1], 6: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] } as const;
+
+/** Encodes a request to connect. */
+export function encodeConnect({ port, family }: z.output<typeof connectSchema>): Buffer {
+  return Buffer.from([port & 0xff, port >> 8, ...LOOPBACK[family]]);
+}
+
 /** Encodes a request to start a program; guest/src/process.rs describes it. */
 export function encodeStart(request: z.output<typeof spawnSchema>): Buffer {
   const { argv, cwd, env, user, terminal } = request;
