@@ -52,6 +52,10 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .command("build")
     .description("build the unsigned artefacts with Nix")
     .argument("[project]", project, ".")
+    .option(
+      "--direct",
+      "what a direct kernel boot takes: a kernel, an initrd, and all of the system as one EROFS image",
+    )
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-os build particle --json"))
     .action(async (path, flags) => (await import("./commands/build.ts")).build(path, flags, io));

@@ -22,5 +22,12 @@ export {
   type RefusingLayer,
 } from "./machine/boot.ts";
 export type { BootCheck, BootReport } from "./machine/report.ts";
-export type { Artefacts } from "./nix/artefacts.ts";
-export { buildProject, buildProjectImage, lockPackages, type PipelineOptions, stateDirectory } from "./pipeline.ts";
+export type { Artefacts, DirectArtefacts } from "./nix/artefacts.ts";
+export {
+  buildDirect,
+  buildProject,
+  buildProjectImage,
+  lockPackages,
+  type PipelineOptions,
+  stateDirectory,
+} from "./pipeline.ts";

@@ -4,7 +4,13 @@ import { loadProject, type Project } from "./config/load.ts";
 import { exclusively } from "./exclusive.ts";
 import { type BuiltImage, buildImage } from "./image/image.ts";
 import { lockProject, readLock } from "./lock.ts";
-import { type Artefacts, buildArtefacts } from "./nix/artefacts.ts";
+import {
+  type Artefacts,
+  type BuildArtefactsOptions,
+  buildArtefacts,
+  buildDirectArtefacts,
+  type DirectArtefacts,
+} from "./nix/artefacts.ts";
 import { IMAGES_DIRECTORY, STATE_DIRECTORY } from "./places.ts";
 
 /** What every step of the way from a description to an image takes. */
@@ -42,6 +48,20 @@ export async function buildProject(project: Project, options: PipelineOptions): 
 }
 
 /**
+ * Builds what a direct kernel boot of a project takes, from its lock: no boot loader, no signature, no partition.
+ *
+ * @throws As {@link buildProject}.
+ * @example
+ * const { kernel, initrd, root } = await buildDirect(await loadProject("examples/sandbox-guest"), { env: process.env });
+ */
+export async function buildDirect(project: Project, options: PipelineOptions): Promise<DirectArtefacts> {
+  const lock = await readLock(project);
+  const build = async (): Promise<DirectArtefacts> =>
+    buildDirectArtefacts(project, await nixOptions(project, lock, options));
+  return exclusively(stateDirectory(project), build, options.signal);
+}
+
+/**
  * Builds a project's signed image, and whatever of it isn't there yet.
  *
  * @param path - Directory with `os.config.ts`, or that file.
@@ -66,12 +86,16 @@ export async function buildProjectImage(
   return { project, image };
 }
 
-async function buildLocked(
+async function buildLocked(project: Project, lock: DebianLock, options: PipelineOptions): Promise<Artefacts> {
+  return buildArtefacts(project, await nixOptions(project, lock, options));
+}
+
+async function nixOptions(
   project: Project,
   lock: DebianLock,
   { env, signal, onProgress }: PipelineOptions,
-): Promise<Artefacts> {
+): Promise<BuildArtefactsOptions> {
   const nix = await openNix({ env });
   const mirror = await findDebianMirror({ env });
-  return buildArtefacts(project, { nix, lock, mirror, stateDirectory: stateDirectory(project), signal, onProgress });
+  return { nix, lock, mirror, stateDirectory: stateDirectory(project), signal, onProgress };
 }

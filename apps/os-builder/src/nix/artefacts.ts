@@ -26,6 +26,16 @@ export interface Artefacts {
   readonly bootFiles: string;
 }
 
+/** What Nix has built for a direct kernel boot: files in the store, nothing of them signed. */
+export interface DirectArtefacts {
+  /** bzImage */
+  readonly kernel: string;
+  /** modules, and where the root is; for a machine with an agent */
+  readonly initrd: string;
+  /** EROFS image of the whole system, to be the first disk */
+  readonly root: string;
+}
+
 /** How {@link buildArtefacts} works. */
 export interface BuildArtefactsOptions {
   readonly nix: Nix;
@@ -44,6 +54,23 @@ export interface BuildArtefactsOptions {
  * @throws {NixGenError} As `buildFlake`. {OsBuilderError} As {@link copyTree}; `OS_DISK_FULL`, `OS_NOT_WRITABLE`.
  */
 export async function buildArtefacts(project: Project, options: BuildArtefactsOptions): Promise<Artefacts> {
+  const artefacts = await buildAttribute(project, "artefacts", options);
+  const linked = async (name: string): Promise<string> => options.nix.realPath(await readlink(join(artefacts, name)));
+  return { usr: await linked("usr"), initrd: await linked("initrd"), bootFiles: await linked("boot-files") };
+}
+
+/**
+ * Builds with Nix what a direct kernel boot of a description takes.
+ *
+ * @returns Real paths of what was built.
+ * @throws As {@link buildArtefacts}.
+ */
+export async function buildDirectArtefacts(project: Project, options: BuildArtefactsOptions): Promise<DirectArtefacts> {
+  const directory = await buildAttribute(project, "direct", options);
+  return { kernel: join(directory, "linux"), initrd: join(directory, "initrd"), root: join(directory, "root.erofs") };
+}
+
+async function buildAttribute(project: Project, attribute: string, options: BuildArtefactsOptions): Promise<string> {
   const { nix, lock, mirror, stateDirectory } = options;
   const directory = join(stateDirectory, "flake");
   const { builders, tree } = FLAKE_LAYOUT;
@@ -55,18 +82,15 @@ export async function buildArtefacts(project: Project, options: BuildArtefactsOp
     const text = renderOsFlake(project.config, lock, mirror, project.config.tree !== undefined);
     await writeFile(join(directory, "flake.nix"), text);
   });
-
-  const artefacts = await buildFlake(nix, {
+  const built = await buildFlake(nix, {
     directory,
-    attribute: "artefacts",
+    attribute,
     downloads: debianDownloads(lock),
     readablePaths: mirrorDirectories(mirror),
-    outLink: join(stateDirectory, "artefacts"),
+    outLink: join(stateDirectory, attribute),
     ...waiting(options),
   });
-  const linked = async (name: string): Promise<string> =>
-    nix.realPath(await readlink(join(nix.realPath(artefacts), name)));
-  return { usr: await linked("usr"), initrd: await linked("initrd"), bootFiles: await linked("boot-files") };
+  return nix.realPath(built);
 }
 
 function waiting({ signal, onProgress }: BuildArtefactsOptions): { signal?: AbortSignal; onProgress?: Progress } {

@@ -33,8 +33,11 @@ const SYSTEM = "x86_64-linux";
 /** Where things are in the flake's directory, besides what nix-gen puts there. */
 export const FLAKE_LAYOUT = { builders: "builders", tree: "tree" } as const;
 
-/** What is built besides the installed system, by its name in the flake. */
+/** What an image is made of, by its name in the flake. */
 const PARTS = ["usr", "initrd", "boot-files"] as const;
+
+/** Kernel modules on the way to the root of a direct kernel boot. */
+const DIRECT_MODULES = ["erofs", "overlay", "virtio_blk"];
 
 /** What the compiler of EROFS is told; LZ4HC in 64 KiB clusters is read fastest under emulation. */
 const EROFS_COMPRESSION = "-zlz4hc,9 -C65536";
@@ -52,6 +55,19 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
     debian.build({ name, tools, script: builder(script), env, owners: keepOwners ? "remembered" : "ignored" });
   const epoch = `${imageEpochSeconds(lock)}`;
   const { units } = config;
+  const fileSystem = (label: string, more: Record<string, string>): Record<string, string | NixExpr> => ({
+    configure: builder("configure.sh"),
+    installed: ref("system"),
+    tree: hasTree ? source(`./${FLAKE_LAYOUT.tree}`, "tree") : "",
+    enable: units.enable.join(" "),
+    disable: units.disable.join(" "),
+    mask: units.mask.join(" "),
+    release: releaseLines(config),
+    compression: EROFS_COMPRESSION,
+    uuid: deterministicUuid(imageSeed(config), label),
+    epoch,
+    ...more,
+  });
 
   const description = `${config.name ?? config.id} ${config.version}: the unsigned artefacts of its image`;
   return renderFlake(
@@ -79,18 +95,16 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
           build(
             toStoreName(`${imageName(config)}-usr`),
             "usr.sh",
-            {
-              installed: ref("system"),
-              tree: hasTree ? source(`./${FLAKE_LAYOUT.tree}`, "tree") : "",
-              enable: units.enable.join(" "),
-              disable: units.disable.join(" "),
-              mask: units.mask.join(" "),
-              release: releaseLines(config),
-              lines: rootDefinition(config),
-              compression: EROFS_COMPRESSION,
-              uuid: deterministicUuid(imageSeed(config), "usr"),
-              epoch,
-            },
+            fileSystem("usr", { lines: rootDefinition(config) }),
+            true,
+          ),
+        ),
+        bind(
+          "direct",
+          build(
+            toStoreName(`${imageName(config)}-direct`),
+            "direct.sh",
+            fileSystem("root", { modules: DIRECT_MODULES.join(" ") }),
             true,
           ),
         ),
@@ -108,7 +122,7 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
       outputs: {
         packages: {
           [SYSTEM]: {
-            ...Object.fromEntries(["system", ...PARTS].map((part) => [part, ref(part)])),
+            ...Object.fromEntries(["system", ...PARTS, "direct"].map((part) => [part, ref(part)])),
             // One thing to build and to keep: links to all the others.
             artefacts: derivation({
               name: toStoreName(`${imageName(config)}-artefacts`),
