@@ -1,0 +1,55 @@
+/** Reasons of {@link SandboxError}; renaming one is a breaking change. */
+export type SandboxErrorCode =
+  /** options that make no sense; the message names the one */
+  | "SANDBOX_BAD_OPTIONS"
+  /** no sandbox of that name, or none of this project */
+  | "SANDBOX_NOT_FOUND"
+  /** every name is taken */
+  | "SANDBOX_NONE_FREE"
+  /** a machine that did not come up */
+  | "SANDBOX_START_FAILED"
+  /** a sandbox that ended while something was asked of it */
+  | "SANDBOX_ENDED"
+  /** a supervisor that does not speak this version's protocol */
+  | "SANDBOX_PROTOCOL"
+  /** a program or file that this host lacks */
+  | "SANDBOX_MISSING_TOOLS"
+  /** a place that this user may not write to */
+  | "SANDBOX_NOT_WRITABLE";
+
+/** Facts beside the message of a {@link SandboxError}. */
+export interface SandboxErrorDetails {
+  /** what a person could do about it */
+  readonly hint?: string | undefined;
+  /** the sandbox it is about */
+  readonly sandbox?: string | undefined;
+  /** the file or directory it is about */
+  readonly path?: string | undefined;
+  /** the original error */
+  readonly cause?: unknown;
+}
+
+/** Thrown by this package. Errors of the libraries below it pass through as they are: they carry a `code` too. */
+export class SandboxError extends Error {
+  /** Reason, for programs; `message` is for people and may change in any release. */
+  readonly code: SandboxErrorCode;
+  /** What a person could do about it. */
+  declare readonly hint?: string;
+  /** The sandbox it is about. */
+  declare readonly sandbox?: string;
+  /** The file or directory it is about. */
+  declare readonly path?: string;
+
+  static {
+    this.prototype.name = "SandboxError";
+  }
+
+  constructor(code: SandboxErrorCode, message: string, details: SandboxErrorDetails = {}) {
+    const { cause, ...facts } = details;
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    for (const [name, value] of Object.entries(facts)) {
+      if (value !== undefined) Object.defineProperty(this, name, { value, enumerable: true });
+    }
+  }
+}

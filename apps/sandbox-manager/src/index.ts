@@ -1,0 +1,16 @@
+export type { SandboxExit, SandboxProcess } from "./control/connection.ts";
+// Errors
+export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.ts";
+export type { Environment } from "./places.ts";
+// Sandboxes
+export {
+  findSandbox,
+  listSandboxes,
+  Sandbox,
+  type SandboxExecOptions,
+  type SandboxResult,
+  type SandboxStartOptions,
+  startSandbox,
+  WORKSPACE,
+} from "./sandbox.ts";
+export type { SandboxState } from "./state.ts";

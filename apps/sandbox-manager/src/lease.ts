@@ -1,0 +1,54 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { join } from "node:path";
+import { SandboxError } from "./errors.ts";
+import { addressOf, MAX_SANDBOXES, nameOf } from "./names.ts";
+import type { Places } from "./places.ts";
+
+/** The right to be the sandbox of a name, for as long as somebody has the file open. */
+export interface Lease {
+  readonly name: string;
+  readonly address: string;
+  /** directory of what is kept of the sandbox */
+  readonly directory: string;
+  /** the locked file; whoever inherits it has the lease too */
+  readonly file: FileHandle;
+}
+
+/** Exit code with which flock says that somebody else holds the lock. */
+const HELD = 75;
+
+/**
+ * Takes the first name that is free, or the one that is wanted. The kernel owns the lease: it ends with the last process
+ * that has the file open, however that ends.
+ *
+ * @param wanted - Number of the sandbox.
+ * @throws {SandboxError} `SANDBOX_NONE_FREE`, `SANDBOX_MISSING_TOOLS`.
+ */
+export async function takeLease(places: Places, wanted?: number): Promise<Lease> {
+  const first = wanted ?? 1;
+  const last = wanted ?? MAX_SANDBOXES;
+  for (let number = first; number <= last; number += 1) {
+    const name = nameOf(number);
+    const directory = join(places.machines, name);
+    await mkdir(directory, { recursive: true });
+    const file = await open(join(directory, "lease"), "a");
+    if (await isLocked(file.fd)) return { name, address: addressOf(number), directory, file };
+    await file.close();
+  }
+  const what = wanted === undefined ? `one of ${MAX_SANDBOXES} sandboxes to be free` : `${nameOf(wanted)} to be free`;
+  throw new SandboxError("SANDBOX_NONE_FREE", `expected ${what}, got none`, { hint: "leveret-sandbox stop ends one" });
+}
+
+// Node itself has no way to lock a file. The lock belongs to the open file, so it stays when flock has ended.
+async function isLocked(fd: number): Promise<boolean> {
+  const argv = ["--nonblock", "--conflict-exit-code", `${HELD}`, "3"];
+  const flock = spawn("flock", argv, { stdio: ["ignore", "ignore", "ignore", fd] });
+  const [exitCode] = await once(flock, "close").catch((cause: unknown) => {
+    const hint = "apt-get install util-linux";
+    throw new SandboxError("SANDBOX_MISSING_TOOLS", "expected flock on the PATH, found none", { cause, hint });
+  });
+  if (exitCode === 0 || exitCode === HELD) return exitCode === 0;
+  throw new SandboxError("SANDBOX_MISSING_TOOLS", `expected flock to lock a file, it ended with ${exitCode}`);
+}

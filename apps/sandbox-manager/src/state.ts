@@ -1,0 +1,49 @@
+import { readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import type { Places } from "./places.ts";
+
+const STATE_FILE = "state.json";
+
+const stateSchema = z.object({
+  kind: z.literal("sandbox"),
+  version: z.literal(1),
+  /** `vm-1` */
+  name: z.string(),
+  /** the host's address that its ports appear on */
+  address: z.string(),
+  /** the project: what is `/workspace` inside */
+  directory: z.string(),
+  /** process id of its supervisor */
+  pid: z.number(),
+  /** when it was started, in `milliseconds` since 1970 */
+  startedAt: z.number(),
+});
+
+/** What a sandbox says of itself, in a file that anybody of the same user can read. */
+export type SandboxState = z.output<typeof stateSchema>;
+
+/** Puts a state in the place of the one before, at once. */
+export async function writeState(directory: string, state: SandboxState): Promise<void> {
+  const path = join(directory, STATE_FILE);
+  await writeFile(`${path}.new`, `${JSON.stringify(state, undefined, 2)}\n`);
+  await rename(`${path}.new`, path);
+}
+
+/** What sandboxes say of themselves, also of those that have ended without having taken it back. */
+export async function readStates(places: Places): Promise<SandboxState[]> {
+  const names = await readdir(places.machines);
+  const states = await Promise.all(names.map((name) => readState(join(places.machines, name))));
+  return states
+    .filter((state) => state !== undefined)
+    .sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
+}
+
+async function readState(directory: string): Promise<SandboxState | undefined> {
+  const text = await readFile(join(directory, STATE_FILE), "utf8").catch(() => "null");
+  try {
+    return stateSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}

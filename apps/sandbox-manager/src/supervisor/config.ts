@@ -1,0 +1,30 @@
+import { z } from "zod";
+
+/** What a supervisor is told on its standard input. */
+export const supervisorSchema = z.strictObject({
+  name: z.string(),
+  address: z.string(),
+  /** the project */
+  directory: z.string(),
+  /** where its state goes */
+  stateDirectory: z.string(),
+  /** where it listens */
+  socketPath: z.string(),
+  image: z.strictObject({ kernel: z.string(), initrd: z.string(), root: z.string() }),
+  memoryMiB: z.number(),
+  cpus: z.number(),
+});
+
+export type SupervisorConfig = z.output<typeof supervisorSchema>;
+
+/** What it says while it starts, a line of JSON each; the last one is `ready` or `error`. */
+export const progressSchema = z.union([
+  z.strictObject({ step: z.string() }),
+  z.strictObject({ ready: z.literal(true) }),
+  z.strictObject({ error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }) }),
+]);
+
+export type SupervisorProgress = z.output<typeof progressSchema>;
+
+/** Descriptors that a supervisor inherits besides the usual three. */
+export const SUPERVISOR_FD = { lease: 3, progress: 4 } as const;

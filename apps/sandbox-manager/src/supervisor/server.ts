@@ -1,0 +1,98 @@
+import { once } from "node:events";
+import { unlink } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import type { GuestProcess, Machine } from "@leveret/qemu-harness";
+import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "../control/frames.ts";
+import { controlSchema, type Request, requestSchema } from "../control/requests.ts";
+
+/** Answers requests on a socket until it is closed. */
+export async function serve(path: string, machine: Machine, onStop: () => void): Promise<Server> {
+  // Whoever has the lease has the socket; what is left there is of one who had it before.
+  await unlink(path).catch(() => {});
+  const server = createServer((socket) => void handle(socket, machine, onStop));
+  server.listen(path);
+  await once(server, "listening");
+  return server;
+}
+
+async function handle(socket: Socket, machine: Machine, onStop: () => void): Promise<void> {
+  // Somebody who goes away in the middle is no fault of this side.
+  socket.on("error", () => {});
+  try {
+    const frames = framesOf(socket);
+    const { value: first } = await frames.next();
+    if (first === undefined) return;
+    await answer(requestSchema.parse(decodeJson(first)), { socket, frames, machine, onStop });
+  } catch (error) {
+    socket.write(encodeJson({ error: described(error) }));
+  } finally {
+    socket.end();
+  }
+}
+
+interface Context {
+  readonly socket: Socket;
+  readonly frames: AsyncGenerator<Frame, void, void>;
+  readonly machine: Machine;
+  readonly onStop: () => void;
+}
+
+async function answer(request: Request, context: Context): Promise<void> {
+  switch (request.kind) {
+    case "status":
+      context.socket.write(encodeJson({ ok: true }));
+      return;
+    case "stop":
+      context.socket.write(encodeJson({ ok: true }));
+      context.onStop();
+      // Ends with this process, which is how the other side knows that nothing is left.
+      await once(context.socket, "close");
+      return;
+    case "exec":
+      await run(request, context);
+  }
+}
+
+async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames, machine }: Context): Promise<void> {
+  const { argv, cwd, env, terminal } = request;
+  const program = await machine.agent.spawn(argv, { cwd, env, ...(terminal === undefined ? {} : { terminal }) });
+  socket.write(encodeJson({ ok: true }));
+  // A program whose caller is gone has nobody left to talk to.
+  const gone = (): void => program.kill("SIGHUP");
+  socket.once("close", gone);
+  void feed(program, frames).catch(gone);
+  const copy = async (output: AsyncIterable<Uint8Array>, kind: typeof KIND.data | typeof KIND.error): Promise<void> => {
+    for await (const chunk of output) {
+      if (!socket.write(encodeFrame(kind, chunk)) && !socket.destroyed)
+        await Promise.race([once(socket, "drain"), once(socket, "close")]);
+    }
+  };
+  await Promise.all([copy(program.stdout, KIND.data), copy(program.stderr, KIND.error)]);
+  const end = await program.exit;
+  socket.removeListener("close", gone);
+  socket.write(encodeJson(end));
+}
+
+/** Gives a program what its caller has for it. */
+async function feed(program: GuestProcess, frames: AsyncGenerator<Frame, void, void>): Promise<void> {
+  for await (const frame of frames) {
+    if (frame.kind === KIND.data) {
+      if (!program.stdin.write(Uint8Array.from(frame.payload))) await once(program.stdin, "drain");
+    } else if (frame.kind === KIND.end) program.stdin.end();
+    else if (frame.kind === KIND.control) {
+      const control = controlSchema.parse(decodeJson(frame));
+      if ("signal" in control) program.kill(control.signal as NodeJS.Signals);
+      else program.resize(control.rows, control.columns);
+    }
+  }
+}
+
+/** What a person can make of an error, in JSON. */
+export function described(error: unknown): { code: string; message: string; hint?: string } {
+  const { code, message, hint } = error as { code?: unknown; message?: unknown; hint?: unknown };
+  return {
+    code: typeof code === "string" ? code : "SANDBOX_PROTOCOL",
+    message: typeof message === "string" ? message : String(error),
+    ...(typeof hint === "string" ? { hint } : {}),
+  };
+}

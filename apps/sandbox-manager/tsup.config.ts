@@ -1,0 +1,14 @@
+import { cpSync } from "node:fs";
+import { defineConfig } from "tsup";
+import { base } from "../../tsup.base.ts";
+
+/** What sandboxes run is an example like any other; the package has its own copy. */
+const GUEST = "../../examples/sandbox-guest";
+
+export default defineConfig({
+  ...base,
+  entry: { index: "src/index.ts", cli: "src/cli.ts", supervisor: "src/supervisor/main.ts" },
+  async onSuccess() {
+    for (const file of ["os.config.ts", "os.lock.json"]) cpSync(`${GUEST}/${file}`, `dist/image/${file}`);
+  },
+});
