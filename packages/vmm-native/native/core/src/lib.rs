@@ -28,6 +28,7 @@
 //! | [`clock`] | the paravirtual clock | |
 //! | [`serial`] | the 16550 serial port | |
 //! | [`pci`] | the PCI bus, and what all of its functions have | |
+//! | [`virtio`] | virtio devices on it: disk, console, entropy | |
 //! | [`state`] | how devices are saved and restored | |
 
 #![no_std]
@@ -59,5 +60,6 @@ pub mod processor;
 pub mod serial;
 pub mod start;
 pub mod state;
+pub mod virtio;
 pub mod vmcb;
 pub mod walk;

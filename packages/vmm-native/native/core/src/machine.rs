@@ -123,7 +123,10 @@ impl<'a> Machine<'a> {
         while let Some(command) = self.pci.take_message() {
             self.send(NOBODY, command);
         }
-        self.update_interrupts();
+        for input in platform::PCI_INTERRUPTS {
+            let message = self.io_apic.set_input(input, self.pci.interrupt(input));
+            self.deliver(message);
+        }
     }
 
     /// Whether something has been posted to a processor since this was asked last.
@@ -160,6 +163,7 @@ impl<'a> Machine<'a> {
 
     /// Takes what a processor writes to ports, 1, 2 or 4 of them at once; `Err` when that was the guest's last access.
     pub(crate) fn write_ports(&mut self, first: u16, size: u8, value: u32, host: &mut impl Host) -> Result<(), Stop> {
+        let value = value & u32::MAX >> (32 - u32::from(size) * 8);
         if !is_board(first) && self.pci.write_ports(first, size, value) {
             self.service();
             return Ok(());
@@ -219,7 +223,7 @@ impl<'a> Machine<'a> {
                 }
             }
             _ => {
-                self.pci.write_memory(address, size, value);
+                self.pci.write_memory(address, size, value & u64::MAX >> (64 - u32::from(size) * 8));
                 self.service();
             }
         }
@@ -253,14 +257,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Tells the I/O APIC what the devices want.
+    /// Tells the I/O APIC what the serial port wants.
     fn update_interrupts(&mut self) {
         let message = self.io_apic.set_input(platform::SERIAL_INTERRUPT, self.serial.interrupt());
         self.deliver(message);
-        for input in platform::PCI_INTERRUPTS {
-            let message = self.io_apic.set_input(input, self.pci.interrupt(input));
-            self.deliver(message);
-        }
     }
 
     fn deliver(&mut self, message: Option<ioapic::Message>) {

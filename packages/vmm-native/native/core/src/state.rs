@@ -12,6 +12,8 @@ pub enum StateError {
         /// How many bytes there are.
         length: usize,
     },
+    /// A device with something going on outside cannot be made another one.
+    Busy,
     /// No device is ever in this state.
     Impossible {
         /// Where in it.
@@ -23,6 +25,7 @@ impl fmt::Display for StateError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StateError::TooShort { length } => write!(out, "expected more than {length} bytes for a device's state"),
+            StateError::Busy => out.write_str("expected a device that has just been made, got one that is busy"),
             StateError::Impossible { offset } => {
                 write!(out, "expected a state that a device can be in, got another one (at byte {offset})")
             }

@@ -8,8 +8,11 @@ use vmm_core::cpuid::Identity;
 use vmm_core::machine::{Host, Machine};
 use vmm_core::mailbox::Mailbox;
 use vmm_core::memory::GuestMemory;
+use vmm_core::pci::Device;
 use vmm_core::processor::{Confinement, Processor};
 use vmm_core::start::efer;
+use vmm_core::virtio::rng::{Entropy, Rng};
+use vmm_core::virtio::transport::VirtioPci;
 use vmm_core::vmcb::{Intercept, Segment, SegmentRegister, Vmcb};
 
 const MEMORY: usize = 1 << 16;
@@ -17,7 +20,7 @@ const PROCESSORS: u32 = 3;
 const DEFAULT_EXITS: u64 = 100_000;
 
 /// Constants that something may depend on, beside numbers that nothing does.
-const INTERESTING: [u64; 28] = [
+const INTERESTING: [u64; 30] = [
     0,
     1,
     0xff,
@@ -44,7 +47,9 @@ const INTERESTING: [u64; 28] = [
     0xfec0_0010,
     0xfee0_0000,
     0xe000_0000,
-    0xc000_0000,
+    0xe000_8000,
+    0x80_0000_0000,
+    0x80_0000_1000,
     u64::MAX,
 ];
 
@@ -77,6 +82,15 @@ impl Random {
             2 => self.pick(&INTERESTING).wrapping_add(self.below(16)),
             _ => self.pick(&INTERESTING),
         }
+    }
+}
+
+#[derive(Debug)]
+struct TestEntropy;
+
+impl Entropy for TestEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        bytes.fill(0x5a);
     }
 }
 
@@ -139,9 +153,11 @@ fn a_hostile_guest_neither_breaks_the_hypervisor_nor_its_own_confinement() {
     let bytes = vec![0_u8; MEMORY].leak();
     // SAFETY: leaked, and the reference is gone.
     let memory = unsafe { GuestMemory::new(bytes.as_mut_ptr(), MEMORY as u64) };
-    let mailboxes: Vec<Mailbox> = (0..PROCESSORS).map(|_| Mailbox::new()).collect();
+    let mailboxes: &[Mailbox] = (0..PROCESSORS).map(|_| Mailbox::new()).collect::<Vec<_>>().leak();
+    let rng: &mut dyn Device = Box::leak(Box::new(VirtioPci::new(Rng(TestEntropy))));
+    let devices = vec![rng].leak();
     let clock = Clock::new(0, 2_000_000_000, 0);
-    let mut machine = Machine::new(memory, clock, &mailboxes, &mut []);
+    let mut machine = Machine::new(memory, clock, mailboxes, devices);
     let mut vmcbs = vec![Vmcb::new(); PROCESSORS as usize];
     let mut processors: Vec<Processor> = vmcbs
         .iter_mut()
