@@ -110,7 +110,7 @@ export class SerialConsole {
     this.#stream = stream;
     this.#context = context;
     this.#maxChars = context.maxTranscriptChars ?? DEFAULT_MAX_TRANSCRIPT_CHARS;
-    stream.on("data", (chunk: Uint8Array) => this.#receive(chunk));
+    stream.on("data", this.#onData);
     stream.on("error", () => {});
   }
 
@@ -255,6 +255,18 @@ export class SerialConsole {
       pending.wait.reject(end(this.#details(pending.searches.map(({ pattern }) => describe(pattern)).join(" or "))));
     }
   }
+
+  /**
+   * Gives the connection away: this object sees nothing more of it.
+   *
+   * @returns The connection, which keeps what comes until somebody reads.
+   */
+  release(): Duplex {
+    this.#stream.off("data", this.#onData);
+    return this.#stream.pause();
+  }
+
+  readonly #onData = (chunk: Uint8Array): void => this.#receive(chunk);
 
   get #position(): number {
     return this.#recentStart + this.#recent.length;

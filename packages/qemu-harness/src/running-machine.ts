@@ -1,4 +1,5 @@
 import { closeSync } from "node:fs";
+import type { Duplex } from "node:stream";
 import type { Accelerator } from "./accelerator.ts";
 import { GuestAgent } from "./agent/agent.ts";
 import type { MachineFds } from "./argv.ts";
@@ -51,6 +52,13 @@ export interface Machine extends AsyncDisposable {
    * @throws {TypeError} When the description has none of that name.
    */
   readonly console: (name: string) => SerialConsole;
+  /**
+   * Connection of a console of type `port`, for programs that talk to a program in the guest. Its {@link SerialConsole}
+   * sees nothing more of it.
+   *
+   * @throws {TypeError} When the description has no such console of that name.
+   */
+  readonly port: (name: string) => Duplex;
   /**
    * The agent that runs programs in the guest.
    *
@@ -239,6 +247,14 @@ export class RunningMachine implements Machine {
     if (found === undefined)
       throw new TypeError(`expected the name of a console (${names}), got ${JSON.stringify(name)}`);
     return found;
+  }
+
+  port(name: string): Duplex {
+    const found = this.#parts.machine.consoles.find((item) => item.name === name);
+    if (found?.type !== "port") {
+      throw new TypeError(`expected the name of a console of type port, got ${JSON.stringify(name)}`);
+    }
+    return this.console(name).release();
   }
 
   get agent(): GuestAgent {
