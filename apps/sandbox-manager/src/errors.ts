@@ -15,7 +15,15 @@ export type SandboxErrorCode =
   /** a program or file that this host lacks */
   | "SANDBOX_MISSING_TOOLS"
   /** a place that this user may not write to */
-  | "SANDBOX_NOT_WRITABLE";
+  | "SANDBOX_NOT_WRITABLE"
+  /** a workspace that is not a directory, or not there */
+  | "SANDBOX_WORKSPACE_DIRECTORY"
+  /** a guest whose requests for files are none */
+  | "SANDBOX_WORKSPACE_PROTOCOL"
+  /** a guest that goes on using its workspace when it is asked to pause */
+  | "SANDBOX_WORKSPACE_TIMEOUT"
+  /** a guest that went away from its workspace */
+  | "SANDBOX_WORKSPACE_CLOSED";
 
 /** Facts beside the message of a {@link SandboxError}. */
 export interface SandboxErrorDetails {

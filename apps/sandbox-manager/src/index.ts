@@ -14,3 +14,15 @@ export {
   WORKSPACE,
 } from "./sandbox.ts";
 export type { SandboxState } from "./state.ts";
+// Workspaces
+export {
+  DEFAULT_HIDDEN,
+  DEFAULT_MAX_NODES,
+  DEFAULT_MAX_WATCHES,
+  DEFAULT_PAUSE_TIMEOUT_MS,
+  serveWorkspace,
+  type Workspace,
+  type WorkspaceOptions,
+  type WorkspaceState,
+} from "./workspace/index.ts";
+export { WORKSPACE_PROGRAM } from "./workspace-program.ts";
