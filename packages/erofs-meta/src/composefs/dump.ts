@@ -5,6 +5,10 @@ import type { ComposefsEntry, ComposefsLink, ComposefsNode } from "./entry.ts";
 const FIELDS = 11;
 const DIGEST_SIZE = 32;
 const NEWLINE = 0x0a;
+/** Latest time that an inode can hold, in seconds since 1970. */
+const MAX_TIME = 2n ** 64n - 1n;
+/** Most characters of a field that are repeated in a message. */
+const MAX_SHOWN = 64;
 /** Letters that stand for one byte behind a backslash. */
 const SHORT_ESCAPES: Readonly<Record<string, number>> = { "\\": 0x5c, n: 0x0a, r: 0x0d, t: 0x09 };
 const SHORT_ESCAPE_OF = new Map(Object.entries(SHORT_ESCAPES).map(([letter, byte]) => [byte, `\\${letter}`]));
@@ -123,8 +127,7 @@ class Line {
       throw this.#bad(`expected content of ${sizeBytes} bytes, got ${inline.byteLength}`);
     }
     const modeBits = this.#integer(mode, "mode", 0xffff, 8);
-    if ((modeBits & MODE_TYPE_MASK) === 0) throw this.#bad(`expected a mode with a type, got ${mode}`);
-    if (!/^\d+$/.test(seconds)) throw this.#bad(`expected a time, got ${time}`);
+    if ((modeBits & MODE_TYPE_MASK) === 0) throw this.#bad(`expected a mode with a type, got ${shown(mode)}`);
     return {
       path: name,
       sizeBytes,
@@ -133,7 +136,7 @@ class Line {
       uid: this.#integer(uid, "uid", 0xffff_ffff),
       gid: this.#integer(gid, "gid", 0xffff_ffff),
       device: this.#integer(device, "device", 0xffff_ffff),
-      mtime: BigInt(seconds),
+      mtime: this.#time(seconds),
       mtimeNsec: this.#integer(nanoseconds, "nanoseconds", 999_999_999),
       ...(payload !== "-" && { payload: this.#text(payload) }),
       ...(inline !== undefined && { content: inline }),
@@ -146,21 +149,28 @@ class Line {
     const xattrs: Record<string, Uint8Array> = Object.create(null);
     for (const field of this.#fields.slice(FIELDS)) {
       const equals = field.indexOf("=");
-      if (equals < 1) throw this.#bad(`expected NAME=VALUE, got ${JSON.stringify(field)}`);
+      if (equals < 1) throw this.#bad(`expected NAME=VALUE, got ${shown(field)}`);
       xattrs[this.#text(field.slice(0, equals))] = this.#bytes(field.slice(equals + 1));
     }
     return xattrs;
   }
 
   #digest(text: string): Uint8Array {
-    if (!/^[0-9a-f]{64}$/i.test(text)) throw this.#bad(`expected a digest of ${DIGEST_SIZE} bytes, got ${text}`);
+    if (!/^[0-9a-f]{64}$/i.test(text)) throw this.#bad(`expected a digest of ${DIGEST_SIZE} bytes, got ${shown(text)}`);
     return Uint8Array.from(Buffer.from(text, "hex"));
   }
 
   #integer(text: string, what: string, most: number, radix: 8 | 10 = 10): number {
     const value = (radix === 8 ? /^[0-7]+$/ : /^\d+$/).test(text) ? Number.parseInt(text, radix) : Number.NaN;
     if (value <= most) return value;
-    throw this.#bad(`expected a ${what} of at most ${most}, got ${JSON.stringify(text)}`);
+    throw this.#bad(`expected a ${what} of at most ${most}, got ${shown(text)}`);
+  }
+
+  /** Digits are counted before they become a number, which takes longer than in proportion to them. */
+  #time(seconds: string): bigint {
+    const value = /^\d{1,20}$/.test(seconds) ? BigInt(seconds) : undefined;
+    if (value !== undefined && value <= MAX_TIME) return value;
+    throw this.#bad(`expected a time of at most ${MAX_TIME} seconds, got ${shown(seconds)}`);
   }
 
   #text(field: string): string {
@@ -169,7 +179,7 @@ class Line {
     try {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch (cause) {
-      const message = `expected a name in UTF-8, got ${field} (line ${this.#number})`;
+      const message = `expected a name in UTF-8, got ${shown(field)} (line ${this.#number})`;
       throw new ErofsError("EROFS_NOT_REPRESENTABLE", message, { cause });
     }
   }
@@ -194,4 +204,8 @@ class Line {
   #bad(message: string): ErofsError {
     return new ErofsError("EROFS_BAD_DUMP", `${message} (line ${this.#number})`);
   }
+}
+
+function shown(field: string): string {
+  return JSON.stringify(field.length > MAX_SHOWN ? `${field.slice(0, MAX_SHOWN)}…` : field);
 }

@@ -119,10 +119,18 @@ describe("a dump", () => {
     ["content of another size", "/ 3 40755 2 0 0 0 1.0 - ab -"],
     ["a link without a target", "/a 0 @100644 1 0 0 0 1.0 - - -"],
     ["a NUL byte", "/\0 0 40755 2 0 0 0 1.0 - - -"],
+    ["a time beyond 64 bits", `/ 0 40755 2 0 0 0 ${2n ** 64n}.0 - - -`],
+    ["a time of a million digits", `/ 0 40755 2 0 0 0 ${"9".repeat(1_000_000)}.0 - - -`],
+    ["a field of a megabyte", `/ 0 ${"x".repeat(1_000_000)} 2 0 0 0 1.0 - - -`],
     ["an empty line", `${ROOT}\n\n`],
   ])("with %s is a typed error with its line", async (_, dump) => {
     expect(await codeOf(() => parseComposefsDump(Buffer.from(dump)))).toBe("EROFS_BAD_DUMP");
-    expect(() => parseComposefsDump(Buffer.from(dump))).toThrow(/\(line [12]\)$/);
+    expect(() => parseComposefsDump(Buffer.from(dump))).toThrow(/^.{1,200}\(line [12]\)$/);
+  });
+
+  test("with the latest time that an inode can hold is read", () => {
+    const [root] = parseComposefsDump(Buffer.from(`/ 0 40755 2 0 0 0 ${2n ** 64n - 1n}.0 - - -\n`));
+    expect(root).toMatchObject({ mtime: 2n ** 64n - 1n });
   });
 
   test("never makes anything but a typed error, wherever it is cut or flipped", { timeout: 60_000 }, async () => {
