@@ -89,11 +89,16 @@ async function identity(path: string): Promise<string | undefined> {
   return found === undefined ? undefined : `${found.dev}:${found.ino}`;
 }
 
-/** Makes the rename itself durable, where the directory may be read. */
-async function syncDirectory(path: string): Promise<void> {
+/** What systems say that do not flush directories: network and FUSE file systems, Windows. */
+const NO_SYNC: ReadonlySet<unknown> = new Set(["EINVAL", "EPERM", "EACCES", "EISDIR", "EBADF", "ENOTSUP", "ENOSYS"]);
+
+/** Makes a rename durable, where the directory may be read and the file system can do it; the name is there already. */
+export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, "r").catch(() => undefined);
   try {
-    await handle?.sync();
+    await handle?.sync().catch((error: NodeJS.ErrnoException) => {
+      if (!NO_SYNC.has(error.code)) throw error;
+    });
   } finally {
     await handle?.close();
   }

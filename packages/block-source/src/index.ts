@@ -1,4 +1,4 @@
-export { type AtomicFiles, type AtomicWriteOptions, atomicFiles } from "./atomic-file.ts";
+export { type AtomicFiles, type AtomicWriteOptions, atomicFiles, syncDirectory } from "./atomic-file.ts";
 export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
 export { isZero, viewOf } from "./bytes.ts";
 export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";

@@ -1,5 +1,13 @@
 export { type InputFlags, withInputOptions } from "./input-options.ts";
 export { type CommandIo, Interruption, type OutputStream, processIo } from "./io.ts";
 export { type Progress, type ProgressEvent, startProgress, withProgress } from "./progress.ts";
-export { type ExitCodes, type JsonEnvelope, packageVersion, runCommand, UsageError, writeJson } from "./run.ts";
+export {
+  type ExitCodes,
+  type JsonEnvelope,
+  packageVersion,
+  renderJson,
+  runCommand,
+  UsageError,
+  writeJson,
+} from "./run.ts";
 export { countText, escapeName, formatBytes, formatDuration, style, table } from "./text.ts";

@@ -23,8 +23,12 @@ export interface JsonEnvelope {
  * written as JSON escapes, which mean the same to a program.
  */
 export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): void {
-  const json = JSON.stringify(document, jsonValue, 2);
-  io.stdout.write(`${json.replace(/[^\P{C}\n]/gu, jsonEscape)}\n`);
+  io.stdout.write(`${renderJson(document)}\n`);
+}
+
+/** A part of such a document, for one that is written piece by piece. */
+export function renderJson(value: unknown): string {
+  return JSON.stringify(value, jsonValue, 2).replace(/[^\P{C}\n]/gu, jsonEscape);
 }
 
 /** What a program returns, for commands to change that say more with it, as one that compares does. */
