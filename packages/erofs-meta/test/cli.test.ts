@@ -126,6 +126,51 @@ describe("erofs-meta", () => {
     expect(root.out()).toBe("/\n");
   });
 
+  test("draws trunks for directories with more entries, and writes the same tree as JSON", async () => {
+    const folder = await scratch();
+    for (const name of ["a/b/c", "a/b/d", "a/e", "f/g"]) {
+      await mkdir(join(folder, "tree", name, ".."), { recursive: true });
+      await writeFile(join(folder, "tree", name), "");
+    }
+    expect(await main(["build", "made.erofs", "tree"], capture(folder).io)).toBe(0);
+    const drawn = capture(folder);
+    expect(await main(["tree", "made.erofs"], drawn.io)).toBe(0);
+    const lines = ["/", "├─ a/", "│  ├─ b/", "│  │  ├─ c", "│  │  └─ d", "│  └─ e", "└─ f/", "   └─ g", ""];
+    expect(drawn.out().split("\n")).toEqual(lines);
+    const json = capture(folder);
+    expect(await main(["tree", "made.erofs", "--json"], json.io)).toBe(0);
+    const document = JSON.parse(json.out());
+    expect(document.entries.map(({ path }: { path: string }) => path)).toEqual([
+      "/",
+      "/a",
+      "/a/b",
+      "/a/b/c",
+      "/a/b/d",
+      "/a/e",
+      "/f",
+      "/f/g",
+    ]);
+    // As if it had been written at once.
+    expect(json.out()).toBe(`${JSON.stringify(document, undefined, 2)}\n`);
+  });
+
+  test("writes a tree while it walks, and keeps none of it", async () => {
+    const folder = await scratch();
+    const content = new Uint8Array(0);
+    const files = Array.from({ length: 5000 }, (_, index) => ({
+      type: "file" as const,
+      path: `directory/${"name".repeat(20)}${String(index).padStart(4, "0")}`,
+      content,
+    }));
+    await writeErofs(files, { output: join(folder, "image"), buildTime: 0n });
+    const pieces: number[] = [];
+    const { io } = capture(folder);
+    const stdout = { write: (text: string) => pieces.push(text.length) };
+    expect(await main(["tree", "image"], { ...io, stdout })).toBe(0);
+    expect(pieces.length).toBeGreaterThan(5);
+    expect(Math.max(...pieces)).toBeLessThan(70_000);
+  });
+
   test.each([
     [["verity", "build", "data", "data"]],
     [["verity", "build", "data", "hard"]],
@@ -175,6 +220,28 @@ describe("erofs-meta", () => {
       expect(await readdir(folder)).toEqual(["tree"]);
     },
   );
+
+  test("refuses zeros without end as an archive, and takes an archive of nothing", async () => {
+    const folder = await scratch();
+    await writeFile(join(folder, "empty.tar"), new Uint8Array(10_240));
+    expect(await main(["build", "empty.erofs", "empty.tar"], capture(folder).io)).toBe(0);
+    const { io, err } = capture(folder);
+    expect(await main(["build", "zero.erofs", "/dev/zero"], io)).toBe(1);
+    expect(err()).toContain("expected a tar archive, got 1048576 bytes of zeros and more");
+    expect(await readdir(folder)).toEqual(["empty.erofs", "empty.tar"]);
+  });
+
+  test("says the order of the arguments to whoever took the other one", async () => {
+    const folder = await scratch();
+    await mkdir(join(folder, "tree"));
+    await writeFile(join(folder, "root.tar"), new Uint8Array(10_240));
+    for (const source of ["tree", "root.tar"]) {
+      const { io, err } = capture(folder);
+      expect(await main(["build", source, "made.erofs"], io)).toBe(1);
+      expect(err()).toContain("the image comes first: erofs-meta build IMAGE SOURCE");
+    }
+    expect((await readFile(join(folder, "root.tar"))).byteLength).toBe(10_240);
+  });
 
   test("says its version", async () => {
     const { io, out } = capture("/");

@@ -67,6 +67,7 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
   const from = source === "-" ? "/dev/stdin" : resolve(io.cwd, source);
   const output = resolve(io.cwd, image);
   const xattrs = options.xattrs === undefined ? undefined : resolve(io.cwd, options.xattrs);
+  await assertOrder(output, from);
   await atomic.assertNoInput(output, xattrs === undefined ? [from] : [from, xattrs]);
   await assertOutside(output, from);
   const found = await entriesOf(from, owner, io.signal);
@@ -97,6 +98,23 @@ async function build(io: CommandIo, image: string, source: string, options: Buil
     ];
     io.stdout.write(`${table(rows)}\n`);
   }
+}
+
+/** Says the order of the arguments to whoever took the other one, which most commands that copy have. */
+async function assertOrder(output: string, source: string): Promise<void> {
+  const [target, found] = await Promise.all([output, source].map((path) => stat(path).catch(() => undefined)));
+  const hint = "the image comes first: erofs-meta build IMAGE SOURCE";
+  if (target?.isDirectory()) {
+    throw new ErofsError("EROFS_WRONG_TYPE", `expected a file to write, got a directory at ${output}`, {
+      path: output,
+      hint,
+    });
+  }
+  if (target === undefined || found !== undefined) return;
+  throw new ErofsError("EROFS_NOT_FOUND", `expected a directory or an archive at ${source}, got none`, {
+    path: source,
+    hint,
+  });
 }
 
 /** An image in its own directory would change what goes into it: names while it is written, and the directory's time. */

@@ -1,16 +1,20 @@
 import { once } from "node:events";
-import { type CommandIo, escapeName, formatBytes, style, table, writeJson } from "@leveret/command";
+import { type CommandIo, escapeName, formatBytes, renderJson, style, table, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { ErofsError } from "../errors.ts";
 import type { Extent } from "../read/content.ts";
 import type { ErofsImage } from "../read/image.ts";
 import type { Inode } from "../read/inode.ts";
+import type { WalkEntry } from "../read/walk.ts";
 import { xattrText } from "../write/xattr-dump.ts";
 import { type ImageOptions, parseCount, withImage, withImageOptions, withPlaceOptions } from "./open.ts";
 import { modeText, sizeText, timeText } from "./text.ts";
 
 /** Most content that `cat --json` prints, in `MiB`: its digits, twice as many, have to fit into one string. */
 const MAX_JSON_CONTENT_MIB = 64;
+
+/** How much of a drawn tree is written at once, in characters. */
+const PIECE_LENGTH = 64 * 1024;
 
 /** Adds `ls`, `stat`, `tree`, `dump` and `cat`. */
 export function addImageCommands(program: Command, io: CommandIo): void {
@@ -107,27 +111,41 @@ function placeText({ position, stored, packedPosition, boxPosition, device }: Ex
 
 async function tree(io: CommandIo, file: string, path: string, options: TreeOptions): Promise<void> {
   await withImage(io, file, options, async (image) => {
-    const entries: { path: string; depth: number; shown: Listed }[] = [];
-    for await (const entry of image.walk({ from: path, levels: options.depth, signal: io.signal })) {
-      entries.push({ path: entry.path, depth: entry.depth, shown: await describe(image, entry.name, entry.inode) });
+    const entries = image.walk({ from: path, levels: options.depth, signal: io.signal });
+    const pieces = options.json === true ? treeJson(image, path, entries) : drawn(io, image, entries);
+    // Written as it is walked: an image of a few MiB can have ten million names.
+    let text = "";
+    for await (const piece of pieces) {
+      text += piece;
+      if (text.length < PIECE_LENGTH) continue;
+      await writePiece(io, text);
+      text = "";
     }
-    if (options.json === true) {
-      const rows = entries.map((entry) => ({ ...entryJson(entry.shown), path: entry.path, depth: entry.depth }));
-      writeJson(io, { kind: "erofs-tree", version: 1, path, entries: rows });
-      return;
-    }
-    // Drawn from the end, because whether a line ends its branch is known from the lines below it.
-    const lines: string[] = [];
-    let open: boolean[] = [];
-    for (const { path: full, depth: level, shown } of entries.toReversed()) {
-      open = open.slice(0, level + 1);
-      const trunk = Array.from({ length: Math.max(0, level - 1) }, (_, i) => (open[i + 1] === true ? "│  " : "   "));
-      const branch = level === 0 ? "" : open[level] === true ? "├─ " : "└─ ";
-      open[level] = true;
-      lines.push(trunk.join("") + branch + (level === 0 ? escapeName(full) : paint(io, shown)));
-    }
-    io.stdout.write(`${lines.toReversed().join("\n")}\n`);
+    await writePiece(io, text);
   });
+}
+
+/** One line an entry, with a trunk for each directory above it that has more entries. */
+async function* drawn(io: CommandIo, image: ErofsImage, entries: AsyncIterable<WalkEntry>): AsyncGenerator<string> {
+  const trunks: string[] = [];
+  for await (const { path, name, depth, inode, last } of entries) {
+    const shown = depth === 0 ? escapeName(path) : paint(io, await describe(image, name, inode));
+    const branch = depth === 0 ? "" : last ? "└─ " : "├─ ";
+    trunks.length = Math.max(0, depth - 1);
+    yield `${trunks.join("")}${branch}${shown}\n`;
+    if (depth > 0) trunks.push(last ? "   " : "│  ");
+  }
+}
+
+async function* treeJson(image: ErofsImage, path: string, entries: AsyncIterable<WalkEntry>): AsyncGenerator<string> {
+  const [head = "", tail = ""] = renderJson({ kind: "erofs-tree", version: 1, path, entries: [] }).split(/(?=\]\n\}$)/);
+  let separator = `${head}\n`;
+  for await (const { path: full, name, depth, inode } of entries) {
+    const row = { ...entryJson(await describe(image, name, inode)), path: full, depth };
+    yield `${separator}    ${renderJson(row).replaceAll("\n", "\n    ")}`;
+    separator = ",\n";
+  }
+  yield `\n  ${tail}\n`;
 }
 
 async function dump(io: CommandIo, file: string, options: ImageOptions): Promise<void> {
@@ -180,7 +198,7 @@ async function cat(io: CommandIo, file: string, path: string, options: ImageOpti
     }
     for await (const piece of image.content(inode)) {
       io.signal.throwIfAborted();
-      await writeBytes(io, piece);
+      await writePiece(io, piece);
     }
   });
 }
@@ -196,9 +214,9 @@ function assertFitsJson(path: string, { sizeBytes, offset }: Inode): void {
   });
 }
 
-/** Writes bytes as they are; the stream of a real process takes them and tells when it is full. */
-async function writeBytes(io: CommandIo, bytes: Uint8Array): Promise<void> {
-  const stream: { write(piece: Uint8Array): unknown } = io.stdout as never;
+/** Writes text, or bytes as they are; the stream of a real process takes them and tells when it is full. */
+async function writePiece(io: CommandIo, bytes: Uint8Array | string): Promise<void> {
+  const stream: { write(piece: Uint8Array | string): unknown } = io.stdout as never;
   if (stream.write(bytes) === false) await once(io.stdout as never, "drain", { signal: io.signal });
 }
 

@@ -1,5 +1,5 @@
 import { ErofsError } from "../errors.ts";
-import { awaited, type Stream } from "../internal/steps.ts";
+import { awaited, type Steps, type Stream } from "../internal/steps.ts";
 import { parseOptions, type WalkOptions, walkOptions } from "../options.ts";
 import { contentOf, type ImageParts } from "./content.ts";
 import { type DirectoryEntry, decodeDirectoryBlock } from "./directory.ts";
@@ -16,6 +16,8 @@ export interface WalkEntry {
   /** directories above it: 0 for the root */
   readonly depth: number;
   readonly inode: Inode;
+  /** whether no other entry of its directory follows */
+  readonly last: boolean;
 }
 
 /** Streams a directory's entries in stored order, `.` and `..` included. */
@@ -73,23 +75,24 @@ export function* walkFrom(
   };
 
   const first = yield* awaited(start.find());
-  yield { path: start.path, name: start.path.slice(start.path.lastIndexOf("/") + 1), depth: 0, inode: first };
+  yield {
+    path: start.path,
+    name: start.path.slice(start.path.lastIndexOf("/") + 1),
+    depth: 0,
+    inode: first,
+    last: true,
+  };
   if (first.type === "directory") enter(start.path, 1, first);
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
     const { index, block, depth } = top;
     const name = block.names[index];
     const nid = block.nids[index];
     if (name === undefined || nid === undefined) {
-      const { value, done } = top.blocks.next();
-      if (done === true) open.pop();
-      else if (value instanceof Promise) yield value;
-      else {
-        top.block = value;
-        top.index = 0;
-      }
+      if (!(yield* nextBlock(top))) open.pop();
       continue;
     }
     top.index = index + 1;
+    const last = top.index === block.names.length && !(yield* nextBlock(top));
     signal?.throwIfAborted();
     count += 1;
     const path = top.prefix + name;
@@ -97,8 +100,23 @@ export function* walkFrom(
     const pause = image.pace.pause(INODE_COST);
     if (pause !== undefined) yield pause;
     const inode = inodeNow(image, nid) ?? (yield* inodeSteps(image, nid));
-    yield { path, name, depth, inode };
+    yield { path, name, depth, inode, last };
     if (inode.type === "directory") enter(path, depth + 1, inode);
+  }
+}
+
+/** Goes on to the next block with a name in it; false at the end of the directory. */
+function* nextBlock(directory: Open): Steps<boolean> {
+  for (;;) {
+    const { value, done } = directory.blocks.next();
+    if (done === true) return false;
+    if (value instanceof Promise) {
+      yield value;
+      continue;
+    }
+    directory.block = value;
+    directory.index = 0;
+    if (value.names.length > 0) return true;
   }
 }
 

@@ -47,7 +47,12 @@ export async function* readTar(archive: AsyncIterable<Uint8Array> | Iterable<Uin
       const start = reader.offset;
       const header = await exactly(reader, TAR_BLOCK_SIZE, `a header or two blocks of zeros${behind}`);
       if (isZero(header)) {
-        for await (const _ of reader.stream(MAX_PADDING_BYTES));
+        let padding = 0;
+        for await (const piece of reader.stream(MAX_PADDING_BYTES)) padding += piece.byteLength;
+        // An archive of nothing is a record of zeros; what goes on with them is none.
+        if (behind === "" && padding === MAX_PADDING_BYTES) {
+          throw bad(`expected a tar archive, got ${MAX_PADDING_BYTES} bytes of zeros and more`, { start });
+        }
         return;
       }
       assertChecksum(header, start, behind);
