@@ -72,6 +72,8 @@ export type UkiSignErrorCode =
   | "UKI_SIGN_REMOTE_REFUSED"
   /** a signature that too few approved in time */
   | "UKI_SIGN_REMOTE_EXPIRED"
+  /** a remote signer at which too many requests wait, or one client's too many */
+  | "UKI_SIGN_REMOTE_BUSY"
   /** bytes that are not an acceptable X.509 certificate */
   | "UKI_SIGN_CERTIFICATE_INVALID"
   /** bytes that are not an acceptable CMS signature */

@@ -47,13 +47,8 @@ export { type WritePeOptions, writePe } from "./authenticode/write.ts";
 
 // Unified kernel images
 
-export {
-  type BuildUkiAddonOptions,
-  type BuildUkiProfileOptions,
-  buildUkiAddon,
-  buildUkiProfile,
-} from "./uki/addon.ts";
-export { assembleUki, type BuildUkiOptions, buildUki } from "./uki/build.ts";
+export { buildUkiAddon, buildUkiProfile } from "./uki/addon.ts";
+export { assembleUki, buildUki } from "./uki/build.ts";
 export { encodeUkiFirmware } from "./uki/firmware.ts";
 export {
   DEFAULT_MAX_HARDWARE_DESCRIPTION_BYTES,
@@ -75,6 +70,7 @@ export {
   type UkiSection,
 } from "./uki/inspect.ts";
 export { DEFAULT_MAX_KERNEL_BYTES, readKernelRelease, unpackKernel } from "./uki/kernel.ts";
+export type { BuildUkiAddonOptions, BuildUkiOptions, BuildUkiProfileOptions } from "./uki/parts.ts";
 export { assembleUkiWithPolicies, type UkiPolicySigner } from "./uki/policies.ts";
 export type { ProfileDescription } from "./uki/profiles.ts";
 export { mergeSbat } from "./uki/sbat.ts";
@@ -172,7 +168,9 @@ export { DEFAULT_MAX_PKCS11_URI_LENGTH, type Pkcs11Uri, parsePkcs11Uri } from ".
 export {
   DEFAULT_MAX_REMOTE_DIGESTS,
   DEFAULT_MAX_REMOTE_MESSAGE_BYTES,
+  DEFAULT_MAX_REMOTE_OUTCOMES,
   DEFAULT_MAX_REMOTE_REQUESTS,
+  DEFAULT_MAX_REMOTE_REQUESTS_OF_CLIENT,
   type DigestToSign,
   type SigningDescription,
   type SigningRequest,
@@ -185,6 +183,7 @@ export {
   startSigningServer,
 } from "./remote/server.ts";
 export {
+  DEFAULT_REMOTE_BUSY_TIMEOUT_MS,
   type DescribePeOptions,
   decideSigningRequest,
   describePe,
@@ -215,6 +214,7 @@ export {
 export {
   DEFAULT_MAX_CHAIN_CANDIDATES,
   DEFAULT_MAX_CHAIN_LENGTH,
+  DEFAULT_MAX_CHAIN_SIGNATURES,
   isSignedBy,
   type VerifyChainOptions,
   verifyChain,

@@ -3,7 +3,7 @@ import { decodeCms } from "../cms/decode.ts";
 import { decodeSignatureLists, type EfiSignature, type SignatureList } from "../efi/signature-list.ts";
 import { UkiSignError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { verifyChain } from "../x509/chain.ts";
+import { findChain, IssuerChecks } from "../x509/chain.ts";
 import { listSignatures } from "./certificate-table.ts";
 import { readCertificate, signatureDatabase } from "./database.ts";
 import { authenticodeDigest } from "./digest.ts";
@@ -34,9 +34,10 @@ export function findAuthority(image: Bytes, options: FindAuthorityOptions): EfiS
   const { signature, signer } = verifyPe(image, { db: signatureDatabase(lists), dbx });
   if (signature === undefined || signer === undefined) return entryWithDigest(lists, image);
   const intermediates = decodeCms(listSignatures(image)[signature]?.data ?? new Uint8Array()).certificates;
+  const checks = new IssuerChecks();
   for (const entry of lists.filter(({ type }) => type === "x509").flatMap(({ signatures }) => signatures)) {
     const certificate = readCertificate(entry.data);
-    if (certificate !== undefined && leadsTo(signer.certificate, certificate, intermediates)) return entry;
+    if (certificate !== undefined && leadsTo(signer.certificate, certificate, intermediates, checks)) return entry;
   }
   throw new Error("bug: an image accepted by no entry of db");
 }
@@ -52,12 +53,17 @@ function entryWithDigest(lists: readonly SignatureList[], image: Bytes): EfiSign
   throw new Error("bug: an image accepted by no digest of db");
 }
 
-function leadsTo(signer: Certificate, trusted: Certificate, intermediates: readonly Certificate[]): boolean {
+function leadsTo(
+  signer: Certificate,
+  trusted: Certificate,
+  intermediates: readonly Certificate[],
+  checks: IssuerChecks,
+): boolean {
   try {
-    verifyChain(signer, { trusted: [trusted], intermediates });
+    findChain(signer, { trusted: [trusted], intermediates }, checks);
     return true;
   } catch (error) {
-    if (error instanceof UkiSignError) return false;
+    if (error instanceof UkiSignError && error.code === "UKI_SIGN_UNTRUSTED") return false;
     throw error;
   }
 }

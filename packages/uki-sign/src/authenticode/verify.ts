@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import * as z from "zod";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { decodeCms } from "../cms/decode.ts";
-import { type VerifiedSigner, type VerifyCmsOptions, verifyCms } from "../cms/verify.ts";
+import { type VerifiedSigner, type VerifyCmsOptions, verifyCmsWith } from "../cms/verify.ts";
 import { UkiSignError } from "../errors.ts";
 import { HASHES, OID } from "../format/oids.ts";
 import { WIN_CERT_TYPE_PKCS_SIGNED_DATA } from "../format/pe.ts";
@@ -11,7 +11,7 @@ import { bytesSchema, parseOptions } from "../internal/options.ts";
 import { decodePe } from "../pe/image.ts";
 import type { HashName } from "../rsa/scheme.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { isSignedBy, verifyChain } from "../x509/chain.ts";
+import { findChain, IssuerChecks } from "../x509/chain.ts";
 import { type PeSignature, signaturesOf } from "./certificate-table.ts";
 import { digestDecoded } from "./digest.ts";
 import { decodeIndirectData } from "./indirect-data.ts";
@@ -94,7 +94,7 @@ export function examineSignatures(image: Bytes): ExaminedSignature[] {
   const digestOf = memoize((hash) => digestDecoded(image, decoded, hash, "none"));
   return signaturesOf(image, decoded).map((signature) => {
     try {
-      return { signer: verifySignature(signature, digestOf, { trusted: "unchecked" }) };
+      return { signer: verifySignature(signature, digestOf, { trusted: "unchecked" }, new IssuerChecks()) };
     } catch (error) {
       if (!(error instanceof UkiSignError)) throw error;
       return { problem: error };
@@ -128,10 +128,11 @@ export function verifyPe(image: Bytes, options: VerifyPeOptions): VerifiedPe {
 
   let accepted: VerifiedPe | undefined;
   const problems: UkiSignError[] = [];
+  const checks = new IssuerChecks();
   for (const [index, signature] of signaturesOf(image, decoded).entries()) {
     try {
-      assertNotRevoked(signature, digestOf, db, dbx);
-      const signer = verifySignature(signature, digestOf, { trusted: db.certificates, ...asked });
+      assertNotRevoked(signature, digestOf, db, dbx, checks);
+      const signer = verifySignature(signature, digestOf, { trusted: db.certificates, ...asked }, checks);
       accepted ??= { digest, signature: index, signer };
     } catch (error) {
       if (!(error instanceof UkiSignError) || error.code === "UKI_SIGN_REVOKED") throw error;
@@ -148,6 +149,7 @@ function verifySignature(
   signature: PeSignature,
   digestOf: (hash: HashName) => Uint8Array,
   trust: Omit<VerifyCmsOptions, "content">,
+  checks: IssuerChecks,
 ): VerifiedSigner {
   if (signature.type !== WIN_CERT_TYPE_PKCS_SIGNED_DATA) {
     throw invalid(`a PKCS#7 signature (type 2), got type ${signature.type}`, signature);
@@ -166,7 +168,7 @@ function verifySignature(
       { hint: "the image was changed after it was signed" },
     );
   }
-  const [signer] = verifyCms(cms, trust).signers;
+  const [signer] = verifyCmsWith(cms, trust, checks).signers;
   if (signer === undefined) throw new Error("bug: a verified signature without signer");
   if (signer.padding !== "pkcs1") {
     throw invalid("RSASSA-PKCS1-v1_5, the only padding that firmware verifies, got RSASSA-PSS", signature);
@@ -180,13 +182,14 @@ function assertNotRevoked(
   digestOf: (hash: HashName) => Uint8Array,
   db: Database,
   dbx: Database,
+  checks: IssuerChecks,
 ): void {
   if (dbx.certificates.length + dbx.certificateHashes.length === 0) return;
-  const signer = verifySignature(signature, digestOf, { trusted: "unchecked" });
+  const signer = verifySignature(signature, digestOf, { trusted: "unchecked" }, checks);
   const { certificates } = decodeCms(signature.data);
   const forbidden =
-    forbiddenByHash(signer.certificate, [...certificates, ...db.certificates], dbx) ??
-    forbiddenByCertificate(signer.certificate, certificates, dbx);
+    forbiddenByHash(signer.certificate, [...certificates, ...db.certificates], dbx, checks) ??
+    forbiddenByCertificate(signer.certificate, certificates, dbx, checks);
   if (forbidden === undefined) return;
   throw revoked(`a signer that dbx does not forbid, got ${signer.certificate.subject} by way of ${forbidden.subject}`);
 }
@@ -195,9 +198,10 @@ function forbiddenByCertificate(
   signer: Certificate,
   intermediates: readonly Certificate[],
   dbx: Database,
+  checks: IssuerChecks,
 ): Certificate | undefined {
   try {
-    return verifyChain(signer, { trusted: dbx.certificates, intermediates }).at(-1);
+    return findChain(signer, { trusted: dbx.certificates, intermediates }, checks).at(-1);
   } catch (error) {
     if (error instanceof UkiSignError && error.code === "UKI_SIGN_UNTRUSTED") return undefined;
     throw error;
@@ -205,7 +209,12 @@ function forbiddenByCertificate(
 }
 
 /** The first certificate on any way up from the signer whose TBSCertificate has a forbidden hash. */
-function forbiddenByHash(signer: Certificate, issuers: readonly Certificate[], dbx: Database): Certificate | undefined {
+function forbiddenByHash(
+  signer: Certificate,
+  issuers: readonly Certificate[],
+  dbx: Database,
+  checks: IssuerChecks,
+): Certificate | undefined {
   if (dbx.certificateHashes.length === 0) return undefined;
   const forbidden = new Set(dbx.certificateHashes.map(toHex));
   const isForbidden = ({ tbs }: Certificate): boolean =>
@@ -218,7 +227,7 @@ function forbiddenByHash(signer: Certificate, issuers: readonly Certificate[], d
     if (isForbidden(certificate)) return certificate;
     for (const issuer of issuers) {
       if (seen.has(issuer.fingerprint) || Buffer.compare(issuer.subjectDer, certificate.issuerDer) !== 0) continue;
-      if (!isSignedBy(certificate, issuer)) continue;
+      if (!checks.isSignedBy(certificate, issuer)) continue;
       seen.add(issuer.fingerprint);
       open.push(issuer);
     }

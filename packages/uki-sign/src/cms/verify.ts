@@ -8,7 +8,7 @@ import { bytesSchema, parseOptions } from "../internal/options.ts";
 import type { HashName, RsaPadding } from "../rsa/scheme.ts";
 import { verifyDigest } from "../rsa/verify.ts";
 import { type Certificate, certificateKey } from "../x509/certificate.ts";
-import { verifyChain } from "../x509/chain.ts";
+import { findChain, IssuerChecks } from "../x509/chain.ts";
 import { type CmsSignedData, type CmsSigner, type CmsSignerIdentifier, decodeCms, isNamedBy } from "./decode.ts";
 import type { CmsAttribute } from "./sign.ts";
 
@@ -75,6 +75,15 @@ export interface VerifiedCms {
  * verifyCms(p7s, { content, trusted: [certificate] });
  */
 export function verifyCms(input: Uint8Array | CmsSignedData, options: VerifyCmsOptions): VerifiedCms {
+  return verifyCmsWith(input, options, new IssuerChecks());
+}
+
+/** {@link verifyCms} as a part of a decision. */
+export function verifyCmsWith(
+  input: Uint8Array | CmsSignedData,
+  options: VerifyCmsOptions,
+  checks: IssuerChecks,
+): VerifiedCms {
   const parsed = parseOptions(optionsSchema, options);
   const cms = input instanceof Uint8Array ? decodeCms(input) : input;
   const content = chooseContent(cms, parsed.content);
@@ -89,7 +98,7 @@ export function verifyCms(input: Uint8Array | CmsSignedData, options: VerifyCmsO
     const chain =
       trusted === "unchecked"
         ? [certificate]
-        : verifyChain(certificate, { trusted, intermediates: known, extendedKeyUsage, at });
+        : findChain(certificate, { trusted, intermediates: known, extendedKeyUsage, at }, checks);
     return {
       certificate,
       chain,

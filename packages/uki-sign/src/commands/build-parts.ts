@@ -1,8 +1,7 @@
 import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { ByteSource } from "../bytes/byte-source.ts";
-import type { BuildUkiAddonOptions, BuildUkiProfileOptions } from "../uki/addon.ts";
-import type { BuildUkiOptions } from "../uki/build.ts";
+import type { BuildUkiAddonOptions, BuildUkiOptions, BuildUkiProfileOptions } from "../uki/parts.ts";
 import { collect, parseInteger, readText } from "./arguments.ts";
 import type { CommandFiles } from "./command-files.ts";
 import { readFirmware, readHardwareIds } from "./hardware.ts";

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { resolve } from "node:path";
-import { type CommandIo, formatBytes, style, table, UsageError, writeJson } from "@leveret/command";
+import { type CommandIo, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { authenticodeDigest } from "../authenticode/digest.ts";
 import { type Bytes, fileSource } from "../bytes/byte-source.ts";
@@ -8,13 +8,14 @@ import { UkiSignError } from "../errors.ts";
 import { toHex } from "../internal/bytes.ts";
 import { predictPcrPolicies } from "../pcr/policy.ts";
 import type { SigningRequest } from "../remote/protocol.ts";
-import { digestOf, digestsOf, type SigningEvent } from "../remote/requests.ts";
+import { digestOf, digestsOf } from "../remote/requests.ts";
 import { startSigningServer } from "../remote/server.ts";
 import { decideSigningRequest, listSigningRequests, type RemoteSignerOptions } from "../remote/signer.ts";
 import { inspectUki, measuredSections } from "../uki/inspect.ts";
-import { collect, parseDigest, parseInteger, printable, shortLine } from "./arguments.ts";
+import { collect, parseDigest, parseInteger } from "./arguments.ts";
 import { CommandFiles } from "./command-files.ts";
 import { KEY_VALUE, OpenKeys, PASSPHRASE_FILE, readPassphrase, requireToken } from "./open-keys.ts";
+import { renderEvent, renderRequest } from "./signing-request.ts";
 
 interface ServeFlags {
   readonly key: string;
@@ -212,58 +213,6 @@ function policyDigests(image: Bytes): string[] {
   return Array.from({ length: profiles }, (_, profile) =>
     predictPcrPolicies({ sections: measuredSections(image, { profile }) }),
   ).flatMap((policies) => policies.map(({ digest }) => toHex(digest)));
-}
-
-function renderEvent(io: CommandIo, { event, request, by, error }: SigningEvent): string {
-  const colours = {
-    asked: "yellow",
-    approved: "cyan",
-    refused: "red",
-    signed: "green",
-    expired: "red",
-    failed: "red",
-  } as const;
-  const what = style(io.stdout, io.env, colours[event], event);
-  const who = by === undefined ? "" : ` by ${by}`;
-  const line = `${new Date().toISOString()} ${what} ${request.id}${who}`;
-  if (event === "asked") return `${line}\n${renderRequest(request)}`;
-  if (event === "failed") return `${line}: ${printable(error instanceof Error ? error.message : String(error))}`;
-  return `${line}, ${request.approvals.length} of ${request.approvalsNeeded} approvals`;
-}
-
-/** What a request is about: first what has been checked, then what is only said. */
-function renderRequest({
-  id,
-  client,
-  hash,
-  padding,
-  digest,
-  description,
-  more = [],
-  expiresAt,
-  approvals,
-}: SigningRequest): string {
-  const rows = [
-    ["request", id],
-    ["client", client],
-    ["expires", expiresAt],
-    ...(approvals.length === 0 ? [] : [["approved", `by ${approvals.join(", ")}`]]),
-    ...digestsOf({ hash, padding, digest, more }).map((each) => ["signs", `${each.hash} ${each.digest}, ${padding}`]),
-  ];
-  if (description === undefined) rows.push(["checked", "nothing: a digest can be of anything"]);
-  else if (digestOf(description, hash) !== digest)
-    rows.push(["wrong", "the digest does not follow from the description"]);
-  else {
-    const time = description.signingTime === undefined ? "no time" : `the time ${description.signingTime}`;
-    rows.push(["checked", `Authenticode signature about the image with digest ${description.digest}, stating ${time}`]);
-    rows.push(["claimed", `${shortLine(description.name)}, ${formatBytes(description.sizeBytes)}`]);
-    if (description.osRelease !== undefined) rows.push(["claimed", `os-release ${shortLine(description.osRelease)}`]);
-    if (description.cmdline !== undefined) rows.push(["claimed", `cmdline ${shortLine(description.cmdline)}`]);
-    for (const { name, sizeBytes, sha256 } of description.sections) {
-      rows.push(["claimed", `section ${shortLine(name)}, ${formatBytes(sizeBytes)}, sha256 ${sha256}`]);
-    }
-  }
-  return table(rows.map(([name = "", value = ""]) => ["", name, value]));
 }
 
 /** Lines of a name and a token; empty ones and those that begin with # are skipped. No message holds a token. */

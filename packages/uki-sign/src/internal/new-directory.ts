@@ -1,6 +1,10 @@
 import { chmod, mkdtemp, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { ioErrors, syncDirectory } from "@leveret/block-source";
 import { UkiSignError } from "../errors.ts";
+import { reportFileError } from "./file-errors.ts";
+
+const ioError = ioErrors(reportFileError);
 
 /** A file of a directory that is made. */
 export interface NewFile {
@@ -28,10 +32,10 @@ export async function writeNewDirectory(
     beside = await mkdtemp(join(dirname(target), `.${basename(target)}.`));
     await chmod(beside, 0o700);
     for (const { name, content, mode } of await make()) await writeNew(join(beside, name), content, mode);
-    await flushDirectory(beside);
+    await syncDirectory(beside);
     signal?.throwIfAborted();
     await rename(beside, target);
-    await flushDirectory(dirname(target));
+    await syncDirectory(dirname(target));
   } catch (cause) {
     if (beside !== undefined) await rm(beside, { recursive: true, force: true });
     throw signal?.aborted ? cause : writeError(target, cause);
@@ -57,15 +61,6 @@ async function writeNew(path: string, content: string | Uint8Array, mode: number
   }
 }
 
-async function flushDirectory(path: string): Promise<void> {
-  const directory = await open(path, "r");
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
-}
-
 function keysExist(target: string): UkiSignError {
   const message = `expected nothing, or an empty directory, at ${target}, got something`;
   return new UkiSignError("UKI_SIGN_KEYS_EXIST", message, {
@@ -74,13 +69,9 @@ function keysExist(target: string): UkiSignError {
   });
 }
 
-function writeError(target: string, cause: unknown): UkiSignError {
+function writeError(target: string, cause: unknown): unknown {
   if (cause instanceof UkiSignError) return cause;
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR") return keysExist(target);
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new UkiSignError("UKI_SIGN_FILE", `expected a directory that keys can be written to, got ${reason}`, {
-    path: target,
-    cause,
-  });
+  return ioError(cause, "create", target);
 }

@@ -56,6 +56,9 @@ export interface PemSignerOptions {
   readonly passphrase?: string | undefined;
 }
 
+/** Largest public exponent that is accepted anywhere: 65537 is in use, and one as long as the modulus costs a second a signature. */
+const MAX_RSA_EXPONENT = 2n ** 32n;
+
 const PRIVATE_LABELS = ["PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY"];
 
 /**
@@ -66,7 +69,7 @@ const PRIVATE_LABELS = ["PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY
  * @returns The signer. Its key stays in the memory of this process until the signer is collected.
  * @throws {UkiSignError} `UKI_SIGN_KEY_INVALID` when `pem` holds no readable private key, `UKI_SIGN_PASSPHRASE` when it is
  *   encrypted and the passphrase is missing or wrong, `UKI_SIGN_KEY_UNSUPPORTED` when the key is not RSA of 2048 to 8192
- *   bits. No message and no cause ever holds a byte of the key.
+ *   bits, or its public exponent is even, below 3 or above 2^32. No message and no cause ever holds a byte of the key.
  * @see RFC 7468 (PEM), RFC 5958 (PKCS#8), RFC 8017 appendix A.1.2 (PKCS#1)
  * @example
  * const signer = pemSigner(await readFile("db.key"));
@@ -163,5 +166,15 @@ export function requireRsa(key: KeyObject): number {
     const message = `expected an RSA key of ${MIN_RSA_BITS} to ${MAX_RSA_BITS} bits, got ${keyBits}`;
     throw new UkiSignError("UKI_SIGN_KEY_UNSUPPORTED", message);
   }
+  requireExponent(key);
   return keyBits;
+}
+
+/** Refuses public exponents that no key has for a good reason, and those that make verifying slow. */
+export function requireExponent(key: KeyObject): void {
+  const exponent = key.asymmetricKeyDetails?.publicExponent ?? 0n;
+  if (exponent % 2n === 1n && exponent >= 3n && exponent <= MAX_RSA_EXPONENT) return;
+  const actual = exponent > MAX_RSA_EXPONENT ? `one of ${exponent.toString(2).length} bits` : String(exponent);
+  const message = `expected an odd public exponent of 3 to ${MAX_RSA_EXPONENT}, got ${actual}`;
+  throw new UkiSignError("UKI_SIGN_KEY_UNSUPPORTED", message);
 }

@@ -5,7 +5,7 @@ import { PCR_SELECT_BYTES, TPM_ALG_ID, TPM_CC_POLICY_PCR } from "../format/tpm.t
 import { concat } from "../internal/bytes.ts";
 import { bytesSchema, parseOptions } from "../internal/options.ts";
 import { decodePem } from "../keys/pem.ts";
-import type { Signer } from "../keys/signer.ts";
+import { requireRsa, type Signer } from "../keys/signer.ts";
 import { type HashName, schemeOf } from "../rsa/scheme.ts";
 import { verifyDigest } from "../rsa/verify.ts";
 import type { MeasuredSection } from "../uki/inspect.ts";
@@ -231,8 +231,8 @@ function readPublicKey(publicKey: Uint8Array | string): KeyObject {
       cause,
     });
   }
-  if (key.asymmetricKeyType === "rsa") return key;
-  throw new UkiSignError("UKI_SIGN_KEY_UNSUPPORTED", `expected an RSA key, got ${key.asymmetricKeyType}`);
+  requireRsa(key);
+  return key;
 }
 
 /** SHA-256 of the RSAPublicKey (RFC 8017 appendix A.1.1), by which systemd finds the key of a signature. */

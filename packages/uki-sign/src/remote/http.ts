@@ -14,6 +14,7 @@ const REMOTE_CODES: readonly UkiSignErrorCode[] = [
   "UKI_SIGN_REMOTE_UNAUTHORIZED",
   "UKI_SIGN_REMOTE_REFUSED",
   "UKI_SIGN_REMOTE_EXPIRED",
+  "UKI_SIGN_REMOTE_BUSY",
 ];
 
 /** Who asks a remote signer, and where it is. */
@@ -84,5 +85,9 @@ export async function readBody(message: IncomingMessage, maxBytes: number): Prom
 function refusal(address: SignerAddress, bytes: Uint8Array): UkiSignError {
   const { code, message } = decodeMessage(errorSchema, bytes, `an answer of ${address.text}`);
   const known = REMOTE_CODES.find((candidate) => candidate === code) ?? "UKI_SIGN_REMOTE";
-  return new UkiSignError(known, `${message}, says ${address.text}`);
+  const hint =
+    known === "UKI_SIGN_REMOTE_BUSY"
+      ? "approve or refuse what waits (uki-sign signer requests), or ask again when it has expired"
+      : undefined;
+  return new UkiSignError(known, `${message}, says ${address.text}`, { hint });
 }

@@ -6,8 +6,14 @@ import { HASH_NAMES, RSA_PADDINGS } from "../rsa/scheme.ts";
 /** Longest message of the remote signer's protocol that is read, in bytes. */
 export const DEFAULT_MAX_REMOTE_MESSAGE_BYTES = 128 * 1024;
 
-/** Most requests that a remote signer keeps, decided ones included, until they expire. */
-export const DEFAULT_MAX_REMOTE_REQUESTS = 64;
+/** Most requests that wait at a remote signer, of all clients. */
+export const DEFAULT_MAX_REMOTE_REQUESTS = 128;
+
+/** Most requests that wait at a remote signer, of one client: what it asks does not keep others from asking. */
+export const DEFAULT_MAX_REMOTE_REQUESTS_OF_CLIENT = 32;
+
+/** Most decided requests that a remote signer remembers; beyond them it forgets the oldest of the client that has most. */
+export const DEFAULT_MAX_REMOTE_OUTCOMES = 256;
 
 /** Most digests that are signed with the approvals of one request. */
 export const DEFAULT_MAX_REMOTE_DIGESTS = 64;
@@ -21,6 +27,9 @@ export const WAIT_MS = 20_000;
 /** Most sections in a description: no image that is signed has more. */
 const MAX_SECTIONS = 96;
 
+/** Longest text of a section in a description, in characters: kernels take no longer command line. */
+export const MAX_DESCRIBED_TEXT = 4096;
+
 const hex = (bytes: readonly number[]): z.ZodString =>
   z
     .string()
@@ -33,6 +42,8 @@ const timeSchema = z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$
 const sizeSchema = z.int().min(0);
 const idSchema = z.string().regex(/^[0-9a-f]{32}$/, "expected an identifier");
 
+const textSchema = z.string().max(MAX_DESCRIBED_TEXT);
+
 /** Schema of {@link SigningDescription}. */
 export const descriptionSchema = z.strictObject({
   kind: z.literal("pe"),
@@ -40,8 +51,12 @@ export const descriptionSchema = z.strictObject({
   signingTime: timeSchema.optional(),
   name: z.string().min(1).max(255),
   sizeBytes: sizeSchema,
-  osRelease: z.string().max(4096).optional(),
-  cmdline: z.string().max(4096).optional(),
+  osRelease: textSchema.optional(),
+  cmdline: textSchema.optional(),
+  profiles: z
+    .array(z.strictObject({ profile: textSchema, osRelease: textSchema.optional(), cmdline: textSchema.optional() }))
+    .max(MAX_SECTIONS)
+    .optional(),
   sections: z
     .array(z.strictObject({ name: z.string().max(64), sizeBytes: sizeSchema, sha256: hex([32]) }))
     .max(MAX_SECTIONS),
@@ -62,10 +77,18 @@ export interface SigningDescription {
   readonly name: string;
   /** size of the unsigned image, in `bytes` */
   readonly sizeBytes: number;
-  /** text of its `.osrel` section */
+  /** text of its `.osrel` section, for profiles that have none of their own */
   readonly osRelease?: string | undefined;
-  /** text of its `.cmdline` section */
+  /** text of its `.cmdline` section, for profiles that have none of their own */
   readonly cmdline?: string | undefined;
+  /** its profiles in order, each with the text of its `.profile` section and its own `.osrel` and `.cmdline` */
+  readonly profiles?:
+    | readonly {
+        readonly profile: string;
+        readonly osRelease?: string | undefined;
+        readonly cmdline?: string | undefined;
+      }[]
+    | undefined;
   /** its sections, with the digests of their contents */
   readonly sections: readonly { readonly name: string; readonly sizeBytes: number; readonly sha256: string }[];
 }

@@ -7,7 +7,9 @@ import { toHex } from "../internal/bytes.ts";
 import type { PemSigner } from "../keys/signer.ts";
 import type { HashName, RsaPadding } from "../rsa/scheme.ts";
 import {
+  DEFAULT_MAX_REMOTE_OUTCOMES,
   DEFAULT_MAX_REMOTE_REQUESTS,
+  DEFAULT_MAX_REMOTE_REQUESTS_OF_CLIENT,
   type DigestToSign,
   type SigningDescription,
   type SigningRequest,
@@ -53,7 +55,10 @@ interface Entry {
 /** The requests of a remote signer, from the question to the signature. */
 export class SigningRequests {
   readonly #options: DecisionOptions;
-  readonly #entries = new Map<string, Entry>();
+  /** those that wait for a decision, or for the key, in the order of their questions */
+  readonly #waiting = new Map<string, Entry>();
+  /** those that are decided, in the order of the decisions */
+  readonly #decided = new Map<string, Entry>();
 
   constructor(options: DecisionOptions) {
     this.#options = options;
@@ -74,12 +79,10 @@ export class SigningRequests {
         "expected the digest that follows from the description, got another one",
       );
     }
-    const known = [...this.#entries.values()].find(({ request }) => isSame(request, client, ask));
+    const entries = [...this.#waiting.values(), ...this.#decided.values()];
+    const known = entries.find(({ request }) => isSame(request, client, ask));
     if (known !== undefined) return known.request;
-    if (this.#entries.size >= DEFAULT_MAX_REMOTE_REQUESTS) {
-      const message = `expected at most ${DEFAULT_MAX_REMOTE_REQUESTS} requests, got one more`;
-      throw new UkiSignError("UKI_SIGN_REMOTE", message);
-    }
+    this.#requireRoom(client);
     const id = randomBytes(16).toString("hex");
     const request: SigningRequest = {
       kind: "uki-signing-request",
@@ -98,7 +101,7 @@ export class SigningRequests {
       this.#options.expireMs,
     );
     entry.timer.unref();
-    this.#entries.set(id, entry);
+    this.#waiting.set(id, entry);
     this.#options.onEvent({ event: "asked", request, by: client });
     if (this.#options.approvals === 0) await this.#sign(entry, undefined);
     return entry.request;
@@ -111,7 +114,7 @@ export class SigningRequests {
 
   /** Requests that wait, oldest first. */
   pending(): SigningRequest[] {
-    return [...this.#entries.values()].flatMap(({ request }) => (request.state === "pending" ? [request] : []));
+    return [...this.#waiting.values()].map(({ request }) => request);
   }
 
   /** Waits until a request is decided, or for as long as `signal` lets it. */
@@ -166,11 +169,42 @@ export class SigningRequests {
 
   /** Forgets everything; who waits is told what is known. */
   close(): void {
-    for (const entry of this.#entries.values()) {
-      clearTimeout(entry.timer);
-      for (const watcher of entry.watchers) watcher();
+    for (const entries of [this.#waiting, this.#decided]) {
+      for (const entry of entries.values()) {
+        clearTimeout(entry.timer);
+        for (const watcher of entry.watchers) watcher();
+      }
+      entries.clear();
     }
-    this.#entries.clear();
+  }
+
+  /** What waits is limited, for each client too: one that asks without end does not keep the others from asking. */
+  #requireRoom(client: string): void {
+    const own = this.pending().filter((request) => request.client === client).length;
+    const refuse = (most: number, whose: string): never => {
+      throw new UkiSignError(
+        "UKI_SIGN_REMOTE_BUSY",
+        `expected at most ${most} requests ${whose} to wait, got one more`,
+      );
+    };
+    if (own >= DEFAULT_MAX_REMOTE_REQUESTS_OF_CLIENT) refuse(DEFAULT_MAX_REMOTE_REQUESTS_OF_CLIENT, `of ${client}`);
+    if (this.#waiting.size >= DEFAULT_MAX_REMOTE_REQUESTS) refuse(DEFAULT_MAX_REMOTE_REQUESTS, "of all clients");
+  }
+
+  /** Outcomes are limited by forgetting: of the client that has most of them, what was decided first. */
+  #forgetOutcomes(): void {
+    while (this.#decided.size > DEFAULT_MAX_REMOTE_OUTCOMES) {
+      const ofClient = new Map<string, Entry[]>();
+      for (const entry of this.#decided.values()) {
+        const { client } = entry.request;
+        ofClient.set(client, [...(ofClient.get(client) ?? []), entry]);
+      }
+      const [most = []] = [...ofClient.values()].sort((one, other) => other.length - one.length);
+      const [oldest] = most;
+      if (oldest === undefined) return;
+      clearTimeout(oldest.timer);
+      this.#decided.delete(oldest.request.id);
+    }
   }
 
   async #sign(entry: Entry, by: string | undefined): Promise<void> {
@@ -182,8 +216,6 @@ export class SigningRequests {
         const signature = await signer.signDigest(hash, new Uint8Array(Buffer.from(digest, "hex")), padding);
         signatures.push(Buffer.from(signature).toString("base64"));
       }
-      // While the key was at work, time may have run out, or somebody refused.
-      if (entry.request.state !== "pending") return;
       const [signature, ...others] = signatures;
       const outcome = {
         state: "signed",
@@ -203,18 +235,23 @@ export class SigningRequests {
     by: string | undefined,
     error?: unknown,
   ): void {
+    const { id } = entry.request;
+    // While the key was at work, time may have run out, somebody refused, or the server was closed.
+    if (!this.#waiting.delete(id)) return;
     clearTimeout(entry.timer);
     entry.request = { ...entry.request, ...outcome };
     for (const watcher of entry.watchers) watcher();
     entry.watchers.clear();
     this.#options.onEvent({ event, request: entry.request, by, error });
     // The outcome stays for as long as a client may need to ask for it.
-    entry.timer = setTimeout(() => this.#entries.delete(entry.request.id), this.#options.expireMs);
+    entry.timer = setTimeout(() => this.#decided.delete(id), this.#options.expireMs);
     entry.timer.unref();
+    this.#decided.set(id, entry);
+    this.#forgetOutcomes();
   }
 
   #entry(id: string): Entry {
-    const entry = this.#entries.get(id);
+    const entry = this.#waiting.get(id) ?? this.#decided.get(id);
     if (entry !== undefined) return entry;
     throw unknownRequest();
   }

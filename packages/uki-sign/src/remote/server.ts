@@ -206,7 +206,11 @@ interface Context {
   readonly closing: AbortSignal;
 }
 
-const STATUS: Readonly<Record<string, number>> = { UKI_SIGN_REMOTE: 400, UKI_SIGN_REMOTE_UNAUTHORIZED: 401 };
+const STATUS: Readonly<Record<string, number>> = {
+  UKI_SIGN_REMOTE: 400,
+  UKI_SIGN_REMOTE_UNAUTHORIZED: 401,
+  UKI_SIGN_REMOTE_BUSY: 429,
+};
 
 async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
   try {

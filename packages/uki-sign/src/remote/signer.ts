@@ -7,10 +7,11 @@ import { UkiSignError } from "../errors.ts";
 import { toHex } from "../internal/bytes.ts";
 import { parseOptions } from "../internal/options.ts";
 import { type PemSigner, requireRsa } from "../keys/signer.ts";
-import { decodePe } from "../pe/image.ts";
+import { decodePe, type PeSection } from "../pe/image.ts";
 import { type HashName, type RsaPadding, schemeOf } from "../rsa/scheme.ts";
 import { verifyDigest } from "../rsa/verify.ts";
 import { describeSection } from "../uki/inspect.ts";
+import { splitProfiles } from "../uki/profiles.ts";
 import { parseSignerAddress } from "./address.ts";
 import { type Caller, exchange } from "./http.ts";
 import {
@@ -19,6 +20,7 @@ import {
   descriptionSchema,
   keySchema,
   listSchema,
+  MAX_DESCRIBED_TEXT,
   MAX_LIST_BYTES,
   type SigningDescription,
   type SigningRequest,
@@ -29,10 +31,17 @@ import {
 /** Between two questions about the same request, in milliseconds. */
 const PAUSE_MS = 200;
 
+/** How long a remote signer is asked again at which too many requests wait, in milliseconds. */
+export const DEFAULT_REMOTE_BUSY_TIMEOUT_MS = 30_000;
+
+/** Between two such questions, in milliseconds. */
+const BUSY_PAUSE_MS = 1000;
+
 const optionsSchema = z.strictObject({
   token: z.string().min(1),
   ca: z.string().optional(),
   signal: z.instanceof(AbortSignal).optional(),
+  busyTimeoutMs: z.int().min(0).default(DEFAULT_REMOTE_BUSY_TIMEOUT_MS),
   onPending: z
     .custom<(request: SigningRequest) => void>((value) => typeof value === "function", "expected a function")
     .optional(),
@@ -46,6 +55,8 @@ export interface RemoteSignerOptions {
   readonly ca?: string | undefined;
   /** gives up waiting; the request stays with the signer until it expires */
   readonly signal?: AbortSignal | undefined;
+  /** how long a signer is asked again at which too many requests wait, {@link DEFAULT_REMOTE_BUSY_TIMEOUT_MS} by default */
+  readonly busyTimeoutMs?: number | undefined;
   /** is told about a request that waits for approvals */
   readonly onPending?: ((request: SigningRequest) => void) | undefined;
 }
@@ -66,13 +77,13 @@ export interface RemoteSigner extends PemSigner {
  * @returns The signer. Signing waits for approvals until the request expires; what comes back is verified.
  * @throws {UkiSignError} `UKI_SIGN_REMOTE` when the address is another one, or what is there does not speak the protocol;
  *   `UKI_SIGN_REMOTE_UNAUTHORIZED` for a token it does not know. Signing throws `UKI_SIGN_REMOTE_REFUSED` and
- *   `UKI_SIGN_REMOTE_EXPIRED` when that happened.
+ *   `UKI_SIGN_REMOTE_EXPIRED` when that happened, `UKI_SIGN_REMOTE_BUSY` when too many requests wait for too long.
  * @example
  * const signer = await remoteSigner("https://signer.example:8443", { token });
  * const signed = await signPe(image, { signer: signer.describing(describePe(image, { name: "linux.efi" })), certificate });
  */
 export async function remoteSigner(address: string, options: RemoteSignerOptions): Promise<RemoteSigner> {
-  const { onPending, ...caller } = readCaller(address, options);
+  const caller = readCaller(address, options);
   const { publicKey } = decodeMessage(
     keySchema,
     await exchange(caller, "GET", "/v1/key"),
@@ -88,7 +99,7 @@ export async function remoteSigner(address: string, options: RemoteSignerOptions
     describing: (more) => make(parseOptions(descriptionSchema, more)),
     async signDigest(hash, digest, padding = "pkcs1") {
       const message = { version: 1, hash, padding, digest: toHex(digest), description };
-      const [signature] = await obtain(caller, message, onPending);
+      const [signature] = await obtain(caller, message);
       return verified({ hash, digest }, padding, signature);
     },
     async signDigests(digests, padding = "pkcs1") {
@@ -98,7 +109,7 @@ export async function remoteSigner(address: string, options: RemoteSignerOptions
         const [first, ...more] = batch.map(({ hash, digest }) => ({ hash, digest: toHex(digest) }));
         if (first === undefined) break;
         const message = { version: 1, padding, ...first, ...(more.length === 0 ? {} : { more }) };
-        const made = await obtain(caller, message, onPending);
+        const made = await obtain(caller, message);
         signatures.push(...batch.map((wanted, at) => verified(wanted, padding, made[at])));
       }
       return signatures;
@@ -136,24 +147,36 @@ export interface DescribePeOptions {
  * const description = describePe(image, { name: "linux.efi" });
  */
 export function describePe(image: Bytes, options: DescribePeOptions): SigningDescription {
-  const { fileSize, sections: headers } = decodePe(image);
-  const sections = headers.map((section) => describeSection(image, section));
-  const textOf = (name: string): string | undefined =>
-    sections.find((section) => section.name === name)?.text?.slice(0, 4096);
+  const decoded = decodePe(image);
+  const { base, profiles } = splitProfiles(decoded);
   return parseOptions(descriptionSchema, {
     kind: "pe",
     digest: toHex(authenticodeDigest(image, options.hash ?? "sha256")),
     signingTime: options.signingTime?.toISOString(),
     name: options.name.slice(-255),
-    sizeBytes: fileSize,
-    osRelease: textOf(".osrel"),
-    cmdline: textOf(".cmdline"),
-    sections: sections.map((section) => ({
-      name: section.name,
-      sizeBytes: section.sizeBytes,
-      sha256: section.sha256,
-    })),
+    sizeBytes: decoded.fileSize,
+    ...textsOf(image, base),
+    profiles:
+      profiles.length === 0
+        ? undefined
+        : profiles.map((own) => ({ profile: textOf(image, own, ".profile") ?? "", ...textsOf(image, own) })),
+    sections: decoded.sections
+      .map((section) => describeSection(image, section))
+      .map(({ name, sizeBytes, sha256 }) => ({ name, sizeBytes, sha256 })),
   });
+}
+
+function textsOf(image: Bytes, sections: readonly PeSection[]): Pick<SigningDescription, "osRelease" | "cmdline"> {
+  return { osRelease: textOf(image, sections, ".osrel"), cmdline: textOf(image, sections, ".cmdline") };
+}
+
+/** What a section says, for people: when that is more than a description holds, or no text, they are told so. */
+function textOf(image: Bytes, sections: readonly PeSection[], name: string): string | undefined {
+  const section = sections.find((candidate) => candidate.name === name);
+  if (section === undefined) return undefined;
+  const { text } = describeSection(image, section);
+  if (text === undefined) return "(no text in UTF-8, or too long)";
+  return text.length > MAX_DESCRIBED_TEXT ? `${text.slice(0, MAX_DESCRIBED_TEXT - 1)}…` : text;
 }
 
 /**
@@ -196,26 +219,44 @@ export async function decideSigningRequest(
   return decodeMessage(stateSchema, answer, "a request of the remote signer");
 }
 
-function readCaller(address: string, options: RemoteSignerOptions): Caller & Pick<RemoteSignerOptions, "onPending"> {
-  const { token, ca, signal, onPending } = parseOptions(optionsSchema, options);
+interface Asker extends Caller {
+  readonly busyTimeoutMs: number;
+  readonly onPending: ((request: SigningRequest) => void) | undefined;
+}
+
+function readCaller(address: string, options: RemoteSignerOptions): Asker {
+  const { token, ca, signal, busyTimeoutMs, onPending } = parseOptions(optionsSchema, options);
   if (!/^[\x21-\x7e]+$/.test(token)) {
     throw new UkiSignError(
       "UKI_SIGN_REMOTE_UNAUTHORIZED",
       "expected a token of visible characters, got something else",
     );
   }
-  return { address: parseSignerAddress(address), token, ca, signal, onPending };
+  return { address: parseSignerAddress(address), token, ca, signal, busyTimeoutMs, onPending };
+}
+
+/** Asks for signatures, again when too many requests wait: others are decided meanwhile. */
+async function ask(caller: Asker, message: object): Promise<Uint8Array> {
+  const end = Date.now() + caller.busyTimeoutMs;
+  for (;;) {
+    try {
+      return await exchange(caller, "POST", "/v1/requests", message);
+    } catch (error) {
+      const left = end - Date.now();
+      if (!(error instanceof UkiSignError) || error.code !== "UKI_SIGN_REMOTE_BUSY" || left <= 0) throw error;
+      await sleep(Math.min(BUSY_PAUSE_MS, left), undefined, { signal: caller.signal });
+    }
+  }
 }
 
 async function obtain(
-  caller: Caller,
+  caller: Asker,
   message: { readonly hash: HashName; readonly padding: RsaPadding; readonly digest: string },
-  onPending: ((request: SigningRequest) => void) | undefined,
 ): Promise<Uint8Array[]> {
   const read = (bytes: Uint8Array): SigningRequest =>
     decodeMessage(stateSchema, bytes, "a request of the remote signer");
-  let request = read(await exchange(caller, "POST", "/v1/requests", message));
-  if (request.state === "pending") onPending?.(request);
+  let request = read(await ask(caller, message));
+  if (request.state === "pending") caller.onPending?.(request);
   const path = `/v1/requests/${request.id}?wait=${WAIT_MS}`;
   while (request.state === "pending") {
     // A signer that does not wait is not asked without a pause.

@@ -5,16 +5,13 @@ import { SBAT_ADDON, SBAT_HEADER } from "../format/uki.ts";
 import { parseOptions } from "../internal/options.ts";
 import { joinPeSections, type NewPeSection } from "../pe/sections.ts";
 import { contentSchema, partsSchema, textOrContentSchema, textSchema } from "./options.ts";
+import type { BuildUkiAddonOptions, BuildUkiProfileOptions } from "./parts.ts";
 import { mergeSbat } from "./sbat.ts";
 import { decodeInput, initrdSection, sbatOf, section } from "./section-content.ts";
 
 const buildAddonSchema = partsSchema.extend({
-  /** `.sbat` texts to merge after that of the stub; a generic entry for addons when absent */
   sbat: z.array(textSchema).min(1).readonly().optional(),
 });
-
-/** Parts of an addon; none is modified or retained. `stub` is systemd's addon stub: `addonx64.efi.stub`. */
-export type BuildUkiAddonOptions = z.input<typeof buildAddonSchema>;
 
 /**
  * Builds an addon: a PE image without a program of its own, whose command line, initrds, device trees or microcode
@@ -46,17 +43,11 @@ export function buildUkiAddon(options: BuildUkiAddonOptions): Uint8Array {
 const buildProfileSchema = partsSchema
   .pick({ stub: true, initrd: true, cmdline: true, uname: true, dtb: true, ucode: true, timeDateStamp: true })
   .extend({
-    /** description of the profile: `ID=factory-reset\nTITLE=Factory reset` */
     profile: textOrContentSchema,
-    /** content of `os-release` */
     osRelease: textOrContentSchema.optional(),
-    /** boot logo, BMP */
     splash: contentSchema.optional(),
   })
   .strict();
-
-/** Parts of a profile; none is modified or retained. */
-export type BuildUkiProfileOptions = z.input<typeof buildProfileSchema>;
 
 /**
  * Builds a profile's image, which `joinProfiles` of `buildUki` takes: what it holds replaces the parts of the base

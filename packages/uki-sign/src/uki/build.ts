@@ -7,31 +7,21 @@ import { parseOptions } from "../internal/options.ts";
 import { joinPeSections, type NewPeSection } from "../pe/sections.ts";
 import { readKernelRelease, unpackKernel } from "./kernel.ts";
 import { contentSchema, partsSchema, textOrContentSchema, textSchema } from "./options.ts";
+import type { BuildUkiOptions } from "./parts.ts";
 import { sectionsOfProfile } from "./profiles.ts";
 import { mergeSbat } from "./sbat.ts";
 import { decodeInput, initrdSection, sbatOf, section } from "./section-content.ts";
 
 const buildUkiSchema = partsSchema.extend({
-  /** kernel, a PE image (on x86 the bzImage), or one packed with gzip */
   linux: bytesOrSourceSchema,
-  /** content of `os-release` */
   osRelease: textOrContentSchema.optional(),
-  /** `.sbat` texts to merge after those of stub and kernel; a generic entry for unified kernel images when absent */
   sbat: z.array(textSchema).min(1).readonly().optional(),
-  /** public key of PCR signatures, PEM */
   pcrpkey: textOrContentSchema.optional(),
-  /** PCR signatures, JSON; with several profiles one for each, the base profile's first */
   pcrsig: z.union([textOrContentSchema, z.array(textOrContentSchema.optional()).readonly()]).optional(),
-  /** boot logo, BMP */
   splash: contentSchema.optional(),
-  /** description of the base profile: `ID=main\nTITLE=…`; required with `joinProfiles` */
   profile: textOrContentSchema.optional(),
-  /** further profiles, each an image that `buildUkiProfile` or `ukify build --profile=` made */
   joinProfiles: z.array(bytesOrSourceSchema).readonly().default([]),
 });
-
-/** Parts of a unified kernel image; none is modified or retained. */
-export type BuildUkiOptions = z.input<typeof buildUkiSchema>;
 
 /**
  * Builds a unified kernel image: systemd's stub with kernel, initrd and the rest as PE sections, in `ukify`'s order and

@@ -69,7 +69,14 @@ const deviceSchema = z.discriminatedUnion("type", [
 ]);
 
 /** A machine, and what fits it: a device tree by its first `compatible`, or a firmware by its identifier. */
-export type HardwareDescription = z.output<typeof deviceSchema>;
+export type HardwareDescription =
+  | {
+      readonly type: "devicetree";
+      readonly name: string;
+      readonly compatible: string;
+      readonly hwids: readonly string[];
+    }
+  | { readonly type: "uefi-fw"; readonly name: string; readonly fwid: string; readonly hwids: readonly string[] };
 
 /**
  * Parses a description of a machine as `ukify` takes it: JSON with `name`, `compatible` (or `fwid`) and `hwids`.

@@ -11,8 +11,9 @@ import {
 } from "../pcr/policy.ts";
 import { type PcrSignature, renderPcrSignatures } from "../pcr/policy-signature.ts";
 import { decodePe } from "../pe/image.ts";
-import { assembleUki, type BuildUkiOptions } from "./build.ts";
+import { assembleUki } from "./build.ts";
 import { measuredSections } from "./inspect.ts";
+import type { BuildUkiOptions } from "./parts.ts";
 import { splitProfiles } from "./profiles.ts";
 
 /** Who signs PCR policies of an image, and for which boots. */

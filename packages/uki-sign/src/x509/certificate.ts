@@ -17,7 +17,7 @@ import {
   TAG,
 } from "../internal/der.ts";
 import { decodePem } from "../keys/pem.ts";
-import { MAX_RSA_BITS, MIN_RSA_BITS } from "../keys/signer.ts";
+import { MAX_RSA_BITS, MIN_RSA_BITS, requireExponent } from "../keys/signer.ts";
 import { decodeSignatureAlgorithm, type RsaScheme } from "../rsa/scheme.ts";
 import { type DecodedName, decodeName } from "./name.ts";
 
@@ -121,7 +121,8 @@ export function decodeCertificate(input: string | Uint8Array): Certificate {
 /**
  * The certificate's public key, for verifying.
  *
- * @throws {UkiSignError} `UKI_SIGN_KEY_UNSUPPORTED` when it is not RSA of 2048 to 8192 bits.
+ * @throws {UkiSignError} `UKI_SIGN_KEY_UNSUPPORTED` when it is not RSA of 2048 to 8192 bits with an odd public
+ *   exponent of 3 to 2^32.
  */
 export function certificateKey(certificate: Certificate): KeyObject {
   const { keyAlgorithm, keyBits, publicKey } = certificate;
@@ -135,13 +136,16 @@ export function certificateKey(certificate: Certificate): KeyObject {
     const message = `expected an RSA certificate of ${MIN_RSA_BITS} to ${MAX_RSA_BITS} bits, got ${keyBits}`;
     throw new UkiSignError("UKI_SIGN_KEY_UNSUPPORTED", message);
   }
+  let key: KeyObject;
   try {
-    return createPublicKey({ key: Buffer.from(publicKey), format: "der", type: "spki" });
+    key = createPublicKey({ key: Buffer.from(publicKey), format: "der", type: "spki" });
   } catch (cause) {
     throw new UkiSignError("UKI_SIGN_KEY_UNSUPPORTED", "expected a usable RSA public key in the certificate", {
       cause,
     });
   }
+  requireExponent(key);
+  return key;
 }
 
 function certificateDer(input: string | Uint8Array): Uint8Array {

@@ -6,6 +6,9 @@ import { type Certificate, certificateKey } from "./certificate.ts";
 /** Most certificates that are tried as issuers, embedded and trusted together. */
 export const DEFAULT_MAX_CHAIN_CANDIDATES = 256;
 
+/** Most signatures of certificates that are checked for one decision; each takes a fraction of a millisecond to two. */
+export const DEFAULT_MAX_CHAIN_SIGNATURES = 256;
+
 /** Longest chain that is followed, in certificates. */
 export const DEFAULT_MAX_CHAIN_LENGTH = 8;
 
@@ -24,18 +27,44 @@ export interface VerifyChainOptions {
   readonly at?: Date | undefined;
 }
 
+/** Who signed which certificate: each pair is looked at once, and all of them together are limited. */
+export class IssuerChecks {
+  readonly #known = new Map<string, boolean>();
+
+  /** {@link isSignedBy} for one decision. */
+  isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+    const pair = `${certificate.fingerprint} ${issuer.fingerprint}`;
+    const known = this.#known.get(pair);
+    if (known !== undefined) return known;
+    if (this.#known.size >= DEFAULT_MAX_CHAIN_SIGNATURES) {
+      const message = `expected chains with at most ${DEFAULT_MAX_CHAIN_SIGNATURES} signatures to check, got more`;
+      throw new UkiSignError("UKI_SIGN_TOO_LARGE", message, { hint: "too many certificates have the same name" });
+    }
+    const signed = isSignedBy(certificate, issuer);
+    this.#known.set(pair, signed);
+    return signed;
+  }
+}
+
 /**
  * Finds the chain from a certificate to a trusted one.
  *
  * @param certificate - Where the chain starts; a trusted certificate is a chain by itself.
  * @param options - What is trusted, and what else is asked.
  * @returns The chain, `certificate` first, the trusted one last.
- * @throws {UkiSignError} `UKI_SIGN_UNTRUSTED` when no acceptable chain ends in a trusted certificate.
+ * @throws {UkiSignError} `UKI_SIGN_UNTRUSTED` when no acceptable chain ends in a trusted certificate, `UKI_SIGN_TOO_LARGE`
+ *   with more than {@link DEFAULT_MAX_CHAIN_CANDIDATES} certificates, or more than {@link DEFAULT_MAX_CHAIN_SIGNATURES}
+ *   signatures to check.
  * @see RFC 5280 section 6.1, without policies, name constraints and revocation, which UEFI does not have
  * @example
  * verifyChain(signer, { trusted: [decodeCertificate(await readFile("db.pem"))] });
  */
 export function verifyChain(certificate: Certificate, options: VerifyChainOptions): Certificate[] {
+  return findChain(certificate, options, new IssuerChecks());
+}
+
+/** {@link verifyChain} as a part of a decision. */
+export function findChain(certificate: Certificate, options: VerifyChainOptions, checks: IssuerChecks): Certificate[] {
   const trusted = new Set(options.trusted.map(({ fingerprint }) => fingerprint));
   const candidates = [...options.trusted, ...(options.intermediates ?? [])];
   if (candidates.length > DEFAULT_MAX_CHAIN_CANDIDATES) {
@@ -45,7 +74,7 @@ export function verifyChain(certificate: Certificate, options: VerifyChainOption
   const seen = new Set<string>();
   const open: Certificate[][] = [[certificate]];
   let objection: string | undefined;
-  // Breadth first, each certificate once: the work is bounded by the number of candidates, whatever they say.
+  // Breadth first, each certificate once; each may be compared with every candidate, which `checks` bounds.
   for (let chain = open.shift(); chain !== undefined; chain = open.shift()) {
     const last = chain.at(-1) ?? certificate;
     const found = objectionTo(last, options);
@@ -55,7 +84,7 @@ export function verifyChain(certificate: Certificate, options: VerifyChainOption
     if (chain.length >= DEFAULT_MAX_CHAIN_LENGTH) continue;
     for (const issuer of candidates) {
       if (seen.has(issuer.fingerprint) || !mayIssue(issuer, last, chain.length - 1)) continue;
-      if (!isSignedBy(last, issuer)) continue;
+      if (!checks.isSignedBy(last, issuer)) continue;
       seen.add(issuer.fingerprint);
       open.push([...chain, issuer]);
     }

@@ -53,6 +53,9 @@ describe("uki-sign keys export", () => {
     expect(decodeAuthenticatedVariable(readFileSync(join(folder, "out/db.auth"))).data).toEqual(new Uint8Array(value));
     expect(decodeCertificate(readFileSync(join(folder, "out/db.cer"))).subject).toBe("CN=leveret previous db");
     expect((await run("keys", "export", "previous", "-o", "out")).stderr).toContain("UKI_SIGN_KEYS_EXIST");
+    expect((await run("keys", "export", "previous", "-o", "missing/out")).stderr).toMatch(
+      /expected a directory for \S+\/missing\/out, got none/,
+    );
   });
 
   test("adds what else is trusted and forbidden, and prints a document", async () => {
