@@ -2,5 +2,6 @@
 // a part of.
 process.env.EROFS_META_FULL_MATRIX = "1";
 process.env.UKI_SIGN_FULL_MATRIX = "1";
+process.env.VMM_NATIVE_FULL_MATRIX = "1";
 process.argv.push("matrix");
 await import("./test.mjs");

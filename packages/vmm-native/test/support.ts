@@ -17,6 +17,14 @@ export function titled(title: string, missing: string): string {
   return missing === "" ? title : `${title} (skipped, ${missing})`;
 }
 
+/** Runs tests of the hypervisor's core on the host; throws what they say when one fails. */
+export function testCore(args: readonly string[], env: NodeJS.ProcessEnv = process.env): string {
+  const command = ["test", "--quiet", "--locked", "-p", "vmm-core", ...args];
+  const { status, stdout, stderr } = spawnSync("cargo", command, { cwd: NATIVE, encoding: "utf8", env });
+  if (status !== 0) throw new Error(stdout + stderr);
+  return stdout;
+}
+
 /** Builds the flat binaries that tests run, and returns where one of them is. */
 export function buildGuests(): (name: string) => string {
   execFileSync("cargo", ["build", "--release", "--locked", "--quiet", "-p", "guests"], { cwd: NATIVE });

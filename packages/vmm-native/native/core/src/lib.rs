@@ -22,6 +22,9 @@
 //! | [`acpi`] | the tables that tell it | |
 //! | [`mmio`] | devices in memory | 15.25.6 |
 //! | [`decode`] | the instructions that access them | volume 3 |
+//! | [`arithmetic`] | what they do with values and flags | volume 3 |
+//! | `linear` | segments and operands | 4 |
+//! | `string` | string instructions on ports and devices | volume 3 |
 //! | [`walk`] | a guest's own page tables | 5 |
 //! | [`ioapic`] | the I/O APIC | |
 //! | [`lapic`] | the local APIC and its timer | 16 |
@@ -39,6 +42,7 @@
 extern crate std;
 
 pub mod acpi;
+pub mod arithmetic;
 pub mod clock;
 pub mod cpuid;
 pub mod decode;
@@ -46,6 +50,7 @@ pub mod event;
 pub mod exit;
 pub mod ioapic;
 pub mod lapic;
+mod linear;
 pub mod linux;
 pub mod machine;
 pub mod mailbox;
@@ -60,6 +65,7 @@ pub mod processor;
 pub mod serial;
 pub mod start;
 pub mod state;
+mod string;
 pub mod virtio;
 pub mod vmcb;
 pub mod walk;

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Memory of a guest, contiguous from guest physical address 0.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ impl GuestMemory {
     ///
     /// # Safety
     ///
-    /// `size` bytes from `base` on are valid for reads and writes as long as this exists, and no reference to any of
-    /// them does.
+    /// `size` bytes from `base` on, a multiple of 8, are valid for reads and writes as long as this exists, and no
+    /// reference to any of them does.
     pub unsafe fn new(base: *mut u8, size: u64) -> GuestMemory {
         GuestMemory { base, size }
     }
@@ -108,14 +109,48 @@ impl GuestMemory {
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
+
+    /// Copies a number of 4 or 8 bytes out, in one access when it is aligned.
+    pub fn read_number(&self, address: u64, size: u8) -> Result<u64, OutOfMemory> {
+        if size == 8 {
+            return self.read_u64(address);
+        }
+        let from = self.host_range(address, 4)?;
+        if from.addr() % 4 == 0 {
+            // SAFETY: checked as in `read`, and aligned.
+            return Ok(unsafe { from.cast::<u32>().read_volatile() }.into());
+        }
+        let mut bytes = [0; 4];
+        self.read(address, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes).into())
+    }
+
+    /// Puts a number of 4 or 8 bytes in the place of another one, if that is what is there; returns whether it was. One
+    /// that is not aligned never is.
+    pub fn replace(&mut self, address: u64, size: u8, old: u64, new: u64) -> Result<bool, OutOfMemory> {
+        let place = self.host_range(address, size.into())?;
+        if place.addr() % usize::from(size) != 0 {
+            return Ok(false);
+        }
+        let done = if size == 8 {
+            // SAFETY: checked as in `write`, and aligned; whoever else accesses it does so as processors do.
+            let place = unsafe { AtomicU64::from_ptr(place.cast()) };
+            place.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        } else {
+            // SAFETY: as above.
+            let place = unsafe { AtomicU32::from_ptr(place.cast()) };
+            place.compare_exchange(old as u32, new as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        Ok(done)
+    }
 }
 
 /// Memory for the tests of other modules, never given back.
 #[cfg(test)]
 pub(crate) fn leaked(size: usize) -> GuestMemory {
-    let bytes = std::vec![0_u8; size].leak();
+    let words = std::vec![0_u64; size.div_ceil(8)].leak();
     // SAFETY: leaked, and the reference is gone.
-    unsafe { GuestMemory::new(bytes.as_mut_ptr(), size as u64) }
+    unsafe { GuestMemory::new(words.as_mut_ptr().cast(), size as u64) }
 }
 
 #[cfg(test)]
@@ -134,6 +169,18 @@ mod tests {
         memory.write_u16(6, 0x1122).unwrap();
         memory.write_u16(1, 0x3344).unwrap();
         assert_eq!([memory.read_u16(6), memory.read_u16(1), memory.read_u16(0)], [Ok(0x1122), Ok(0x3344), Ok(0x4400)]);
+    }
+
+    #[test]
+    fn a_number_is_replaced_if_it_is_still_there() {
+        let mut memory = leaked(16);
+        memory.write(8, &7_u64.to_le_bytes()).unwrap();
+        assert_eq!(memory.replace(8, 8, 6, 9), Ok(false));
+        assert_eq!(memory.replace(8, 8, 7, 9), Ok(true));
+        assert_eq!(memory.replace(12, 4, 0, 1), Ok(true));
+        assert_eq!(memory.replace(9, 4, 0, 1), Ok(false));
+        assert_eq!((memory.read_number(8, 8), memory.read_number(12, 4)), (Ok(0x1_0000_0009), Ok(1)));
+        assert_eq!(memory.replace(12, 8, 0, 1), Err(OutOfMemory { address: 12, length: 8 }));
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! Devices in memory: what a nested page fault is when nothing is mapped where it is.
 
-use crate::decode::{CrWrite, MAX_LENGTH, Mode, Operation, Register, decode, decode_cr_write, extend};
+use crate::arithmetic::{self, binary, bit, unary};
+use crate::decode::{
+    Arithmetic, BitOperation, CrWrite, Instruction, MAX_LENGTH, Operation, Register, Source, decode, decode_cr_write,
+    extend,
+};
 use crate::exit::{Exit, NestedPageFault};
-use crate::machine::{Machine, Stop};
-use crate::memory::GuestMemory;
+use crate::machine::{Host, Machine, Stop};
 use crate::processor::{GENERAL_PROTECTION, Processor};
-use crate::start::efer;
-use crate::vmcb::SegmentRegister;
-use crate::walk;
 
-/// Attributes of a code segment: 64-bit code, and the default size of operands.
-const LONG: u16 = 1 << 9;
-const DEFAULT_32_BITS: u16 = 1 << 10;
+const PAGE: u64 = 4096;
 
 impl Processor<'_> {
     /// Lets the instruction that the guest is at access a device.
-    pub(crate) fn access_device(&mut self, fault: NestedPageFault, machine: &mut Machine) -> Result<(), Stop> {
-        let unhandled = Stop::Unhandled(Exit::NestedPageFault(fault));
+    pub(crate) fn access_device(
+        &mut self,
+        fault: NestedPageFault,
+        machine: &mut Machine,
+        host: &mut impl Host,
+    ) -> Result<(), Stop> {
+        let exit = Exit::NestedPageFault(fault);
+        let unhandled = Stop::Unhandled(exit);
         // What is in memory is mapped, and devices hold no code and no page tables.
         if fault.fetch || fault.table_walk || fault.address < machine.memory.size() {
             return Err(unhandled);
@@ -24,19 +28,98 @@ impl Processor<'_> {
         let mut bytes = [0; MAX_LENGTH];
         let fetched = self.fetch(&machine.memory, &mut bytes);
         let instruction = decode(&bytes[..fetched], self.mode()).map_err(|_| unhandled)?;
+        if let Operation::String { what, repeated } = instruction.operation {
+            return self.string(&instruction, what, repeated, exit, machine, host);
+        }
+        let linear = self.operand(&instruction);
+        if linear % PAGE + u64::from(instruction.size) > PAGE {
+            return Err(unhandled);
+        }
+        // Paging leaves these bits alone: if they differ, the instruction is another one by now, and is started anew.
+        if linear % PAGE == fault.address % PAGE {
+            self.operate(&instruction, fault.address, machine);
+            self.skip(instruction.length.into());
+        }
+        Ok(())
+    }
+
+    /// Linear address of what an instruction accesses in memory.
+    fn operand(&self, instruction: &Instruction) -> u64 {
+        let Instruction { operation, size, address, length } = *instruction;
+        let offset = self.offset(&address, length);
+        // A bit that is not in the operand is in one before or behind it (volume 3, BT).
+        let distance = match operation {
+            Operation::Bit { index: Source::Register(register), .. } => {
+                let index = extend(self.register(register), size) as i64;
+                (index >> (size * 8).trailing_zeros()).wrapping_mul(size.into()) as u64
+            }
+            _ => 0,
+        };
+        let offset = offset.wrapping_add(distance) & u64::MAX >> (64 - u32::from(address.size) * 8);
+        self.linear(address.segment, offset)
+    }
+
+    /// Does what an instruction does, with its operand at a guest physical address where no memory is.
+    fn operate(&mut self, instruction: &Instruction, at: u64, machine: &mut Machine) {
+        let size = instruction.size;
+        let flags = self.vmcb.rflags();
         match instruction.operation {
-            Operation::Load { to, size, result, signed } => {
-                let value = machine.read_device(fault.address, size);
+            Operation::Load { to, result, signed } => {
+                let value = machine.read_device(at, size);
                 self.set_register(to, result, if signed { extend(value, size) } else { value });
             }
-            Operation::Store { from, size } => {
-                let value = self.register(from);
-                machine.write_device(fault.address, size, value);
+            Operation::Store { from } => machine.write_device(at, size, self.source(from)),
+            Operation::Modify { what, with } => {
+                let outcome = binary(what, machine.read_device(at, size), self.source(with), size, flags);
+                if arithmetic::writes(what) {
+                    machine.write_device(at, size, outcome.value);
+                }
+                self.vmcb.set_rflags(outcome.flags);
             }
-            Operation::StoreConstant { value, size } => machine.write_device(fault.address, size, value),
+            Operation::Combine { what, to } => {
+                let outcome = binary(what, self.register(to), machine.read_device(at, size), size, flags);
+                if arithmetic::writes(what) {
+                    self.set_register(to, size, outcome.value);
+                }
+                self.vmcb.set_rflags(outcome.flags);
+            }
+            Operation::Unary(what) => {
+                let outcome = unary(what, machine.read_device(at, size), size, flags);
+                machine.write_device(at, size, outcome.value);
+                self.vmcb.set_rflags(outcome.flags);
+            }
+            Operation::Exchange(register) => {
+                let old = machine.read_device(at, size);
+                machine.write_device(at, size, self.register(register));
+                self.set_register(register, size, old);
+            }
+            Operation::ExchangeAdd(register) => {
+                let old = machine.read_device(at, size);
+                let outcome = binary(Arithmetic::Add, old, self.register(register), size, flags);
+                machine.write_device(at, size, outcome.value);
+                self.set_register(register, size, old);
+                self.vmcb.set_rflags(outcome.flags);
+            }
+            Operation::CompareExchange(register) => {
+                let old = machine.read_device(at, size);
+                let outcome = binary(Arithmetic::Cmp, self.register(Register::RAX), old, size, flags);
+                if outcome.flags & arithmetic::flag::ZF != 0 {
+                    machine.write_device(at, size, self.register(register));
+                } else {
+                    self.set_register(Register::RAX, size, old);
+                }
+                self.vmcb.set_rflags(outcome.flags);
+            }
+            Operation::Bit { what, index } => {
+                let index = self.source(index) as u32 % (u32::from(size) * 8);
+                let outcome = bit(what, machine.read_device(at, size), index, flags);
+                if what != BitOperation::Test {
+                    machine.write_device(at, size, outcome.value);
+                }
+                self.vmcb.set_rflags(outcome.flags);
+            }
+            Operation::String { .. } => unreachable!("strings are done element by element"),
         }
-        self.skip(instruction.length.into());
-        Ok(())
     }
 
     /// Lets the instruction that the processor is at, a move to CR8, set the task priority.
@@ -54,42 +137,6 @@ impl Processor<'_> {
         }
         Ok(())
     }
-
-    /// Copies out the bytes of the instruction that the guest is at; returns how many of them are mapped.
-    fn fetch(&self, memory: &GuestMemory, bytes: &mut [u8; MAX_LENGTH]) -> usize {
-        let code = self.vmcb.segment(SegmentRegister::Cs);
-        let base = if self.mode() == Mode::Bits64 { 0 } else { code.base };
-        let start = base.wrapping_add(self.vmcb.rip());
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            let address = walk::translate(self.vmcb, memory, start.wrapping_add(index as u64));
-            let read = address.is_some_and(|address| memory.read(address, core::slice::from_mut(byte)).is_ok());
-            if !read {
-                return index;
-            }
-        }
-        bytes.len()
-    }
-
-    fn mode(&self) -> Mode {
-        let attributes = self.vmcb.segment(SegmentRegister::Cs).attributes;
-        match (self.vmcb.efer() & efer::LMA != 0 && attributes & LONG != 0, attributes & DEFAULT_32_BITS != 0) {
-            (true, _) => Mode::Bits64,
-            (false, true) => Mode::Bits32,
-            (false, false) => Mode::Bits16,
-        }
-    }
-
-    fn register(&self, Register { number, high_byte }: Register) -> u64 {
-        self.registers.general[number] >> if high_byte { 8 } else { 0 }
-    }
-
-    /// Sets as much of a register as the size says; 32 bits clear the upper half.
-    fn set_register(&mut self, Register { number, high_byte }: Register, size: u8, value: u64) {
-        let register = &mut self.registers.general[number];
-        let shift = if high_byte { 8 } else { 0 };
-        let mask = (u64::MAX >> (64 - u32::from(size) * 8)) << shift;
-        *register = if size == 4 { value & mask } else { *register & !mask | value << shift & mask };
-    }
 }
 
 #[cfg(test)]
@@ -97,9 +144,11 @@ mod tests {
     use super::*;
     use crate::processor::register;
     use crate::processor::testing::{TestGuest, guest};
-    use crate::vmcb::Segment;
+    use crate::start::efer;
+    use crate::vmcb::{Segment, SegmentRegister};
 
     const CODE: u64 = 0x2000;
+    const LONG: u16 = 1 << 9;
 
     /// A guest in 64-bit mode without paging, which is good enough here, at an instruction.
     fn at(instruction: &[u8]) -> TestGuest {
@@ -162,10 +211,97 @@ mod tests {
         assert_eq!(at(&[0x90]).exit(CR8_WRITE, 0, 0), Err(Stop::Unhandled(Exit::Cr8Write)));
     }
 
+    /// The I/O APIC's register of number 0x10, an entry, is selected, and its mask is what can be changed.
+    fn entry(value: u32) -> TestGuest {
+        let mut guest = at(&[]);
+        guest.machine.write_device(0xfec0_0000, 4, 0x10);
+        guest.machine.write_device(0xfec0_0010, 4, value.into());
+        guest.processor.registers.general[register::RDI] = 0xfec0_0010;
+        guest
+    }
+
+    #[test]
+    fn instructions_read_and_write_the_device_and_set_flags() {
+        const MASK: u32 = 1 << 16;
+        const CF: u64 = 1 << 0;
+        const ZF: u64 = 1 << 6;
+        const FLAGS: u64 = CF | ZF;
+        const RBX: usize = register::RBX;
+        // Instruction; the entry, RAX and RBX before; the entry, RBX and flags after.
+        type Case = (&'static [u8], (u32, u64, u64), (u32, u64, u64));
+        let cases: [Case; 14] = [
+            (&[0x81, 0x0f, 0, 0, 1, 0], (0x31, 0, 0), (MASK | 0x31, 0, 0)), // or dword ptr [rdi], 0x10000
+            (&[0x21, 0x1f], (MASK | 0x31, 0, 0xff), (0x31, 0xff, 0)),       // and [rdi], ebx
+            (&[0xf7, 0x07, 0, 0, 1, 0], (0x31, 0, 0), (0x31, 0, ZF)),       // test dword ptr [rdi], 0x10000
+            (&[0x83, 0x3f, 0x32], (0x31, 0, 0), (0x31, 0, CF)),             // cmp dword ptr [rdi], 0x32
+            (&[0x03, 0x1f], (0x31, 0, 0xffff_ffff), (0x31, 0x30, CF)),      // add ebx, [rdi]
+            (&[0xff, 0x07], (0x31, 0, 0), (0x32, 0, 0)),                    // inc dword ptr [rdi]
+            (&[0x87, 0x1f], (0x31, 0, 0x42), (0x42, 0x31, 0)),              // xchg [rdi], ebx
+            (&[0xf0, 0x0f, 0xc1, 0x1f], (0x31, 0, 2), (0x33, 0x31, 0)),     // lock xadd [rdi], ebx
+            (&[0xf0, 0x0f, 0xb1, 0x1f], (0x31, 0x31, 0x42), (0x42, 0x42, ZF)), // lock cmpxchg [rdi], ebx
+            (&[0xf0, 0x0f, 0xb1, 0x1f], (0x31, 0x32, 0x42), (0x31, 0x42, 0)),
+            (&[0x0f, 0xba, 0x2f, 16], (0x31, 0, 0), (MASK | 0x31, 0, 0)), // bts dword ptr [rdi], 16
+            (&[0x0f, 0xba, 0x37, 16], (MASK | 0x31, 0, 0), (0x31, 0, CF)), // btr dword ptr [rdi], 16
+            (&[0x0f, 0xa3, 0x1f], (0x31, 0, 4), (0x31, 4, CF)),           // bt [rdi], ebx
+            (&[0xc7, 0x07, 0x55, 0, 0, 0], (0x31, 0, 0), (0x55, 0, 0)),   // mov dword ptr [rdi], 0x55
+        ];
+        for (instruction, (before, rax, rbx), (after, rbx_after, flags)) in cases {
+            let mut guest = entry(before);
+            guest.machine.memory.write(CODE, instruction).unwrap();
+            (guest.processor.registers.general[register::RAX], guest.processor.registers.general[RBX]) = (rax, rbx);
+            fault(&mut guest, 0xfec0_0010, 0).unwrap();
+            let found = (
+                guest.machine.read_device(0xfec0_0010, 4) as u32,
+                guest.processor.registers.general[RBX],
+                guest.processor.vmcb.rflags() & FLAGS,
+            );
+            assert_eq!(found, (after, rbx_after, flags), "{instruction:02x?}");
+            assert_eq!(guest.processor.vmcb.rip(), CODE + instruction.len() as u64, "{instruction:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_bit_far_away_is_in_another_operand() {
+        // bt [rdi], rbx: bit -1 of 0xfec00018 is bit 63 of what is 8 bytes before.
+        let mut guest = entry(0);
+        guest.machine.memory.write(CODE, &[0x48, 0x0f, 0xa3, 0x1f]).unwrap();
+        (guest.processor.registers.general[register::RDI], guest.processor.registers.general[register::RBX]) =
+            (0xfec0_0018, u64::MAX);
+        fault(&mut guest, 0xfec0_0010, 0).unwrap();
+        assert_eq!(guest.processor.vmcb.rip(), CODE + 4);
+    }
+
+    #[test]
+    fn strings_go_between_memory_and_devices() {
+        // rep movsd, from the window of the I/O APIC on; without paging what lies above 4 GiB is no matter.
+        let mut guest = entry(0x31);
+        guest.machine.memory.write(CODE, &[0xf3, 0xa5]).unwrap();
+        let general = &mut guest.processor.registers.general;
+        (general[register::RSI], general[register::RDI], general[register::RCX]) = (0xfec0_0010, 0x4000, 2);
+        fault(&mut guest, 0xfec0_0010, 0).unwrap();
+        assert_eq!(guest.machine.memory.read_number(0x4000, 4), Ok(0x31));
+        assert_eq!((guest.processor.vmcb.rip(), guest.processor.registers.general[register::RDI]), (CODE + 2, 0x4008));
+        // stosd
+        let mut guest = entry(0x31);
+        guest.machine.memory.write(CODE, &[0xab]).unwrap();
+        guest.processor.registers.general[register::RAX] = 0x66;
+        fault(&mut guest, 0xfec0_0010, 2).unwrap();
+        assert_eq!(guest.machine.read_device(0xfec0_0010, 4), 0x66);
+    }
+
+    #[test]
+    fn an_instruction_that_has_changed_starts_again() {
+        let mut guest = at(&[0x8b, 0x47, 0x20]); // mov eax, [rdi+0x20]
+        fault(&mut guest, 0xfec0_0010, 0).unwrap();
+        assert_eq!((guest.processor.vmcb.rip(), guest.processor.registers.general[register::RAX]), (CODE, 0));
+    }
+
     #[test]
     fn what_is_no_access_to_a_device_stops_the_guest() {
         let unhandled = |mut guest: TestGuest, address, bits| fault(&mut guest, address, bits).unwrap_err().name();
-        assert_eq!(unhandled(at(&[0x01, 0x07]), 0xfec0_0000, 2), "unhandled-exit", "add [rdi], eax");
+        assert_eq!(unhandled(at(&[0xff, 0x37]), 0xfec0_0000, 0), "unhandled-exit", "push [rdi]");
+        let across = at(&[0x8b, 0x87, 0xfe, 0x0f, 0, 0]);
+        assert_eq!(unhandled(across, 0xfec0_0ffe, 0), "unhandled-exit", "mov eax, [rdi+0xffe]");
         assert_eq!(unhandled(at(&[0x8b, 0x07]), 0xfec0_0000, 1 << 4), "unhandled-exit", "a fetch");
         assert_eq!(unhandled(at(&[0x8b, 0x07]), 0xfec0_0000, 1 << 33), "unhandled-exit", "a page table");
         assert_eq!(unhandled(at(&[0x8b, 0x07]), 0x3000, 2), "unhandled-exit", "memory");

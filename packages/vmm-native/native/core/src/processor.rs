@@ -48,8 +48,12 @@ pub mod register {
     pub const RBX: usize = 3;
     /// RSP.
     pub const RSP: usize = 4;
+    /// RBP.
+    pub const RBP: usize = 5;
     /// RSI.
     pub const RSI: usize = 6;
+    /// RDI.
+    pub const RDI: usize = 7;
 }
 
 /// What the general interceptions of every guest are.
@@ -181,7 +185,8 @@ impl<'a> Processor<'a> {
             Exit::Intr | Exit::Nmi | Exit::Vintr => {}
             Exit::Cpuid => self.cpuid(host),
             Exit::Msr { write } => self.access_msr(write, machine, host),
-            Exit::Io(access) if !access.string => self.access_port(access, machine, host)?,
+            Exit::Io(access) if access.string => self.string_io(access, machine, host)?,
+            Exit::Io(access) => self.access_port(access, machine, host)?,
             Exit::Hlt => {
                 self.skip(1);
                 self.activity = Activity::Halted;
@@ -191,8 +196,8 @@ impl<'a> Processor<'a> {
             Exit::Undefined(_) => self.raise(UNDEFINED_OPCODE, None),
             Exit::Shutdown => return Err(Stop::TripleFault),
             Exit::Invalid => return Err(Stop::InvalidState),
-            Exit::NestedPageFault(fault) => self.access_device(fault, machine)?,
-            Exit::Io(_) | Exit::Other(_) => return Err(Stop::Unhandled(exit)),
+            Exit::NestedPageFault(fault) => self.access_device(fault, machine, host)?,
+            Exit::Other(_) => return Err(Stop::Unhandled(exit)),
         }
         Ok(())
     }

@@ -3,6 +3,9 @@
 //! Exits with particulars and states that no processor would come up with are handled one after the other, from a seed.
 //! Set `LEVERET_SEED` for another one, and `LEVERET_EXITS` for more of them.
 
+mod support;
+
+use support::{Random, setting};
 use vmm_core::clock::Clock;
 use vmm_core::cpuid::Identity;
 use vmm_core::machine::{Host, Machine};
@@ -56,34 +59,22 @@ const INTERESTING: [u64; 30] = [
 /// Codes that exits have.
 const EXITS: [u64; 15] = [0x18, 0x60, 0x64, 0x72, 0x78, 0x7b, 0x7b, 0x7b, 0x7c, 0x7c, 0x81, 0x82, 0x400, 0x400, 0x400];
 
-struct Random(u64);
-
-impl Random {
-    /// Marsaglia's xorshift64.
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-
-    fn value(&mut self) -> u64 {
-        match self.below(4) {
-            0 => self.next(),
-            1 => self.next() & 0xffff,
-            2 => self.pick(&INTERESTING).wrapping_add(self.below(16)),
-            _ => self.pick(&INTERESTING),
-        }
+/// A number that something may depend on, or not.
+fn value(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0 => random.next(),
+        1 => random.next() & 0xffff,
+        2 => random.pick(&INTERESTING).wrapping_add(random.below(16)),
+        _ => random.pick(&INTERESTING),
     }
 }
+
+/// INS, OUTS, MOVS, STOS, LODS.
+const STRINGS: [u8; 10] = [0x6c, 0x6d, 0x6e, 0x6f, 0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad];
+/// Others that access memory.
+const ONE_BYTE: [u8; 16] =
+    [0x8b, 0x89, 0x88, 0x8a, 0xc7, 0xa3, 0x01, 0x23, 0x80, 0x81, 0x83, 0x84, 0x87, 0xf7, 0xff, 0x63];
+const TWO_BYTES: [u8; 10] = [0xa3, 0xab, 0xb3, 0xbb, 0xba, 0xb1, 0xc1, 0xb6, 0xbf, 0xc3];
 
 #[derive(Debug)]
 struct TestEntropy;
@@ -108,48 +99,72 @@ impl Host for TestHost {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
 /// Changes what a guest can change, and what an exit tells.
 fn scramble(random: &mut Random, processor: &mut Processor, memory: &mut GuestMemory) {
     let vmcb = &mut *processor.vmcb;
     vmcb.set_exit_code(random.pick(&EXITS));
-    vmcb.set_exit_info_1(if random.below(2) == 0 { random.value() << 16 | random.below(64) } else { random.value() });
-    vmcb.set_exit_info_2(random.value());
+    vmcb.set_exit_info_1(if random.below(2) == 0 { value(random) << 16 | random.below(64) } else { value(random) });
+    vmcb.set_exit_info_2(value(random));
     vmcb.set_exit_int_info(if random.below(8) == 0 { random.next() } else { 0 });
     vmcb.set_virtual_interrupt(vmcb.virtual_interrupt() & !0xf | random.below(16));
-    vmcb.set_rflags(random.value());
+    vmcb.set_rflags(value(random));
     vmcb.set_rip(random.below(MEMORY as u64 + 64));
     vmcb.set_interrupt_shadow(random.below(2));
     if random.below(4) == 0 {
-        vmcb.set_rip(random.value());
-        vmcb.set_cr0(random.value() | random.below(2) << 31);
-        vmcb.set_cr3(random.value());
-        vmcb.set_cr4(random.value());
-        vmcb.set_efer(random.value() & 0xd01 | efer::SVME);
+        vmcb.set_rip(value(random));
+        vmcb.set_cr0(value(random) | random.below(2) << 31);
+        vmcb.set_cr3(value(random));
+        vmcb.set_cr4(value(random));
+        vmcb.set_efer(value(random) & 0xd01 | efer::SVME);
         let attributes = random.next() as u16 & 0xfff;
-        vmcb.set_segment(SegmentRegister::Cs, Segment { attributes, base: random.value(), ..Segment::default() });
+        vmcb.set_segment(SegmentRegister::Cs, Segment { attributes, base: value(random), ..Segment::default() });
     }
+    // Operands are at the address of the fault half of the time, and without paging also in its page.
+    let fault = vmcb.exit_info_2();
+    let near = random.below(2) == 0;
     for register in &mut processor.registers.general {
-        *register = random.value();
+        let value = value(random);
+        *register = if near { value & !0xfff | fault & 0xfff } else { value };
     }
     for _ in 0..4 {
         // Moves, and entries of page tables that lead anywhere.
         let opcodes = [0x8b, 0x89, 0x88, 0x8a, 0xc7, 0xa3, 0x0f, 0x66, 0x48];
-        let value = if random.below(2) == 0 { random.value() | 1 } else { random.pick(&opcodes) | random.next() << 8 };
+        let value = if random.below(2) == 0 { value(random) | 1 } else { random.pick(&opcodes) | random.next() << 8 };
         memory.write(random.below(MEMORY as u64 - 8), &value.to_le_bytes()).expect("an address in memory");
     }
     let rip = vmcb.rip();
-    let _ = memory.write(rip, &[random.pick(&[0x8b, 0x89, 0x88, 0x8a, 0xc7, 0xa3]), random.next() as u8 & 0x3f]);
+    let instruction = match random.below(4) {
+        0 => [random.pick(&[0xf2, 0xf3]), random.pick(&STRINGS), 0x90],
+        1 => [random.pick(&STRINGS), 0x90, 0x90],
+        2 => [0x0f, random.pick(&TWO_BYTES), random.next() as u8 & 0x3f],
+        _ => [random.pick(&ONE_BYTE), random.next() as u8 & 0x3f, random.next() as u8],
+    };
+    let _ = memory.write(rip, &instruction);
+}
+
+/// The exit that a string instruction has, if one has been written.
+fn string_exit(random: &mut Random, vmcb: &mut Vmcb, memory: &GuestMemory) {
+    let mut bytes = [0; 2];
+    if memory.read(vmcb.rip(), &mut bytes).is_err() {
+        return;
+    }
+    let (repeated, opcode) = match bytes {
+        [0xf2 | 0xf3, opcode] => (1, opcode),
+        [opcode, _] => (0, opcode),
+    };
+    if let 0x6c..=0x6f = opcode {
+        let input = u64::from(opcode < 0x6e);
+        let size = if opcode & 1 == 0 { 1 } else { random.pick(&[2, 4]) };
+        vmcb.set_exit_code(0x7b);
+        vmcb.set_exit_info_1((random.next() & 0xffff) << 16 | size << 4 | repeated << 3 | 1 << 2 | input);
+    }
 }
 
 #[test]
 fn a_hostile_guest_neither_breaks_the_hypervisor_nor_its_own_confinement() {
     let seed = setting("LEVERET_SEED", 0x1ead_beef_cafe_f00d);
     println!("seed {seed}");
-    let mut random = Random(seed.max(1));
+    let mut random = Random::new(seed);
     let bytes = vec![0_u8; MEMORY].leak();
     // SAFETY: leaked, and the reference is gone.
     let memory = unsafe { GuestMemory::new(bytes.as_mut_ptr(), MEMORY as u64) };
@@ -182,6 +197,9 @@ fn a_hostile_guest_neither_breaks_the_hypervisor_nor_its_own_confinement() {
             processor.begin();
         }
         scramble(&mut random, processor, &mut machine.memory);
+        if random.below(4) == 0 {
+            string_exit(&mut random, processor.vmcb, &machine.memory);
+        }
         let rip = processor.vmcb.rip();
         match processor.handle_exit(&mut machine, &mut host) {
             Ok(()) => skipped += u64::from(processor.vmcb.rip() != rip),
