@@ -5,7 +5,14 @@ export type VmmErrorCode =
   | "VMM_UNREADABLE"
   | "VMM_START_FAILED"
   | "VMM_PANICKED"
-  | "VMM_PROTOCOL";
+  | "VMM_PROTOCOL"
+  | "VMM_NO_BINDING"
+  | "VMM_BAD_ARGUMENT"
+  | "VMM_TRUNCATED"
+  | "VMM_BAD_INSTRUCTION"
+  | "VMM_BAD_MAPPING"
+  | "VMM_BAD_TABLES"
+  | "VMM_BAD_KERNEL";
 
 /** Facts that a {@link VmmError} carries beside its message; each is present only where it is known. */
 export interface VmmErrorDetails {

@@ -12,7 +12,7 @@ const DEFAULT_START_TIMEOUT_MS = 60_000;
 const HYPERVISOR_MEMORY_MIB = 32;
 
 /** The hypervisor as it was built with this package. */
-const HYPERVISOR_FILE = fileURLToPath(new URL("../dist/leveret-hypervisor", import.meta.url));
+export const HYPERVISOR_FILE = fileURLToPath(new URL("../dist/leveret-hypervisor", import.meta.url));
 
 const CONSOLE = { hypervisor: "hypervisor", guest: "guest0" } as const;
 
@@ -54,13 +54,7 @@ export async function startGuest(description: GuestDescription, options: RunOpti
   const resolved = resolveGuest(description);
   await assertReadable("kernel", resolved.kernelPath);
   if (resolved.initrdPath !== undefined) await assertReadable("initrd", resolved.initrdPath);
-  await access(HYPERVISOR_FILE).catch((cause: unknown) => {
-    throw new VmmError("VMM_NOT_BUILT", "expected the hypervisor beside this package, got none", {
-      hint: "install Rust (rustup.rs) and build again",
-      path: HYPERVISOR_FILE,
-      cause,
-    });
-  });
+  await assertBuilt();
   const { signal, timeoutMs = DEFAULT_START_TIMEOUT_MS } = options;
   // KVM has no AMD-V to pass on unless the host has; emulation always has.
   const machine = await startMachine(describeMachine(resolved), { ...options, timeoutMs, accelerator: "tcg" });
@@ -72,6 +66,17 @@ export async function startGuest(description: GuestDescription, options: RunOpti
     throw error;
   }
   return new RunningGuest(resolved, machine);
+}
+
+/** Without Rust there is everything but the hypervisor. */
+export async function assertBuilt(): Promise<void> {
+  await access(HYPERVISOR_FILE).catch((cause: unknown) => {
+    throw new VmmError("VMM_NOT_BUILT", "expected the hypervisor beside this package, got none", {
+      hint: "install Rust (rustup.rs) and build again",
+      path: HYPERVISOR_FILE,
+      cause,
+    });
+  });
 }
 
 /** The machine that the hypervisor runs in. */
@@ -146,7 +151,7 @@ class RunningGuest implements Guest {
 }
 
 /** Waits for the hypervisor to say one of some things, or that it has failed. */
-async function nextEvent(
+export async function nextEvent(
   machine: Machine,
   names: readonly HypervisorEvent["event"][],
   options: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined },

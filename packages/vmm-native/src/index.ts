@@ -2,7 +2,28 @@
 export { VmmError, type VmmErrorCode, type VmmErrorDetails } from "./errors.ts";
 // Guests
 export { type Guest, startGuest } from "./guest.ts";
+// Instructions
+export {
+  decodeInstruction,
+  type Instruction,
+  type InstructionAddress,
+  type InstructionArithmetic,
+  type InstructionOperation,
+  type InstructionRegister,
+  type InstructionSource,
+} from "./instruction.ts";
 export type { GuestStop, StopReason } from "./internal/events.ts";
+export { type LinuxPlan, type LinuxSizes, type Placement, planLinux } from "./linux-plan.ts";
+// Memory
+export {
+  buildNestedTables,
+  type NestedAccess,
+  type NestedRange,
+  type NestedTables,
+  type NestedTablesDescription,
+  type NestedTranslation,
+  walkNestedTables,
+} from "./nested-tables.ts";
 export {
   type GuestDescription,
   guestSchema,
@@ -12,3 +33,21 @@ export {
   type ResolvedGuest,
   type RunOptions,
 } from "./options.ts";
+// The processor
+export { type RuleCheck, selfTest } from "./self-test.ts";
+export {
+  checkVmcb,
+  countExits,
+  decodeExit,
+  decodeVmcb,
+  encodeVmcb,
+  FAMILY_19H,
+  type ProcessorCapabilities,
+  type RuleViolation,
+  VMCB_SIZE,
+  type Vmcb,
+  type VmcbExit,
+  type VmcbFields,
+  type VmcbSegment,
+  type VmcbSegmentName,
+} from "./vmcb.ts";

@@ -16,6 +16,14 @@ const eventSchema = z.discriminatedUnion("event", [
     rips: z.array(z.string()),
     exits: z.record(z.string(), z.number()),
   }),
+  z.object({
+    event: z.literal("checked"),
+    rule: z.string(),
+    broken: z.number(),
+    refused: z.boolean(),
+    exit: z.string(),
+  }),
+  z.object({ event: z.literal("tested") }),
   z.object({ event: z.literal("failed"), message }),
   z.object({ event: z.literal("panic"), message }),
 ]);

@@ -7,6 +7,7 @@
 //! | module | what it is | manual |
 //! | --- | --- | --- |
 //! | [`vmcb`] | the virtual machine control block, field by field | 15.5, appendix B |
+//! | [`consistency`] | why VMRUN refuses one | 15.5.1 |
 //! | [`exit`] | why a guest stopped, decoded | 15.6, appendix C |
 //! | [`npt`] | nested page tables | 15.25 |
 //! | [`permissions`] | which ports and model-specific registers exit | 15.10, 15.11 |
@@ -44,6 +45,7 @@ extern crate std;
 pub mod acpi;
 pub mod arithmetic;
 pub mod clock;
+pub mod consistency;
 pub mod cpuid;
 pub mod decode;
 pub mod event;

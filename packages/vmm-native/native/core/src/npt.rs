@@ -31,6 +31,11 @@ pub struct Table([u64; 512]);
 impl Table {
     /// A table that maps nothing.
     pub const EMPTY: Table = Table([0; 512]);
+
+    /// Its entries.
+    pub fn entries(&self) -> [u64; 512] {
+        self.0
+    }
 }
 
 /// What a guest may do with a page.
@@ -145,26 +150,16 @@ impl<'a> NestedPageTables<'a> {
 
     /// Where a guest physical address leads to; `None` where nothing is mapped.
     pub fn translate(&self, guest: u64) -> Option<Translation> {
-        let mut table = 0;
-        for level in (0..=TOP).rev() {
-            let entry = self.tables[table].0[index(guest, level)];
-            if entry & PRESENT == 0 {
-                return None;
-            }
-            if level > 0 && entry & LARGE == 0 {
-                table = self.table_at(entry);
-                continue;
-            }
-            let offset = guest % SPAN[level];
-            return Some(Translation {
-                address: (entry & ADDRESS & !(SPAN[level] - 1)) + offset,
-                page_size: SPAN[level],
-                access: access_of(entry),
-                accessed: entry & ACCESSED != 0,
-                dirty: entry & DIRTY != 0,
-            });
-        }
-        None
+        let read = |address: u64| {
+            let offset = (address - self.base) as usize;
+            Some(self.tables[offset / SPAN[0] as usize].0[offset % SPAN[0] as usize / 8])
+        };
+        walk(self.base, guest, read).unwrap_or(None)
+    }
+
+    /// How many tables are in use.
+    pub fn used(&self) -> usize {
+        self.used
     }
 
     fn map_page(&mut self, guest: u64, host: u64, leaf: usize, access: Access) -> Result<(), MapError> {
@@ -199,6 +194,51 @@ impl<'a> NestedPageTables<'a> {
     fn table_at(&self, entry: u64) -> usize {
         ((entry & ADDRESS) - self.base) as usize / SPAN[0] as usize
     }
+}
+
+/// An entry that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoEntry {
+    /// Its host physical address.
+    pub address: u64,
+}
+
+impl fmt::Display for NoEntry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "expected an entry of a nested page table at {:#x}, got nothing", self.address)
+    }
+}
+
+impl core::error::Error for NoEntry {}
+
+/// Where a guest physical address leads to by the tables that begin at `root`, whoever has made them; `None` where nothing
+/// is mapped. `read` gives an entry by its host physical address.
+pub fn walk(root: u64, guest: u64, read: impl Fn(u64) -> Option<u64>) -> Result<Option<Translation>, NoEntry> {
+    if guest >= END {
+        return Ok(None);
+    }
+    let mut table = root & ADDRESS;
+    for level in (0..=TOP).rev() {
+        let address = table + index(guest, level) as u64 * 8;
+        let entry = read(address).ok_or(NoEntry { address })?;
+        if entry & PRESENT == 0 {
+            return Ok(None);
+        }
+        // Entries of the first level map no pages, whatever their bit says.
+        if level > MAX_LEAF_LEVEL || (level > 0 && entry & LARGE == 0) {
+            table = entry & ADDRESS;
+            continue;
+        }
+        let offset = guest % SPAN[level];
+        return Ok(Some(Translation {
+            address: (entry & ADDRESS & !(SPAN[level] - 1)) + offset,
+            page_size: SPAN[level],
+            access: access_of(entry),
+            accessed: entry & ACCESSED != 0,
+            dirty: entry & DIRTY != 0,
+        }));
+    }
+    Ok(None)
 }
 
 fn index(guest: u64, level: usize) -> usize {
@@ -271,6 +311,25 @@ mod tests {
         npt.tables[3].0[0] |= ACCESSED | DIRTY;
         let found = npt.translate(0).unwrap();
         assert!(found.accessed && found.dirty);
+    }
+
+    #[test]
+    fn tables_of_others_are_walked_as_far_as_they_can_be_read() {
+        let read = |address| match address {
+            0x1000 => Some(0x2087),
+            0x2000 => Some(0x9007),
+            0x2008 => Some(0x8000_0000_4000_00c3),
+            0x2010 => Some(0),
+            _ => None,
+        };
+        assert_eq!(walk(0x1000, 0x123, read), Err(NoEntry { address: 0x9000 }));
+        let found = walk(0x1fff, GIB + 5, read).unwrap().unwrap();
+        assert_eq!(
+            (found.address, found.page_size, found.access, found.dirty),
+            (GIB + 5, GIB, Access::NoExecute, true)
+        );
+        assert_eq!(walk(0x1000, 2 * GIB, read), Ok(None));
+        assert_eq!(walk(0x1000, END, read), Ok(None));
     }
 
     #[test]

@@ -11,8 +11,25 @@ const SAVE: usize = 0x400;
 #[repr(C, align(4096))]
 pub struct Vmcb([u8; 4096]);
 
+/// A field of the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// What the function that reads it is called.
+    pub name: &'static str,
+    /// Where it is, in bytes.
+    pub offset: u16,
+    /// How many bytes it has.
+    pub size: u8,
+}
+
+/// Words of bits that say what is intercepted, 32 each.
+pub const INTERCEPT_WORDS: usize = 6;
+
 macro_rules! fields {
-    ($($(#[$doc:meta])* $get:ident, $set:ident: $type:ty = $offset:expr;)*) => {
+    ($list:ident: $($(#[$doc:meta])* $get:ident, $set:ident: $type:ty = $offset:expr;)*) => {
+        const $list: &[Field] =
+            &[$(Field { name: stringify!($get), offset: $offset as u16, size: size_of::<$type>() as u8 },)*];
+
         impl Vmcb {
             $(
                 $(#[$doc])*
@@ -30,7 +47,7 @@ macro_rules! fields {
 }
 
 // Control area, table B-1.
-fields! {
+fields! { CONTROL_FIELDS:
     /// Host physical address of the I/O permission map, 12 KiB (15.10.1).
     iopm_base, set_iopm_base: u64 = 0x040;
     /// Host physical address of the MSR permission map, 8 KiB (15.11).
@@ -66,7 +83,7 @@ fields! {
 }
 
 // State save area, table B-2.
-fields! {
+fields! { SAVE_FIELDS:
     /// Current privilege level.
     cpl, set_cpl: u8 = SAVE + 0x0cb;
     /// Extended feature enable register; VMRUN wants its SVME bit set.
@@ -87,6 +104,8 @@ fields! {
     rip, set_rip: u64 = SAVE + 0x178;
     /// RSP.
     rsp, set_rsp: u64 = SAVE + 0x1d8;
+    /// What shadow stacks do outside of programs (volume 1, 18.4); only where there are some.
+    s_cet, set_s_cet: u64 = SAVE + 0x1e0;
     /// RAX, the one general register that VMRUN loads.
     rax, set_rax: u64 = SAVE + 0x1f8;
     /// CR2.
@@ -94,6 +113,15 @@ fields! {
     /// The guest's page attribute table.
     guest_pat, set_guest_pat: u64 = SAVE + 0x268;
 }
+
+/// Every field but segments and interceptions.
+pub const FIELDS: [Field; CONTROL_FIELDS.len() + SAVE_FIELDS.len()] = {
+    let mut all = [CONTROL_FIELDS[0]; CONTROL_FIELDS.len() + SAVE_FIELDS.len()];
+    let (first, second) = all.split_at_mut(CONTROL_FIELDS.len());
+    first.copy_from_slice(CONTROL_FIELDS);
+    second.copy_from_slice(SAVE_FIELDS);
+    all
+};
 
 /// Events that can be intercepted, as `32 * vector word + bit`: words at 0x00 (CR), 0x04 (DR), 0x08 (exceptions), 0x0c,
 /// 0x10 and 0x14 (the rest), table B-1.
@@ -225,6 +253,36 @@ impl Vmcb {
         Vmcb([0; 4096])
     }
 
+    /// A block that somebody else has written.
+    pub const fn from_bytes(bytes: [u8; 4096]) -> Vmcb {
+        Vmcb(bytes)
+    }
+
+    /// What a field holds.
+    pub fn number(&self, field: Field) -> u64 {
+        let at = usize::from(field.offset);
+        let mut bytes = [0; 8];
+        bytes[..field.size.into()].copy_from_slice(&self.0[at..at + usize::from(field.size)]);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Sets a field, to as many of the lowest bytes as it has.
+    pub fn set_number(&mut self, field: Field, value: u64) {
+        let at = usize::from(field.offset);
+        let size = usize::from(field.size);
+        self.0[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+
+    /// A word of the bits that say what is intercepted, of [`INTERCEPT_WORDS`].
+    pub fn intercept_word(&self, word: usize) -> u32 {
+        u32::from_le_bytes(*self.bytes_at(word * 4))
+    }
+
+    /// Sets [`Vmcb::intercept_word`].
+    pub fn set_intercept_word(&mut self, word: usize, value: u32) {
+        *self.bytes_at_mut(word * 4) = value.to_le_bytes();
+    }
+
     /// The block as the processor sees it.
     pub fn as_bytes(&self) -> &[u8; 4096] {
         &self.0
@@ -306,6 +364,21 @@ mod tests {
         expected[0x4cb] = 3;
         assert_eq!(vmcb.as_bytes(), &expected);
         assert_eq!((vmcb.guest_asid(), vmcb.rip(), vmcb.cpl()), (0x0403_0201, 0x1122_3344_5566_7788, 3));
+    }
+
+    #[test]
+    fn fields_by_name_are_those_by_function() {
+        let mut vmcb = Vmcb::new();
+        for (index, field) in FIELDS.into_iter().enumerate() {
+            vmcb.set_number(field, index as u64 + 1);
+        }
+        for (index, field) in FIELDS.into_iter().enumerate() {
+            assert_eq!(vmcb.number(field), index as u64 + 1, "{}", field.name);
+        }
+        let number = |name| FIELDS.into_iter().find(|field| field.name == name).map(|field| vmcb.number(field));
+        assert_eq!((number("rip"), number("guest_asid")), (Some(vmcb.rip()), Some(vmcb.guest_asid().into())));
+        vmcb.set_intercept(Intercept::Cpuid, true);
+        assert_eq!(vmcb.intercept_word(3), 1 << 18);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `main.rs` | from there to a running guest |
 //! | `load.rs` | what the guest's memory holds when it starts |
 //! | `schedule.rs` | whose turn it is |
+//! | `selftest.rs` | whether the processor keeps to the manual |
 //! | `svm.rs` | AMD-V, and the switch into a guest and back |
 //! | `descriptors.rs` | segments, interrupts and exceptions of the host |
 //! | `memory.rs` | the host's memory |
@@ -30,6 +31,7 @@ mod pic;
 mod rtc;
 mod runtime;
 mod schedule;
+mod selftest;
 mod serial;
 mod svm;
 mod time;
@@ -124,6 +126,10 @@ fn run(start_info: u64) -> Result<(), Failure> {
     event!("started", r#""version":"{}","memory":{}"#, env!("CARGO_PKG_VERSION"), memory.size());
     // SAFETY: nobody else looks for it.
     let mut files = unsafe { FwCfg::find() }.ok_or(Failure::NoFiles)?;
+    if files.open("opt/leveret/selftest").is_some() {
+        let no_memory = Failure::NoMemory { needed: 4 << 20, left: memory.size() };
+        return selftest::run(&mut memory, &mut svm, &mut apic, frequencies).ok_or(no_memory);
+    }
     let (mut machine, processors) = create(&mut memory, &mut files, frequencies)?;
     event!("running", r#""guest":0,"memory":{},"cpus":{}"#, machine.memory.size(), processors.len());
     let stop = schedule::run(&mut machine, processors, &mut svm, &mut apic, frequencies);
@@ -172,7 +178,7 @@ fn create(
     let guest_memory = unsafe { GuestMemory::new(base as *mut u8, size) };
 
     let no_rest = no_memory(REST);
-    let tables = memory.take([Table::EMPTY; NESTED_TABLES]).ok_or_else(no_rest)?;
+    let tables = memory.take_all(NESTED_TABLES, |_, _| Some(Table::EMPTY)).ok_or_else(no_rest)?;
     let tables_base = tables.as_ptr().addr() as u64;
     let mut nested = NestedPageTables::new(tables, tables_base);
     nested.map(0, base, size, Access::Full).map_err(Failure::Map)?;

@@ -30,6 +30,8 @@ extern "C" fn main() -> ! {
     check("what belongs to hypervisors is #UD", undefined());
     check("ports without devices float", ports_float());
     check("the I/O APIC is read by moves of all kinds", io_apic_is_read());
+    check("the I/O APIC takes arithmetic, exchanges and bits", io_apic_is_changed());
+    check("REP OUTS sends a line, and REP INS takes what a port has", strings_go_in_and_out());
     check("an interrupt to itself waits for STI, and one instruction longer", interrupts_wait());
     check(
         "a deadline wakes from HLT",
@@ -130,6 +132,35 @@ fn io_apic_is_read() -> bool {
         asm!("movzx {0:e}, byte ptr [{1}]", out(reg) byte, in(reg) 0xfec0_0010_u64);
     }
     (double, high, quad, byte) == (0x0017_0011, 0x0017_0011, 0x0017_0011, 0x11)
+}
+
+fn io_apic_is_changed() -> bool {
+    let (old, sum, found): (u32, u32, u32);
+    let carry: u8;
+    // SAFETY: the device's registers: select the first half of the first entry, and change it, which stays masked.
+    unsafe {
+        asm!("mov dword ptr [{}], 0x10", in(reg) 0xfec0_0000_u64);
+        asm!("mov dword ptr [{}], 0x10031", in(reg) 0xfec0_0010_u64);
+        asm!("xchg [{}], {:e}", in(reg) 0xfec0_0010_u64, inout(reg) 0x1_0040 => old);
+        asm!("or dword ptr [{}], 2", in(reg) 0xfec0_0010_u64);
+        asm!("lock xadd [{}], {:e}", in(reg) 0xfec0_0010_u64, inout(reg) 1 => sum);
+        asm!("lock bts dword ptr [{}], 16", "setc {}", in(reg) 0xfec0_0010_u64, out(reg_byte) carry);
+        asm!("mov {:e}, [{}]", out(reg) found, in(reg) 0xfec0_0010_u64);
+    }
+    (old, sum, carry, found) == (0x1_0031, 0x1_0042, 1, 0x1_0043)
+}
+
+fn strings_go_in_and_out() -> bool {
+    let line = b"ok this line, by REP OUTS\n";
+    let mut taken = [0_u16; 8];
+    let (left, end): (usize, usize);
+    // SAFETY: bytes of the line go to the serial port; nothing is at port 0x80, and what is read has room.
+    unsafe {
+        asm!("rep outsb", in("dx") 0x3f8, inout("rcx") line.len() => left, inout("rsi") line.as_ptr() => _);
+        asm!("rep insw", in("dx") 0x80, inout("rcx") 7 => _, inout("rdi") taken.as_mut_ptr() => end);
+    }
+    let last = taken.as_ptr().addr() + 14;
+    left == 0 && end == last && taken[6] == 0xffff && taken[7] == 0
 }
 
 fn interrupts_wait() -> bool {
