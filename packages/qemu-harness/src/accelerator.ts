@@ -1,9 +1,9 @@
-// Environment read: XDG_CACHE_HOME, HOME (through the caller's environment).
 import { constants } from "node:fs";
 import { access, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { QemuError } from "./errors.ts";
+import { cacheDirectory } from "./internal/cache-directory.ts";
 import { spawnChild } from "./internal/child.ts";
 import { DEBUG_EXIT_PORT, PROBE_EXIT_CODE, probeRom } from "./internal/probe-guest.ts";
 import { withUnnamedFile } from "./internal/unnamed-file.ts";
@@ -41,7 +41,7 @@ export const DEFAULT_PROBE_TIMEOUT_MS = 5000;
 
 const KVM_DEVICE = "/dev/kvm";
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
-const CACHE_FILE = "leveret/qemu-accelerator.json";
+const CACHE_FILE = "qemu-accelerator.json";
 
 const cacheSchema = z.strictObject({ key: z.string(), kind: z.enum(["kvm", "tcg"]), reason: z.string() });
 
@@ -145,9 +145,8 @@ function probeArgv(romFd: number): readonly string[] {
 }
 
 function cachePath(env: NonNullable<ProbeOptions["env"]>): string | undefined {
-  const { XDG_CACHE_HOME: cache = "", HOME: home = "" } = env;
-  if (cache.startsWith("/")) return join(cache, CACHE_FILE);
-  return home.startsWith("/") ? join(home, ".cache", CACHE_FILE) : undefined;
+  const directory = cacheDirectory(env);
+  return directory === undefined ? undefined : join(directory, CACHE_FILE);
 }
 
 async function readCache(path: string | undefined, key: string): Promise<Accelerator | undefined> {

@@ -1,9 +1,17 @@
-import { type CommandIo, packageVersion, runCommand } from "@leveret/command";
+import { type CommandIo, type ExitCodes, packageVersion, runCommand } from "@leveret/command";
 import { Command, Option } from "commander";
 import { probe } from "./commands/probe.ts";
 import { type QmpFlags, qmp } from "./commands/qmp.ts";
 import { parseSeconds, type RunFlags, run } from "./commands/run.ts";
 import { type ScreenshotFlags, screenshot } from "./commands/screenshot.ts";
+import {
+  type ForkFlags,
+  listTemplates,
+  type MakeFlags,
+  makeTemplate,
+  removeTemplates,
+  runTemplate,
+} from "./commands/template.ts";
 
 export { processIo } from "@leveret/command";
 
@@ -59,7 +67,50 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--json", "print one JSON document, with what was read on the display")
     .addHelpText("after", SCREENSHOT_EXAMPLES)
     .action((path: string, picture: string, flags: ScreenshotFlags) => screenshot(path, picture, flags, io));
-  return runCommand(program, argv, io);
+  const codes = { done: 0, failed: 1 };
+  addTemplate(program, io, codes);
+  return runCommand(program, argv, io, codes);
+}
+
+function addTemplate(program: Command, io: CommandIo, codes: ExitCodes): void {
+  const template = program
+    .command("template")
+    .description("boot a machine once, keep it as it is then, and continue it as often as you like")
+    .addHelpText("after", TEMPLATE_EXAMPLES);
+  template
+    .command("make")
+    .description("start a machine, wait until it is ready, and keep it; what is there already is found again")
+    .argument("<description>", "JSON file with a machine description")
+    .argument("[directory]", "directory to keep it in, which may not exist; default: the cache")
+    .option("--until <pattern>", "it is ready when this regular expression appears on the console")
+    .option("--key <text>", "makes it another template than one of the same machine with another key")
+    .option("--timeout <seconds>", "how long the machine may take, 600 unless given", parseSeconds)
+    .addOption(acceleratorOption())
+    .option("--json", "print one JSON document")
+    .addHelpText("after", TEMPLATE_EXAMPLES)
+    .action((path: string, place: string | undefined, flags: MakeFlags) => makeTemplate(path, place, flags, io));
+  template
+    .command("list")
+    .description("show the templates of the cache, the most recently used first")
+    .option("--json", "print one JSON document, with everything that each is bound to")
+    .action((flags: { json?: boolean }) => listTemplates(flags, io));
+  template
+    .command("run")
+    .description("continue a template as a machine of its own, and run a program in it or show its console")
+    .argument("<template>", "its directory, or the first digits of its name in the cache")
+    .argument("[program...]", "program for the agent to run, and its arguments; behind -- when they have flags")
+    .option("--until <pattern>", "end the machine when this regular expression appears on the console")
+    .option("--timeout <seconds>", "fail when that, or the program, takes longer", parseSeconds)
+    .option("--json", "print one JSON document")
+    .addHelpText("after", TEMPLATE_EXAMPLES)
+    .action((name: string, words: string[], flags: ForkFlags) => runTemplate(name, words, flags, io, codes));
+  template
+    .command("remove")
+    .description("remove templates of the cache; whoever has one open keeps it")
+    .argument("[templates...]", "the first digits of their names")
+    .option("--all", "remove all of them")
+    .option("--json", "print one JSON document")
+    .action((names: string[], flags: { all?: boolean; json?: boolean }) => removeTemplates(names, flags, io));
 }
 
 function acceleratorOption(): Option {
@@ -85,4 +136,13 @@ const SCREENSHOT_EXAMPLES = `
 Examples:
   $ qemu-harness screenshot machine.json shell.png --text 'Interactive Shell'
   $ qemu-harness screenshot machine.json login.png --until login:
+`;
+
+const TEMPLATE_EXAMPLES = `
+Examples:
+  $ qemu-harness template make machine.json --until login:     # a second time it is there already
+  $ qemu-harness template list
+  $ qemu-harness template run 3f2a -- uname -r                 # in a machine with an agent
+  $ qemu-harness template make machine.json ./booted --until login:
+  $ qemu-harness template run ./booted --until 'link is up'
 `;

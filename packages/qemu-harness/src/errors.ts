@@ -13,6 +13,10 @@ export type QemuErrorCode =
   | "QEMU_TPM_FAILED"
   | "QEMU_NOT_FORKABLE"
   | "QEMU_TEMPLATE_FAILED"
+  | "QEMU_SNAPSHOT_NOT_FOUND"
+  | "QEMU_SNAPSHOT_CORRUPT"
+  | "QEMU_SNAPSHOT_MISMATCH"
+  | "QEMU_SNAPSHOT_SECRET"
   | "QEMU_AGENT_TIMEOUT"
   | "QEMU_AGENT_REFUSED"
   | "QEMU_AGENT_PROTOCOL"
@@ -33,6 +37,16 @@ export type QemuErrorCode =
   | "QEMU_QMP_CLOSED"
   | "QEMU_QMP_PROTOCOL"
   | "QEMU_QMP_OVERFLOW";
+
+/** One thing that has to be as it was when a snapshot was made, and is not. */
+export interface Difference {
+  /** what it is: `qemu.version`, `disks[0].content`, `machine.memoryMiB`, … */
+  readonly name: string;
+  /** as it was; `none` when there was none */
+  readonly expected: string;
+  /** as it is; `none` when there is none */
+  readonly got: string;
+}
 
 /** Facts that a {@link QemuError} carries beside its message; each is present only where it is known. */
 export interface QemuErrorDetails {
@@ -60,6 +74,8 @@ export interface QemuErrorDetails {
   readonly qmpClass?: string | undefined;
   /** problems of a description, or of the arguments of a QMP command, one per wrong field */
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
+  /** what a snapshot was made with and what is here instead, one entry per difference */
+  readonly differences?: readonly Difference[] | undefined;
   /** the original error */
   readonly cause?: unknown;
 }
@@ -99,6 +115,8 @@ export class QemuError extends Error {
   declare readonly qmpClass?: string;
   /** Problems of a description, or of the arguments of a QMP command, one per wrong field. */
   declare readonly issues?: readonly { readonly path: string; readonly message: string }[];
+  /** What a snapshot was made with and what is here instead, one entry per difference. */
+  declare readonly differences?: readonly Difference[];
 
   /**
    * @param code - Reason, for programs.

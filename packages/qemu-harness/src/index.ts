@@ -37,7 +37,7 @@ export {
 // Initial file systems
 export { type CpioFile, encodeCpio } from "./cpio.ts";
 // Errors
-export { QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
+export { type Difference, QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
 export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmware.ts";
 export type { Forward, ForwardRequest } from "./forward.ts";
 export type { WaitOptions } from "./internal/wait.ts";
@@ -87,6 +87,17 @@ export {
 export type { Machine, MachineExit } from "./running-machine.ts";
 export type { KeyName } from "./screen/keys.ts";
 export { DEFAULT_SCREEN_TIMEOUT_MS, type MouseButton, type Screen } from "./screen/screen.ts";
+// Forks and snapshots
+export {
+  type CachedTemplate,
+  type CacheEntry,
+  DEFAULT_MAX_TEMPLATE_CACHE_BYTES,
+  openTemplateCache,
+  type TemplateCache,
+  type TemplateCacheOptions,
+  type TemplateRequest,
+} from "./snapshot/cache.ts";
+export type { Ingredients } from "./snapshot/ingredients.ts";
+export { type OpenSnapshotOptions, openSnapshot, readSnapshot, type SnapshotInfo } from "./snapshot/open.ts";
 export { DEFAULT_START_TIMEOUT_MS, type StartOptions, startMachine } from "./start.ts";
-// Forks
-export type { ForkOptions, Template } from "./template.ts";
+export type { ForkOptions, SaveOptions, Template } from "./template.ts";

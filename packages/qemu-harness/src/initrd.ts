@@ -7,7 +7,7 @@ import { QemuError } from "./errors.ts";
 export const AGENT_INIT = "/leveret/agent";
 
 /** The agent as it was built with this package. */
-const AGENT_FILE = fileURLToPath(new URL("../dist/leveret-agent", import.meta.url));
+export const AGENT_FILE = fileURLToPath(new URL("../dist/leveret-agent", import.meta.url));
 
 /**
  * An initrd that begins with the agent, which then starts what the machine's own initrd would have started, or waits

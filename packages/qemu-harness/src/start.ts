@@ -22,6 +22,7 @@ import { type Network, Switch } from "./network/network.ts";
 import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
 import { type Forkable, type Machine, RunningMachine } from "./running-machine.ts";
+import { saveSnapshot } from "./snapshot/save.ts";
 import { MachineTemplate, type Template } from "./template.ts";
 
 /** How {@link startMachine} starts. */
@@ -71,15 +72,23 @@ export async function startMachine(description: MachineDescription, options: Sta
   }
 }
 
-function templateOf(
-  plan: MachinePlan,
-  { env, cwd }: StartOptions,
-  { files, state, firstStream }: { readonly files: MachineFiles; readonly state: number; readonly firstStream: number },
-): Template {
+/** What a template stands on. */
+export interface TemplateGround {
+  readonly files: MachineFiles;
+  /** state of the devices */
+  readonly state: number;
+  /** the first number that a stream of the agent may have */
+  readonly firstStream: number;
+}
+
+/** Makes a template, which owns the descriptors of its ground. */
+export function templateOf(plan: MachinePlan, { env, cwd }: StartOptions, ground: TemplateGround): Template {
+  const { files, state, firstStream } = ground;
   return new MachineTemplate({
     machine: plan.machine,
     files,
     state,
+    save: (path, options) => saveSnapshot({ plan, cwd, env: env ?? process.env, ...ground }, path, options),
     async start(forwards, options) {
       assertNotAborted(options.signal);
       const networks = plan.machine.networks.map((each) => (each.type === "user" ? { ...each, forwards } : each));

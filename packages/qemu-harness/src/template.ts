@@ -41,9 +41,25 @@ export interface Template extends AsyncDisposable {
    * await using fork = await template.fork();
    */
   readonly fork: (options?: ForkOptions) => Promise<Machine>;
+  /**
+   * Keeps the template as a directory, from which {@link openSnapshot} makes it again in any process: memory, what was
+   * written to disks, and the state of the devices, a TPM's with its keys among them. Whoever can read it can read
+   * whatever the guest had in mind; only its owner can. It is complete or not there at all.
+   *
+   * @param path - Directory to make; nothing may be there yet.
+   * @param options - Signal that calls it off.
+   * @throws {QemuError} `QEMU_SNAPSHOT_SECRET` for a machine with credentials, which are in its memory; `QEMU_FILE`,
+   *   `QEMU_CLOSED`, `QEMU_ABORTED`.
+   * @example
+   * await template.save("snapshots/logged-in");
+   */
+  readonly save: (path: string, options?: SaveOptions) => Promise<void>;
   /** Frees its memory and disks as soon as no fork uses them any more. Idempotent. */
   readonly close: () => Promise<void>;
 }
+
+/** How a template is kept. */
+export type SaveOptions = Pick<WaitOptions, "signal">;
 
 /** Everything a template consists of. */
 interface Parts {
@@ -51,13 +67,14 @@ interface Parts {
   readonly files: MachineFiles;
   /** descriptor of the state of the devices */
   readonly state: number;
+  readonly save: (path: string, options: SaveOptions) => Promise<void>;
   readonly start: (forwards: z.output<typeof forkSchema>["forwards"], options: ForkOptions) => Promise<Machine>;
 }
 
 /** The only implementation of {@link Template}; owns the descriptors of its files. */
 export class MachineTemplate implements Template {
   readonly #parts: Parts;
-  readonly #starting = new Set<Promise<unknown>>();
+  readonly #using = new Set<Promise<unknown>>();
   #closed = false;
 
   constructor(parts: Parts) {
@@ -69,23 +86,33 @@ export class MachineTemplate implements Template {
   }
 
   async fork({ forwards, ...options }: ForkOptions = {}): Promise<Machine> {
-    const { name, networks } = this.#parts.machine;
+    const { networks } = this.#parts.machine;
     const parsed = parseOptions("fork", forkSchema, { forwards });
     if (parsed.forwards.length > 0 && !networks.some(({ type }) => type === "user")) {
       const message = "expected no forwards in a fork of a machine without a network of type user";
       throw new QemuError("QEMU_BAD_OPTIONS", message, { issues: [{ path: "forwards", message }] });
     }
+    return this.#use(() => this.#parts.start(parsed.forwards, options));
+  }
+
+  async save(path: string, options: SaveOptions = {}): Promise<void> {
+    await this.#use(() => this.#parts.save(path, options));
+  }
+
+  /** Does something with the files, which stay open until it is done. */
+  async #use<T>(run: () => Promise<T>): Promise<T> {
+    const { name } = this.#parts.machine;
     if (this.#closed) throw new QemuError("QEMU_CLOSED", `expected a template of ${name}, got one that was closed`);
-    const start = this.#parts.start(parsed.forwards, options);
-    this.#starting.add(start);
-    return start.finally(() => this.#starting.delete(start));
+    const done = run();
+    this.#using.add(done);
+    return done.finally(() => this.#using.delete(done));
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     // A fork that is being started still opens what stands behind the descriptors.
-    await Promise.allSettled(this.#starting);
+    await Promise.allSettled(this.#using);
     closeAll([...descriptorsOf(this.#parts.files), this.#parts.state]);
   }
 

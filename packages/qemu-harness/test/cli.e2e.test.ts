@@ -22,14 +22,25 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true }));
 
 function run(...argv: readonly string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [COMMAND, ...argv], { cwd: directory, encoding: "utf8", timeout: 60_000 });
+  const env = { ...process.env, LEVERET_TEMPLATES: join(directory, "templates") };
+  return spawnSync(process.execPath, [COMMAND, ...argv], { cwd: directory, env, encoding: "utf8", timeout: 60_000 });
 }
 
 describe("usage", () => {
-  test.for([["main"], ["probe"], ["run"], ["qmp"]])("help of %s", async ([command = ""]) => {
-    const { status, stdout } = run(...(command === "main" ? [] : [command]), "--help");
+  test.for([
+    ["main"],
+    ["probe"],
+    ["run"],
+    ["qmp"],
+    ["template"],
+    ["template make"],
+    ["template list"],
+    ["template run"],
+    ["template remove"],
+  ])("help of %s", async ([command = ""]) => {
+    const { status, stdout } = run(...(command === "main" ? [] : command.split(" ")), "--help");
     expect(status).toBe(0);
-    await expect(stdout).toMatchFileSnapshot(`golden/help-${command}.txt`);
+    await expect(stdout).toMatchFileSnapshot(`golden/help-${command.replace(" ", "-")}.txt`);
   });
 
   test.for([
@@ -43,6 +54,10 @@ describe("usage", () => {
     [["qmp", "machine.json", "balloon", "{"]],
     [["qmp", "machine.json", "balloon", "[1]"]],
     [["qmp", "machine.json", "balloon", "{}", "more"]],
+    [["template", "make", "machine.json"]],
+    [["template", "remove"]],
+    [["template", "remove", "--all", "abcd"]],
+    [["template", "run", "abcd", "--until", "x", "true"]],
     [["fly"]],
     [["probe", "--fast"]],
   ])("%j is wrong and ends with 2", ([argv = []]) => {
@@ -69,6 +84,40 @@ describe.skipIf(missing !== "")(titled("qemu-harness qmp", missing), () => {
     const { status, stderr } = run(...query, "balloon", '{ "value": "much" }');
     expect(status).toBe(1);
     expect(stderr).toContain('value: expected an integer, got "much"');
+  });
+});
+
+describe.skipIf(missing !== "")(titled("qemu-harness template", missing), () => {
+  const make = ["template", "make", "machine.json", "--accelerator", "tcg", "--until", "READY", "--json"];
+
+  test("makes one once, lists it, continues it and removes it", () => {
+    const first = JSON.parse(run(...make).stdout);
+    expect(first).toMatchObject({ kind: "qemu-harness.template", version: 1, cached: false });
+    expect(JSON.parse(run(...make).stdout)).toMatchObject({ id: first.id, cached: true });
+    const listed = JSON.parse(run("template", "list", "--json").stdout);
+    expect(listed).toMatchObject({ kind: "qemu-harness.templates", templates: [{ id: first.id }] });
+    expect(run("template", "list").stdout).toMatch(/^[0-9a-f]{12} {2}machine {2}[\d.]+ [KM]iB {2}made just now/);
+    const start = first.id.slice(0, 6);
+    const late = run("template", "run", start, "--until", "never", "--timeout", "1", "--json");
+    expect([late.status, JSON.parse(late.stdout).code]).toEqual([1, "QEMU_CONSOLE_TIMEOUT"]);
+    const program = run("template", "run", start, "true");
+    expect([program.status, program.stderr]).toEqual([1, expect.stringContaining("[QEMU_BAD_OPTIONS]")]);
+    expect(run("template", "remove", start)).toMatchObject({
+      status: 0,
+      stdout: `${first.id.slice(0, 12)}  removed\n`,
+    });
+    expect(run("template", "run", start).stderr).toContain("[QEMU_SNAPSHOT_NOT_FOUND]");
+    expect(run("template", "list").stdout).toMatch(/^no templates in /);
+  });
+
+  test("keeps one in a directory, and says what differs later", () => {
+    expect(run("template", "make", "machine.json", "kept", ...make.slice(3)).status).toBe(0);
+    expect(run("template", "make", "machine.json", "kept", ...make.slice(3)).status).toBe(1);
+    const kernel = join(directory, "toy");
+    writeFileSync(kernel, Buffer.concat([toyKernel(), Buffer.from([0])]));
+    const { status, stderr } = run("template", "run", "kept", "--until", "x");
+    writeFileSync(kernel, toyKernel());
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/kernel\.content: expected [0-9a-f]{12}…, got/)]);
   });
 });
 

@@ -40,17 +40,9 @@ export async function run(path: string, flags: RunFlags, io: CommandIo): Promise
     else io.stdout.write(`${plan.commandLine}\n`);
     return;
   }
-  const decoder = new TextDecoder();
-  const first = description.consoles?.[0]?.name ?? "serial0";
-  const show = (name: string, chunk: Uint8Array): void => {
-    if (name === first && flags.json !== true) io.stdout.write(decoder.decode(chunk, { stream: true }));
-  };
-  await using machine = await startMachine(description, { ...start, onConsole: show });
-  const { match, exit } = await follow(machine, pattern, flags.timeout);
-  if (exit.exitCode !== 0) {
-    const how = exit.signal ?? `exit code ${exit.exitCode}`;
-    throw new QemuError("QEMU_EXITED", `expected a machine that powers itself off, got its end with ${how}`, exit);
-  }
+  const onConsole = flags.json === true ? undefined : showConsole(io, description);
+  await using machine = await startMachine(description, { ...start, onConsole });
+  const { match, exit } = await followMachine(machine, pattern, flags.timeout);
   if (flags.json === true) {
     const { accelerator, commandLine, serial } = machine;
     writeJson(io, {
@@ -65,14 +57,32 @@ export async function run(path: string, flags: RunFlags, io: CommandIo): Promise
   }
 }
 
-async function follow(
+/** Shows a machine's first console. */
+export function showConsole(
+  io: CommandIo,
+  { consoles }: Pick<MachineDescription, "consoles">,
+): (name: string, chunk: Uint8Array) => void {
+  const decoder = new TextDecoder();
+  const first = consoles?.[0]?.name ?? "serial0";
+  return (name, chunk) => {
+    if (name === first) io.stdout.write(decoder.decode(chunk, { stream: true }));
+  };
+}
+
+/** Waits for a machine to say something, or to power itself off. */
+export async function followMachine(
   machine: Machine,
   pattern: RegExp | undefined,
   timeoutMs: number | undefined,
 ): Promise<{ match?: ConsoleMatch; exit: MachineExit }> {
-  if (pattern === undefined) return { exit: await machine.waitForExit({ timeoutMs }) };
-  const match = await machine.serial.waitFor(pattern, { timeoutMs: timeoutMs ?? Number.POSITIVE_INFINITY });
-  return { match, exit: await machine.quit() };
+  const match =
+    pattern && (await machine.serial.waitFor(pattern, { timeoutMs: timeoutMs ?? Number.POSITIVE_INFINITY }));
+  const exit = match === undefined ? await machine.waitForExit({ timeoutMs }) : await machine.quit();
+  if (exit.exitCode !== 0) {
+    const how = exit.signal ?? `exit code ${exit.exitCode}`;
+    throw new QemuError("QEMU_EXITED", `expected a machine that powers itself off, got its end with ${how}`, exit);
+  }
+  return { ...(match === undefined ? {} : { match }), exit };
 }
 
 /** Reads a regular expression. */
