@@ -10,7 +10,7 @@ export default defineConfig({
           name: "unit",
           include: ["{packages,apps,examples}/*/test/**/*.test.ts"],
           exclude: ["**/*.e2e.test.ts", "**/node_modules/**"],
-          testTimeout: 20_000,
+          testTimeout: 60_000,
         },
       },
       {

@@ -153,6 +153,7 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
         stateDirectory: lease.directory,
         socketPath: socketPath(places, lease.name),
         image,
+        templates: join(places.cache, "templates"),
         memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
         cpus: options.cpus ?? 2,
       },

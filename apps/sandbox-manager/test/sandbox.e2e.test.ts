@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,6 +71,14 @@ async function heard(host: string, port: number): Promise<string | undefined> {
   return text(socket).catch(() => undefined);
 }
 
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
 /** A program for Perl that answers every connection with a text. */
 function listening(address: string, port: number, says: string): string {
   return `use IO::Socket::INET; $| = 1; my $s = IO::Socket::INET->new(LocalAddr => "${address}", LocalPort => ${port},
@@ -98,6 +106,16 @@ describe("leveret-sandbox", () => {
     const missing = await sandbox("one", "exec", "--", "no-such-program");
     expect(missing.exitCode).toBe(1);
     expect(missing.stderr).toContain("expected the guest to start no-such-program, got ENOENT");
+  });
+
+  test("shows the project at /workspace, without its secrets, and what is changed there on either side", async () => {
+    await writeFile(join(root, "one", "from-host"), "host\n");
+    await writeFile(join(root, "one", ".env"), "SECRET=1\n");
+    const { stdout } = await sandbox("one", "exec", "--", "sh", "-c", "ls -A; cat from-host; echo guest > from-guest");
+    expect(stdout).toBe("from-host\nhost\n");
+    expect(await readFile(join(root, "one", "from-guest"), "utf8")).toBe("guest\n");
+    await writeFile(join(root, "one", "from-host"), "host again\n");
+    await expect.poll(async () => (await sandbox("one", "exec", "--", "cat", "from-host")).stdout).toBe("host again\n");
   });
 
   test("has no way out", async () => {
@@ -142,7 +160,8 @@ describe("leveret-sandbox", () => {
     const { sandboxes } = await list();
     for (const project of ["one", "other"]) expect((await sandbox(project, "stop")).exitCode).toBe(0);
     expect(await list()).toMatchObject({ sandboxes: [] });
-    for (const { pid } of sandboxes) expect(() => process.kill(pid, 0)).toThrow();
+    // Whoever has adopted them takes note of their end, too.
+    for (const { pid } of sandboxes) await expect.poll(() => isThere(pid)).toBe(false);
     expect(await readFile(join(root, "state/leveret/sandbox/vm-1/log"), "utf8")).toBe("ended: host-qmp-quit\n");
   });
 });

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { imageSchema } from "../image.ts";
 
 /** What a supervisor is told on its standard input. */
 export const supervisorSchema = z.strictObject({
@@ -10,7 +11,9 @@ export const supervisorSchema = z.strictObject({
   stateDirectory: z.string(),
   /** where it listens */
   socketPath: z.string(),
-  image: z.strictObject({ kernel: z.string(), initrd: z.string(), root: z.string() }),
+  image: imageSchema,
+  /** directory of the templates that machines are forks of */
+  templates: z.string(),
   memoryMiB: z.number(),
   cpus: z.number(),
 });

@@ -2,17 +2,20 @@ import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { pipeline } from "node:stream/promises";
-import { type GuestProcess, type Machine, QemuError } from "@leveret/qemu-harness";
+import type { GuestProcess, Machine } from "@leveret/qemu-harness";
+import { SandboxError } from "../errors.ts";
 
-/** The kernel's own word for every port that begins or ceases to be listened on; nothing looks again and again. */
-const WATCH = `
-set -e
-mkdir -p /sys/kernel/tracing/instances/leveret
-cd /sys/kernel/tracing/instances/leveret
+const TRACE = "/sys/kernel/tracing/instances/leveret";
+
+/**
+ * Lets the guest's kernel say by itself which ports begin or cease to be listened on: nothing looks again and again. Part of
+ * what a template is prepared with, so that what listens right after the start is not missed.
+ */
+export const WATCH_PORTS = `
+mkdir -p ${TRACE}
+cd ${TRACE}
 echo 'newstate == 10 || oldstate == 10' > events/sock/inet_sock_set_state/filter
 echo 1 > events/sock/inet_sock_set_state/enable
-echo
-exec cat trace_pipe
 `;
 const LISTENING = "TCP_LISTEN";
 /** `family=AF_INET protocol=IPPROTO_TCP sport=3000 dport=0 … oldstate=TCP_CLOSE newstate=TCP_LISTEN` */
@@ -31,19 +34,10 @@ interface OpenPort {
  * Opens every port that the guest listens on at the sandbox's own address of the host, until the guest closes it.
  * Connections go through the agent, so the guest needs no network for them, and what listens on `localhost` is reached too.
  *
- * @returns As soon as the guest's kernel is watched.
+ * @throws {QemuError} When the machine ends.
  */
-export async function forwardPorts(machine: Machine, address: string): Promise<void> {
-  const watch = await machine.agent.spawn(["/bin/sh", "-c", WATCH]);
-  // The first line is empty, and says that the next ones can come.
-  await once(watch.stdout, "readable");
-  follow(watch, machine, address).catch((error: unknown) => {
-    // The end of the machine is the end of its ports, and no news.
-    if (!(error instanceof QemuError)) throw error;
-  });
-}
-
-async function follow(watch: GuestProcess, machine: Machine, address: string): Promise<void> {
+export async function forwardPorts(machine: Machine, address: string): Promise<never> {
+  const watch = await machine.agent.spawn(["/bin/cat", `${TRACE}/trace_pipe`]);
   const ports = new Map<number, OpenPort>();
   try {
     for await (const line of linesOf(watch)) {
@@ -54,6 +48,10 @@ async function follow(watch: GuestProcess, machine: Machine, address: string): P
       if (after === LISTENING) listen(ports, { port, family, machine, address });
       else if (before === LISTENING) unlisten(ports, port, family);
     }
+    throw new SandboxError(
+      "SANDBOX_START_FAILED",
+      "expected the guest's kernel to say which ports are listened on, it ceased to",
+    );
   } finally {
     for (const { server } of ports.values()) server.close();
   }
