@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { encodeCpio, findQemu, type Qemu } from "@leveret/qemu-harness";
 
 /** The Rust workspace. */
-export const NATIVE = fileURLToPath(new URL("../native/", import.meta.url));
+const NATIVE = fileURLToPath(new URL("../native/", import.meta.url));
 
 /** The one thing that may be missing in CI: a checkout can be used without Rust, and then has no hypervisor. */
 export function missingRust(): string {
