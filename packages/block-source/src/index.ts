@@ -2,6 +2,7 @@ export { type AtomicFiles, type AtomicWriteOptions, atomicFiles, syncDirectory }
 export type { BlockSource, ByteSink, DisposableBlockSource } from "./block-source.ts";
 export { isZero, viewOf } from "./bytes.ts";
 export { type FileErrorKind, type FileErrors, ioErrors, type ReportFileError } from "./errors.ts";
+export { type FileLockOptions, lockOpenFile } from "./file-lock.ts";
 export { handleSink } from "./handle-sink.ts";
 export {
   type HttpErrorKind,
