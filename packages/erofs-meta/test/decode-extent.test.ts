@@ -1,11 +1,12 @@
 import { deflateRawSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { Lz4Decoder } from "../src/codecs/lz4-wasm.ts";
 import { ErofsError } from "../src/errors.ts";
 import type { Encoding, StoredExtent } from "../src/read/compressed-map.ts";
 import { decodeExtent } from "../src/read/decode-extent.ts";
 import { noise } from "./support.ts";
 
-const CONTEXT = { blockSize: 512, isZeroPadded: true };
+const CONTEXT = { blockSize: 512, isZeroPadded: true, lz4: new Lz4Decoder() };
 
 function decode(encoding: Encoding, stored: Uint8Array, length: number, start = 0): Uint8Array {
   const output = new Uint8Array(length);

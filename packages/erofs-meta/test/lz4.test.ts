@@ -1,14 +1,21 @@
 import { describe, expect, test } from "vitest";
 import { decodeLz4 } from "../src/codecs/lz4-decode.ts";
-import { decodeLz4Fast } from "../src/codecs/lz4-wasm.ts";
+import { Lz4Decoder } from "../src/codecs/lz4-wasm.ts";
 import { ErofsError } from "../src/errors.ts";
+import { MAX_DECODED_EXTENT_SIZE } from "../src/format/compression.ts";
 import { noise } from "./support.ts";
 
-/** Decodes with the fast decoder and the one that explains, which have to agree. */
+const decoder = new Lz4Decoder();
+
+/** Decodes with the fast decoder, into its memory and out of it, and with the one that explains; they have to agree. */
 function decode(input: readonly number[] | Uint8Array, length: number): string {
   const output = new Uint8Array(length);
+  const kept = decoder.memory(length);
+  if (kept === undefined) throw new Error("expected memory of the decoder's");
+  const isKept = decoder.decode(Uint8Array.from(input), kept);
   const fast = new Uint8Array(length);
-  const isDecoded = decodeLz4Fast(Uint8Array.from(input), fast);
+  const isDecoded = decoder.decode(Uint8Array.from(input), fast);
+  expect(isKept).toBe(isDecoded);
   try {
     decodeLz4(Uint8Array.from(input), output, 0);
   } catch (error) {
@@ -17,10 +24,25 @@ function decode(input: readonly number[] | Uint8Array, length: number): string {
   }
   expect(isDecoded).toBe(true);
   expect(Buffer.compare(fast, output)).toBe(0);
+  expect(Buffer.compare(kept, output)).toBe(0);
   return new TextDecoder("latin1").decode(output);
 }
 
 const codes = (text: string): number[] => [...new TextEncoder().encode(text)];
+
+test("memory to decode into is one decoder's until it lets go of it", () => {
+  const [one, other] = [new Lz4Decoder(), new Lz4Decoder()];
+  decoder.release();
+  expect(one.memory(8)?.byteLength).toBe(8);
+  expect(other.memory(8)).toBeUndefined();
+  other.release();
+  expect(other.memory(8)).toBeUndefined();
+  one.release();
+  expect(other.memory(8)?.byteLength).toBe(8);
+  other.release();
+  expect(one.memory(MAX_DECODED_EXTENT_SIZE + 1)).toBeUndefined();
+  one.release();
+});
 
 describe("decodeLz4", () => {
   test.each<[string, number[], string]>([

@@ -1,3 +1,4 @@
+import { MAX_DECODED_EXTENT_SIZE, MAX_STORED_EXTENT_SIZE } from "../format/compression.ts";
 import { type Code, compileWasm, instantiateWasm, type WasmMemory, wasm } from "./wasm-assembler.ts";
 
 /** What the function answers. */
@@ -82,18 +83,19 @@ const literals: Code = [
 
 /**
  * A sequence of short lengths, far from both ends, without loops; most are. Leaves the block it stands in for all others,
- * and the one around that with only the match to be done.
+ * and the one around that with only the match to be done. Words of 8 bytes are stored before the next one is loaded, which
+ * may overlap them.
  */
 const shortSequence: Code = [
   [get(LENGTH), i32(15), eq, wasm.brIf(0)],
-  [get(TOKEN), i32(15), and, i32(15), eq, wasm.brIf(0)],
   [get(INPUT_END), get(FROM), sub, i32(FAR), ltU, wasm.brIf(0)],
   [get(OUTPUT_END), get(TO), sub, i32(FAR), ltU, wasm.brIf(0)],
   [get(TO), get(FROM), load64(), store64()],
   [get(TO), get(FROM), load64(8), store64(8)],
   [get(FROM), get(LENGTH), add, set(FROM)],
   [get(TO), get(LENGTH), add, set(TO)],
-  [get(FROM), load16(), tee(DISTANCE), i32(16), ltU, wasm.brIf(1)],
+  [get(TOKEN), i32(15), and, i32(15), eq, wasm.brIf(1)],
+  [get(FROM), load16(), tee(DISTANCE), i32(8), ltU, wasm.brIf(1)],
   [get(DISTANCE), get(TO), get(OUTPUT_START), sub, gtU, fail],
   advance(FROM, 2),
   [get(TO), get(DISTANCE), sub, set(SOURCE)],
@@ -140,40 +142,64 @@ const body: Code = [
   i32(DAMAGED),
 ];
 
-type Decode = (from: number, inputEnd: number, to: number, outputEnd: number) => number;
+/** Where things are in a decoder's memory, of which only what is used takes room: input, output that stays, output that goes. */
+const KEPT_START = MAX_STORED_EXTENT_SIZE + SLACK;
+const PASSING_START = KEPT_START + MAX_DECODED_EXTENT_SIZE + SLACK;
+const MEMORY_SIZE = PASSING_START + MAX_DECODED_EXTENT_SIZE + SLACK;
 
-interface Decoder {
+interface Instance {
   readonly memory: WasmMemory;
-  readonly decode: Decode;
+  decode(from: number, inputEnd: number, to: number, outputEnd: number): number;
 }
 
-/** Compiled when it is first needed. */
-let decoder: Decoder | undefined;
-let bytes = new Uint8Array(0);
+/** Made when it is first needed, which takes milliseconds, so that all decoders share it. */
+let shared: { readonly decode: Instance["decode"]; readonly bytes: Uint8Array } | undefined;
+/** Whose the output is that stays. */
+let holder: Lz4Decoder | undefined;
 
-/**
- * Decodes one LZ4 block in WebAssembly, some five times as fast as JavaScript does.
- *
- * @returns whether it could; where it could not, `output` is unchanged.
- */
-export function decodeLz4Fast(input: Uint8Array, output: Uint8Array): boolean {
-  if (output.byteLength === 0) return true;
-  decoder ??= startDecoder();
-  if (decoder === undefined) return false;
-  const { memory, decode } = decoder;
-  const outputStart = input.byteLength + SLACK;
-  const needed = outputStart + output.byteLength + SLACK;
-  if (memory.buffer.byteLength < needed) memory.grow(Math.ceil((needed - memory.buffer.byteLength) / PAGE_SIZE));
-  // Growing makes new memory of it.
-  if (bytes.buffer !== memory.buffer) bytes = new Uint8Array(memory.buffer);
-  bytes.set(input);
-  const outputEnd = outputStart + output.byteLength;
-  if (decode(0, input.byteLength, outputStart, outputEnd) !== OK) return false;
-  output.set(bytes.subarray(outputStart, outputEnd));
-  return true;
+/** Decodes LZ4 blocks in WebAssembly, some five times as fast as JavaScript does. */
+export class Lz4Decoder {
+  /**
+   * Memory that is decoded into without a copy, valid until the next call.
+   *
+   * @returns undefined where there is none of that length, or another decoder has it.
+   */
+  memory(length: number): Uint8Array | undefined {
+    shared ??= start();
+    holder ??= this;
+    if (holder !== this || length > MAX_DECODED_EXTENT_SIZE) return undefined;
+    return shared?.bytes.subarray(KEPT_START, KEPT_START + length);
+  }
+
+  /** Lets another decoder have the memory. */
+  release(): void {
+    if (holder === this) holder = undefined;
+  }
+
+  /**
+   * Decodes one block.
+   *
+   * @returns whether it could; where it could not, `output` may have anything in it.
+   */
+  decode(input: Uint8Array, output: Uint8Array): boolean {
+    if (output.byteLength === 0) return true;
+    if (input.byteLength > MAX_STORED_EXTENT_SIZE || output.byteLength > MAX_DECODED_EXTENT_SIZE) return false;
+    shared ??= start();
+    if (shared === undefined) return false;
+    const { bytes, decode } = shared;
+    bytes.set(input);
+    const isKept = output.buffer === bytes.buffer;
+    const from = isKept ? output.byteOffset : PASSING_START;
+    const end = from + output.byteLength;
+    if (decode(0, input.byteLength, from, end) !== OK) return false;
+    if (!isKept) output.set(bytes.subarray(from, end));
+    return true;
+  }
 }
 
-function startDecoder(): Decoder | undefined {
-  const module = compileWasm({ name: "decode", parameters: 4, locals: 7, body });
-  return module === undefined ? undefined : instantiateWasm<Decoder>(module);
+function start(): typeof shared {
+  const pages = Math.ceil(MEMORY_SIZE / PAGE_SIZE);
+  const module = compileWasm({ name: "decode", pages, parameters: 4, locals: 7, body });
+  const instance = module === undefined ? undefined : instantiateWasm<Instance>(module);
+  return instance && { decode: instance.decode, bytes: new Uint8Array(instance.memory.buffer) };
 }

@@ -91,11 +91,13 @@ export function instantiateWasm<Exports>(module: object): Exports | undefined {
 /** Encodes a module that exports its `memory` and one function, all of whose values are 32-bit integers. */
 function wasmModule(options: {
   readonly name: string;
+  /** length of the memory at the start in units of `64 KiB` */
+  readonly pages?: number;
   readonly parameters: number;
   readonly locals: number;
   readonly body: Code;
 }): Uint8Array<ArrayBuffer> {
-  const { name, parameters, locals, body } = options;
+  const { name, pages = 1, parameters, locals, body } = options;
   const signature = [0x60, parameters, ...Array.from({ length: parameters }, () => I32), 1, I32];
   const code = flatten([1, unsigned(locals), I32, ...body, 0x0b]);
   return Uint8Array.from([
@@ -103,7 +105,7 @@ function wasmModule(options: {
     ...VERSION,
     ...section(SECTION.type, [1, ...signature]),
     ...section(SECTION.function, [1, 0]),
-    ...section(SECTION.memory, [1, 0, 1]),
+    ...section(SECTION.memory, [1, 0, ...unsigned(pages)]),
     ...section(SECTION.export, [2, ...text("memory"), 2, 0, ...text(name), 0, 0]),
     ...section(SECTION.code, [1, ...unsigned(code.length), ...code]),
   ]);

@@ -33,7 +33,7 @@ import {
   WHOLE_FRAGMENT,
 } from "../format/compression.ts";
 import { COMPRESSION_ALGORITHMS } from "../format/superblock.ts";
-import { safeNumber, viewOf } from "../internal/bytes.ts";
+import { safeNumber } from "../internal/bytes.ts";
 import type { Steps, Stream } from "../internal/steps.ts";
 import type { ImageParts } from "./content.ts";
 import { encodedExtents, extentRecordSize } from "./encoded-extents.ts";
@@ -82,8 +82,8 @@ interface Cluster {
   readonly storedBlocks: number | undefined;
 }
 
-/** indexes decoded per read; a multiple of what a pack holds */
-const BATCH = 4096;
+/** indexes decoded per read: a multiple of what a pack holds, and few enough for the cache of metadata */
+const BATCH = 1024;
 
 /**
  * Streams where a compressed inode's content lies, in order and covering all of it, in batches.
@@ -219,19 +219,22 @@ function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number>
     const nothing = { advise: 0, inlineSize: 0, fragmentOffset: 0, extents: 0 };
     return { ...nothing, encodings: ["lz4", "lz4"], clusterBits: blockBits, indexes };
   }
-  const view = viewOf(yield* image.metabox.around(inode).read(offset, MAP_HEADER_SIZE));
-  const bits = view.getUint8(MAP_HEADER.clusterBits);
+  const metadata = image.metabox.around(inode);
+  const at: number = yield* metadata.locate(offset, MAP_HEADER_SIZE);
+  const { view } = metadata;
+  const bits = view.getUint8(at + MAP_HEADER.clusterBits);
   if ((bits & WHOLE_FRAGMENT) !== 0) {
-    return safeNumber(view.getBigUint64(0, true) ^ (1n << 63n), "a fragment's position", offset);
+    return safeNumber(view.getBigUint64(at, true) ^ (1n << 63n), "a fragment's position", offset);
   }
-  const advise = view.getUint16(MAP_HEADER.advise, true);
+  const advise = view.getUint16(at + MAP_HEADER.advise, true);
   if ((advise & ~ADVISE_KNOWN) !== 0) {
     throw new ErofsError("EROFS_UNSUPPORTED", `expected map flags below 0x40, got 0x${advise.toString(16)}`, {
       offset: offset + MAP_HEADER.advise,
     });
   }
   if (isFull && (advise & ADVISE_EXTENTS) !== 0) {
-    const extents = view.getUint32(MAP_HEADER.extents, true) + view.getUint16(MAP_HEADER.extentsHigh, true) * 2 ** 32;
+    const extents =
+      view.getUint32(at + MAP_HEADER.extents, true) + view.getUint16(at + MAP_HEADER.extentsHigh, true) * 2 ** 32;
     const clusterBits = blockBits + (bits & CLUSTER_BITS_MASK);
     const end = offset + MAP_HEADER_SIZE;
     return {
@@ -249,7 +252,7 @@ function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number>
   if (!isFull && isBig1 !== isBig2) {
     throw new ErofsError("EROFS_CORRUPT", "expected big clusters for both algorithms or none, got one", { offset });
   }
-  const algorithms = view.getUint8(MAP_HEADER.algorithms);
+  const algorithms = view.getUint8(at + MAP_HEADER.algorithms);
   const algorithm = (number: number): Encoding => {
     const name = COMPRESSION_ALGORITHMS[number];
     if (name !== undefined) return name;
@@ -262,8 +265,8 @@ function* readHeader(image: ImageParts, inode: Inode): Steps<MapHeader | number>
     advise,
     encodings: [algorithm(algorithms & 0xf), algorithm(algorithms >>> 4)],
     clusterBits: blockBits + (bits & CLUSTER_BITS_MASK),
-    inlineSize: hasFragment ? 0 : view.getUint16(MAP_HEADER.inlineSize, true),
-    fragmentOffset: hasFragment ? view.getUint32(MAP_HEADER.fragmentOffset, true) : 0,
+    inlineSize: hasFragment ? 0 : view.getUint16(at + MAP_HEADER.inlineSize, true),
+    fragmentOffset: hasFragment ? view.getUint32(at + MAP_HEADER.fragmentOffset, true) : 0,
     indexes,
     extents: 0,
   };
@@ -288,15 +291,21 @@ function* fullIndexes(metadata: MetadataCache, { indexes }: MapHeader, clusters:
   for (let first = 0; first < clusters; first += BATCH) {
     const count = Math.min(BATCH, clusters - first);
     const position = indexes + first * FULL_INDEX_SIZE;
-    const view = viewOf(yield* metadata.read(position, count * FULL_INDEX_SIZE));
+    const { view } = metadata;
+    const start: number = yield* metadata.locate(position, count * FULL_INDEX_SIZE);
     const batch = Array.from({ length: count }, (_, index): Cluster => {
-      const at = index * FULL_INDEX_SIZE;
+      const at = start + index * FULL_INDEX_SIZE;
       const type = view.getUint16(at + FULL_INDEX.advise, true) & CLUSTER_TYPE_MASK;
       if (type === CLUSTER_CONTINUED) {
         return continued(view.getUint16(at + FULL_INDEX.delta, true));
       }
-      const start = view.getUint16(at + FULL_INDEX.clusterOffset, true);
-      return { type, start, block: view.getUint32(at + FULL_INDEX.block, true), storedBlocks: undefined };
+      const clusterOffset = view.getUint16(at + FULL_INDEX.clusterOffset, true);
+      return {
+        type,
+        start: clusterOffset,
+        block: view.getUint32(at + FULL_INDEX.block, true),
+        storedBlocks: undefined,
+      };
     });
     yield { clusters: batch, end: position + count * FULL_INDEX_SIZE };
   }
@@ -323,15 +332,16 @@ function packsOf(header: MapHeader, clusters: number): readonly { readonly pack:
 }
 
 function* packedIndexes(metadata: MetadataCache, header: MapHeader, clusters: number): Stream<Batch> {
-  const decoder = packDecoder(header);
+  const decode = packDecoder(header);
   let position = header.indexes;
   for (const { pack, count } of packsOf(header, clusters)) {
     for (let first = 0; first < count; first += BATCH) {
       const wanted = Math.min(BATCH, count - first);
       const packs = Math.ceil(wanted / pack.count);
-      const bytes = yield* metadata.read(position, packs * pack.size);
+      const start: number = yield* metadata.locate(position, packs * pack.size);
+      const end = start + packs * pack.size;
       const batch: Cluster[] = [];
-      for (let at = 0; at < bytes.byteLength; at += pack.size) decoder(bytes.subarray(at, at + pack.size), pack, batch);
+      for (let at = start; at < end; at += pack.size) decode(metadata.view, at, pack, batch);
       // The last pack may have room for indexes behind the last cluster.
       batch.length = wanted;
       position += packs * pack.size;
@@ -340,18 +350,18 @@ function* packedIndexes(metadata: MetadataCache, header: MapHeader, clusters: nu
   }
 }
 
-/** Appends the clusters of one pack, whose blocks are counted from the pack's own block address. */
-function packDecoder(header: MapHeader): (bytes: Uint8Array, pack: Pack, clusters: Cluster[]) => void {
+/** Appends the clusters of the pack at `at`, whose blocks are counted from the pack's own block address. */
+function packDecoder(header: MapHeader): (view: DataView, at: number, pack: Pack, clusters: Cluster[]) => void {
   const valueBits = Math.max(header.clusterBits, PACK_MIN_VALUE_BITS);
   const valueMask = 2 ** valueBits - 1;
   const isBig = (header.advise & ADVISE_BIG_CLUSTERS_1) !== 0;
-  return (bytes, pack, clusters) => {
-    const view = viewOf(bytes);
-    let block = view.getUint32(pack.size - PACK_BLOCK_SIZE, true) + (isBig ? 0 : 1);
+  return (view, at, pack, clusters) => {
+    let block = view.getUint32(at + pack.size - PACK_BLOCK_SIZE, true) + (isBig ? 0 : 1);
     let isBehindHead = false;
     for (let index = 0; index < pack.count; index += 1) {
       const bit = index * pack.bits;
-      const raw = bitsAt(bytes, bit, pack.bits);
+      // The block address behind the indexes makes it four bytes even for the last one.
+      const raw = view.getUint32(at + (bit >>> 3), true) >>> (bit & 7);
       const type = (raw >>> valueBits) & CLUSTER_TYPE_MASK;
       const value = raw & valueMask;
       if (type === CLUSTER_CONTINUED) {
@@ -371,10 +381,3 @@ function packDecoder(header: MapHeader): (bytes: Uint8Array, pack: Pack, cluster
 }
 
 type Pack = typeof PACK_4B | typeof PACK_2B;
-
-/** An index may lie across three bytes. */
-function bitsAt(bytes: Uint8Array, bit: number, count: number): number {
-  const at = bit >>> 3;
-  const word = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16);
-  return (word >>> (bit & 7)) & (2 ** count - 1);
-}

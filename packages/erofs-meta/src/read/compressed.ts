@@ -42,7 +42,7 @@ export function* compressedDataOf(image: ImageParts, inode: Inode, range: Conten
       const length = Math.min(extent.length, range.end - extent.start);
       if (piece.byteLength === 0) {
         const size = Math.max(length, Math.min(PIECE_SIZE, range.end - extent.start));
-        piece = image.content.allocate(size, range.reuse);
+        piece = (range.reuse && context.lz4.memory(size)) || image.content.allocate(size, range.reuse);
       }
       const target = piece.subarray(filled, filled + length);
       const pause = image.pace.pause(PACE_FACTOR * length);
@@ -59,7 +59,9 @@ export function* compressedDataOf(image: ImageParts, inode: Inode, range: Conten
         case "image": {
           const { device, position } = image.devices.locate(extent.position);
           if (device > 0) image.devices.assertInside({ device, position }, extent.storedLength, inode.offset);
-          const stored = yield* image.devices.reader(device).view(position, extent.storedLength);
+          const reader = image.devices.reader(device);
+          const stored =
+            reader.found(position, extent.storedLength) ?? (yield* reader.view(position, extent.storedLength));
           decodeExtent(extent, stored, target, context);
         }
       }
@@ -171,9 +173,10 @@ function lastStartingAt(extents: readonly StoredExtent[], position: number): num
   return low;
 }
 
-function contextOf({ superblock }: ImageParts): DecodeContext {
+function contextOf({ superblock, lz4 }: ImageParts): DecodeContext {
   return {
     blockSize: superblock.blockSize,
     isZeroPadded: (superblock.rawFeatures.incompat & INCOMPAT_ZERO_PADDING) !== 0,
+    lz4,
   };
 }

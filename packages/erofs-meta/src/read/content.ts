@@ -1,4 +1,5 @@
 import type { BlockSource } from "../block-source.ts";
+import type { Lz4Decoder } from "../codecs/lz4-wasm.ts";
 import { ErofsError } from "../errors.ts";
 import {
   CHUNK_BLOCK_BITS_MASK,
@@ -32,6 +33,7 @@ export interface ImageParts {
   readonly content: ContentReader;
   readonly devices: Devices;
   readonly pace: Pace;
+  readonly lz4: Lz4Decoder;
   /** inodes that are elsewhere than in the image itself */
   readonly metabox: Metabox;
   /** content that fragments are parts of */
@@ -123,7 +125,7 @@ export interface ContentRange {
   /** part of the content in `bytes` */
   readonly start: number;
   readonly end: number;
-  /** pieces are valid until anything else is read, instead of being the caller's to keep */
+  /** pieces are valid until anything else is read or the image is closed, instead of being the caller's to keep */
   readonly reuse?: boolean | undefined;
 }
 
@@ -195,7 +197,9 @@ function* inOnePiece(image: ImageParts, inode: Inode, { start, end, reuse }: Con
     if (position === undefined) piece.fill(0, 0, headEnd - start);
     else {
       image.devices.assertInside({ device, position }, tailStart, inode.offset);
-      piece.set(yield* image.devices.reader(device).view(position + start, headEnd - start));
+      const reader = image.devices.reader(device);
+      const length = headEnd - start;
+      piece.set(reader.found(position + start, length) ?? (yield* reader.view(position + start, length)));
     }
   }
   if (tailStart < end) {

@@ -1,6 +1,6 @@
 import { constants, inflateRawSync } from "node:zlib";
 import { decodeLz4 } from "../codecs/lz4-decode.ts";
-import { decodeLz4Fast } from "../codecs/lz4-wasm.ts";
+import type { Lz4Decoder } from "../codecs/lz4-wasm.ts";
 import { decodeMicroLzma } from "../codecs/micro-lzma-decode.ts";
 import { decodeZstd } from "../codecs/zstd/decode.ts";
 import { ErofsError } from "../errors.ts";
@@ -11,6 +11,7 @@ export interface DecodeContext {
   readonly blockSize: number;
   /** stored extents start with zeros instead of ending with them */
   readonly isZeroPadded: boolean;
+  readonly lz4: Lz4Decoder;
 }
 
 /**
@@ -43,7 +44,7 @@ export function decodeExtent(
     const padding = context.isZeroPadded ? leadingZeros(stored, context.blockSize) : 0;
     const input = padding === 0 ? stored : stored.subarray(padding);
     // The slow decoder says what is wrong and where.
-    if (!decodeLz4Fast(input, output)) decodeLz4(input, output, position + padding);
+    if (!context.lz4.decode(input, output)) decodeLz4(input, output, position + padding);
     return;
   }
   if (encoding === "deflate") {

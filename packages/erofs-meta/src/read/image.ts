@@ -1,4 +1,5 @@
 import type { BlockSource } from "../block-source.ts";
+import { Lz4Decoder } from "../codecs/lz4-wasm.ts";
 import { ErofsError } from "../errors.ts";
 import { MAX_BLOCK_SIZE_BITS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE } from "../format/superblock.ts";
 import { safeNumber } from "../internal/bytes.ts";
@@ -13,6 +14,7 @@ import { type Inode, inodeSteps } from "./inode.ts";
 import { Metabox } from "./metabox.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { Pace } from "./pace.ts";
+import type { ContentReader } from "./read-ahead.ts";
 import { decodeSuperblock, type Superblock } from "./superblock.ts";
 import { assertDirectory, entriesOf, type WalkEntry, walkFrom } from "./walk.ts";
 import { readLongPrefixes, type Xattr, xattrsOf } from "./xattr.ts";
@@ -27,10 +29,37 @@ export interface ContentOptions {
   /** behind the last byte, the end of the content unless given */
   readonly end?: number | undefined;
   /**
-   * a piece is valid until anything else is read from the image, because its memory is used again; false unless given,
-   * when pieces are yours to keep
+   * a piece is valid until anything else is read from the image or it is closed, because its memory is used again; false
+   * unless given, when pieces are yours to keep
    */
   readonly reuse?: boolean | undefined;
+}
+
+/** What is behind an image. A class, so that all of them have one shape: code for several is slow code. */
+class Parts implements ImageParts {
+  readonly source: BlockSource;
+  readonly superblock: Superblock;
+  readonly devices: Devices;
+  readonly content: ContentReader;
+  readonly metadata: MetadataCache;
+  readonly metabox: Metabox;
+  readonly pace: Pace = new Pace();
+  readonly lz4: Lz4Decoder = new Lz4Decoder();
+  #packed: PackedContent | undefined;
+
+  constructor(source: BlockSource, superblock: Superblock, devices: Devices) {
+    this.source = source;
+    this.superblock = superblock;
+    this.devices = devices;
+    this.content = devices.reader(0);
+    this.metadata = new MetadataCache(source, this.content);
+    this.metabox = new Metabox(this);
+  }
+
+  *packed(): Steps<PackedContent> {
+    this.#packed ??= yield* openPacked(this);
+    return this.#packed;
+  }
 }
 
 /** What is behind an image, for other parts of this package. */
@@ -55,24 +84,7 @@ export class ErofsImage {
   /** Use {@link openErofs}. */
   constructor(source: BlockSource, superblock: Superblock, devices: Devices) {
     this.superblock = superblock;
-    let packed: PackedContent | undefined;
-    let metabox: Metabox | undefined;
-    this.#parts = {
-      source,
-      superblock,
-      metadata: new MetadataCache(source, devices.reader(0)),
-      content: devices.reader(0),
-      devices,
-      pace: new Pace(),
-      get metabox() {
-        metabox ??= new Metabox(this);
-        return metabox;
-      },
-      packed: function* (this: ImageParts) {
-        packed ??= yield* openPacked(this);
-        return packed;
-      },
-    };
+    this.#parts = new Parts(source, superblock, devices);
   }
 
   /** Where the image is; closed with it. */
@@ -208,6 +220,7 @@ export class ErofsImage {
 
   /** Closes the source the image was opened on. */
   async close(): Promise<void> {
+    this.#parts.lz4.release();
     await this.#parts.source.close();
   }
 

@@ -10,8 +10,8 @@ const NEAR_WINDOW_SIZE = 8 * 1024;
 const FAR_WINDOW_SIZE = 128 * 1024;
 
 /**
- * Small reads of metadata through a bounded cache: an inode costs a map look-up instead of a read. The oldest window
- * goes first; walks are mostly sequential, so a recency list would not earn its cost.
+ * Small reads of metadata through a bounded cache: an inode costs a comparison instead of a read. Each window has one
+ * slot that it can be in; walks are mostly sequential, so a choice of slots would not earn its cost.
  */
 export class MetadataCache {
   /** windows, then room for what lies across two of them; replaced piece by piece */
@@ -20,10 +20,11 @@ export class MetadataCache {
   readonly #source: BlockSource;
   readonly #content: ContentReader | undefined;
   readonly #windowSize: number;
-  readonly #slots = new Map<number, number>();
-  readonly #owners: number[] = [];
   readonly #slotCount: number;
-  #nextSlot = 0;
+  /** number of the window that is in a slot, -1 for none */
+  readonly #owners: Float64Array;
+  /** memory of the slots, each made when it is first needed */
+  readonly #slots: Uint8Array[] = [];
 
   /** @param content - reads the same source, and has some of it in memory */
   constructor(source: BlockSource, content?: ContentReader) {
@@ -32,9 +33,10 @@ export class MetadataCache {
     this.#windowSize = source.readIntoSync === undefined ? FAR_WINDOW_SIZE : NEAR_WINDOW_SIZE;
     const windows = Math.ceil(source.sizeBytes / this.#windowSize);
     this.#slotCount = Math.max(1, Math.min(windows, MAX_CACHE_SIZE / this.#windowSize));
-    const memory = new ArrayBuffer((this.#slotCount + 1) * this.#windowSize);
-    this.bytes = Buffer.from(memory);
-    this.view = new DataView(memory);
+    this.#owners = new Float64Array(this.#slotCount).fill(-1);
+    // What is in no window yet is not looked at.
+    this.bytes = Buffer.allocUnsafeSlow((this.#slotCount + 1) * this.#windowSize);
+    this.view = new DataView(this.bytes.buffer);
   }
 
   /** Length of what is read in `bytes`. */
@@ -57,8 +59,8 @@ export class MetadataCache {
     const index = Math.floor(offset / size);
     const within = offset - index * size;
     if (within + length > size) return this.#join(offset, length);
-    const slot = this.#slots.get(index) ?? this.#loadNow(index);
-    return slot === -1 ? -1 : slot * size + within;
+    const slot = index % this.#slotCount;
+    return this.#owners[slot] === index || this.#loadNow(index) ? slot * size + within : -1;
   }
 
   /** As `find`, waiting where that is necessary. */
@@ -70,7 +72,7 @@ export class MetadataCache {
       const size = this.#windowSize;
       const last = Math.floor((offset + length - 1) / size);
       for (let index = Math.floor(offset / size); index <= last; index += 1) {
-        if (!this.#slots.has(index)) yield this.#load(index);
+        if (!this.#has(index)) yield this.#load(index);
       }
     }
   }
@@ -108,50 +110,50 @@ export class MetadataCache {
     const first = Math.floor(offset / size);
     const split = (first + 1) * size - offset;
     // The first part is copied before the second one may take its place.
-    const head = this.#slots.get(first) ?? this.#loadNow(first);
-    if (head === -1) return -1;
-    this.bytes.copyWithin(joined, head * size + size - split, (head + 1) * size);
-    const tail = this.#slots.get(first + 1) ?? this.#loadNow(first + 1);
-    if (tail === -1) return -1;
-    this.bytes.copyWithin(joined + split, tail * size, tail * size + length - split);
+    if (!this.#has(first) && !this.#loadNow(first)) return -1;
+    const head = this.#slotOf(first);
+    this.bytes.copyWithin(joined, head + size - split, head + size);
+    if (!this.#has(first + 1) && !this.#loadNow(first + 1)) return -1;
+    const tail = this.#slotOf(first + 1);
+    this.bytes.copyWithin(joined + split, tail, tail + length - split);
     return joined;
   }
 
-  #loadNow(index: number): number {
-    if (this.#source.readIntoSync === undefined) return -1;
-    const slot = this.#freeSlot();
-    const window = this.#window(index, slot);
-    const known = this.#content?.peek(index * this.#windowSize, window.byteLength);
-    if (known === undefined) this.#source.readIntoSync(window, index * this.#windowSize);
+  #has(index: number): boolean {
+    return this.#owners[index % this.#slotCount] === index;
+  }
+
+  /** Where the slot of a window is in `bytes`. */
+  #slotOf(index: number): number {
+    return (index % this.#slotCount) * this.#windowSize;
+  }
+
+  /** @returns whether that takes no waiting. */
+  #loadNow(index: number): boolean {
+    if (this.#source.readIntoSync === undefined) return false;
+    const start = index * this.#windowSize;
+    const window = this.#vacate(index);
+    const known = this.#content?.peek(start, window.byteLength);
+    if (known === undefined) this.#source.readIntoSync(window, start);
     else window.set(known);
-    return this.#take(index, slot);
+    this.#owners[index % this.#slotCount] = index;
+    return true;
   }
 
   async #load(index: number): Promise<void> {
     const start = index * this.#windowSize;
-    const window = await this.#source.read(start, Math.min(this.#windowSize, this.#source.sizeBytes - start));
-    if (this.#slots.has(index)) return;
-    const slot = this.#freeSlot();
-    this.#window(index, slot).set(window);
-    this.#take(index, slot);
+    const bytes = await this.#source.read(start, Math.min(this.#windowSize, this.#source.sizeBytes - start));
+    this.#vacate(index).set(bytes);
+    this.#owners[index % this.#slotCount] = index;
   }
 
-  #window(index: number, slot: number): Uint8Array {
-    const length = Math.min(this.#windowSize, this.#source.sizeBytes - index * this.#windowSize);
-    return new Uint8Array(this.view.buffer, slot * this.#windowSize, length);
-  }
-
-  #freeSlot(): number {
-    const slot = this.#nextSlot;
-    const owner = this.#owners[slot];
-    if (owner !== undefined) this.#slots.delete(owner);
-    return slot;
-  }
-
-  #take(index: number, slot: number): number {
-    this.#owners[slot] = index;
-    this.#slots.set(index, slot);
-    this.#nextSlot = (slot + 1) % this.#slotCount;
-    return slot;
+  /** Memory for a window, which may have parts of another one until it is filled. */
+  #vacate(index: number): Uint8Array {
+    const size = this.#windowSize;
+    const slot = index % this.#slotCount;
+    this.#owners[slot] = -1;
+    this.#slots[slot] ??= this.bytes.subarray(slot * size, (slot + 1) * size);
+    const left = this.#source.sizeBytes - index * size;
+    return left < size ? this.#slots[slot].subarray(0, left) : this.#slots[slot];
   }
 }

@@ -29,13 +29,15 @@ interface Window {
   length: number;
   /** somebody has a part of it to keep */
   isGiven: boolean;
+  /** ends when it is filled, undefined from then on */
+  loading: Promise<void> | undefined;
 }
 
 /** Reads bytes of content: by large windows while reading goes forward, the next one while this one is used. */
 export class ContentReader {
   readonly #source: BlockSource;
-  #window: Window = { memory: new Uint8Array(0), base: 0, start: 0, length: 0, isGiven: true };
-  #next: (Window & { loading: Promise<void> | undefined }) | undefined;
+  #window: Window = { memory: new Uint8Array(0), base: 0, start: 0, length: 0, isGiven: true, loading: undefined };
+  #next: Window | undefined;
   #spare: Uint8Array | undefined;
   /** where the last read ended, and the last one that was elsewhere; how much is read when the next one goes on there */
   #end = 0;
@@ -51,7 +53,14 @@ export class ContentReader {
 
   /** @returns exactly `length` bytes, valid until anything else is read. */
   *view(offset: number, length: number): Steps<Uint8Array> {
-    return this.#found(offset, length) ?? (yield* this.#load(offset, length));
+    return this.found(offset, length) ?? (yield* this.#load(offset, length));
+  }
+
+  /** What `view` returns, if that takes neither reading nor waiting. */
+  found(offset: number, length: number): Uint8Array | undefined {
+    const found = partOf(this.#window, offset, length);
+    if (found !== undefined) this.#end = offset + length;
+    return found;
   }
 
   /**
@@ -100,12 +109,6 @@ export class ContentReader {
     return bytes;
   }
 
-  #found(offset: number, length: number): Uint8Array | undefined {
-    const found = partOf(this.#window, offset, length);
-    if (found !== undefined) this.#end = offset + length;
-    return found;
-  }
-
   *#load(offset: number, length: number): Steps<Uint8Array> {
     const { sizeBytes } = this.#source;
     if (offset + length > sizeBytes) {
@@ -117,7 +120,7 @@ export class ContentReader {
     for (let next = this.#next; next !== undefined && covers(next, this.#window, offset, length); next = this.#next) {
       if (next.loading === undefined) this.#advance(next, offset);
       else yield next.loading;
-      const found = this.#found(offset, length);
+      const found = this.found(offset, length);
       if (found !== undefined) return found;
     }
     const ahead = this.#expect(offset, length);
@@ -167,7 +170,7 @@ export class ContentReader {
     const length = Math.min(WINDOW_SIZE, this.#source.sizeBytes - start);
     if (this.#size < WINDOW_SIZE || window.length < WINDOW_SIZE || length <= 0 || this.#source.readInto === undefined)
       return;
-    const next = { ...this.#place(start, length), loading: undefined as Promise<void> | undefined };
+    const next = this.#place(start, length);
     const done = (): void => {
       next.loading = undefined;
     };
@@ -184,7 +187,7 @@ export class ContentReader {
     const spare = this.#spare;
     this.#spare = undefined;
     const memory = spare !== undefined && spare.byteLength >= needed ? spare : uninitialised(needed);
-    return { memory, base: HEAD_SIZE, start, length, isGiven: false };
+    return { memory, base: HEAD_SIZE, start, length, isGiven: false, loading: undefined };
   }
 
   *#readInto(target: Uint8Array, offset: number): Steps<void> {
