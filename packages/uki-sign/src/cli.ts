@@ -31,7 +31,20 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
   const program = new Command("uki-sign")
     .version(packageVersion(import.meta.url), "--version", "print the version")
     .description(
-      "Assemble, sign, verify and measure unified kernel images, and the Secure Boot variables that trust them.",
+      "Assemble, sign, verify and measure unified kernel images, and the Secure Boot variables that trust them",
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  uki-sign keys generate keys
+  uki-sign build --stub linuxx64.efi.stub --linux vmlinuz --initrd initrd.img --cmdline quiet \\
+    --keys keys -o linux.efi
+  uki-sign inspect linux.efi
+  uki-sign verify --certificate keys/db.crt linux.efi
+  uki-sign measure linux.efi
+  uki-sign vars enroll /usr/share/OVMF/OVMF_VARS_4M.fd --keys keys -o vars.fd
+  uki-sign eventlog binary_bios_measurements`,
     );
   const [name = ""] = argv;
   const wanted = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);

@@ -1,15 +1,24 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import * as api from "../src/index.ts";
 import { cliWorkspace } from "./support/cli.ts";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 
-test("the README lists every error code", () => {
-  const source = readFileSync(new URL("../src/errors.ts", import.meta.url), "utf8");
-  const codes = source.match(/"UKI_SIGN_\w+"/g)?.map((code) => code.slice(1, -1)) ?? [];
+const SRC = new URL("../src/", import.meta.url);
+const codes = readFileSync(new URL("errors.ts", SRC), "utf8").match(/(?<=\| ")UKI_SIGN_\w+(?=")/g) ?? [];
+
+test("the README lists every error code, and no other", () => {
   expect(codes.length).toBeGreaterThan(20);
-  expect(codes.filter((code) => !readme.includes(`| \`${code}\` `))).toEqual([]);
+  const listed = [...readme.matchAll(/^\| `(UKI_SIGN_\w+)` /gm)].map(([, code]) => code);
+  expect(listed.sort()).toEqual(codes.toSorted());
+});
+
+test("every error code is one that the package gives", () => {
+  const names = readdirSync(SRC, { recursive: true, encoding: "utf8" });
+  const sources = names.filter((name) => name.endsWith(".ts") && name !== "errors.ts");
+  const given = sources.map((name) => readFileSync(new URL(name, SRC), "utf8")).join("\n");
+  expect(codes.filter((code) => !given.includes(`"${code}"`))).toEqual([]);
 });
 
 test("the README names everything that is exported, and every limit with its value", () => {

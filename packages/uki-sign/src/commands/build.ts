@@ -28,7 +28,7 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
   const command = program
     .command("build")
     .description(
-      "Build a unified kernel image, a profile or an addon, signed when --keys or --key is given. TEXT is text as it is, or @FILE.",
+      "build a unified kernel image, a profile or an addon, signed when --keys or --key is given; TEXT is text as it is, or @FILE",
     );
   addPartOptions(command)
     .option("--sign-policies", "sign PCR 11 policies of all profiles with pcr of --keys, and embed them")
@@ -39,9 +39,9 @@ export function addBuildCommand(program: Command, io: CommandIo): void {
       collect,
     )
     .option("--pcr-phases <path>", "phases, joined by colons, after which a policy holds; several allowed", collect)
-    .requiredOption("-o, --output <file>", "image to write")
-    .option("--json", "print one JSON document");
+    .requiredOption("-o, --output <file>", "image to write");
   addSigningOptions(command)
+    .option("--json", "print one JSON document")
     .addHelpText(
       "after",
       `

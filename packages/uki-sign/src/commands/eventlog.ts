@@ -29,7 +29,7 @@ export function addEventlogCommand(program: Command, io: CommandIo): void {
   program
     .command("eventlog")
     .description(
-      "Show what a machine measured while it booted, and the register values that follow from it; or, given what it should boot, explain where they differ.",
+      "show what a machine measured while it booted, and the register values that follow from it; or, given what it should boot, explain where they differ",
     )
     .argument("<log>", "TCG event log: /sys/kernel/security/tpm0/binary_bios_measurements")
     .option("--pcr <number>", "show this register only; several allowed, all by default", collect)

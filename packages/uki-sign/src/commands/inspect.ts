@@ -12,7 +12,7 @@ export function addInspectCommand(program: Command, io: CommandIo): void {
   program
     .command("inspect")
     .description(
-      "Show the sections of a unified kernel image, profile or addon and who signed it; decides nothing, see verify.",
+      "show the sections of a unified kernel image, profile or addon and who signed it; decides nothing, see verify",
     )
     .argument("<image>", "unified kernel image")
     .option("--json", "print one JSON document")

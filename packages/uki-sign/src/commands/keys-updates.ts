@@ -36,7 +36,7 @@ export function addExport(keys: Command, io: CommandIo): void {
   keys
     .command("export")
     .description(
-      "Write the Secure Boot variables of a key hierarchy to a new directory: NAME.auth for systemd-boot, NAME.esl and NAME.cer for firmware set-up.",
+      "write the Secure Boot variables of a key hierarchy to a new directory: NAME.auth for systemd-boot, NAME.esl and NAME.cer for firmware set-up",
     )
     .argument("<directory>", "what keys generate made")
     .option("--kek <file>", "further certificate or signature list for KEK; several allowed", collect)
@@ -78,7 +78,7 @@ export function addRotate(keys: Command, io: CommandIo): void {
   const command = keys
     .command("rotate")
     .description(
-      "Sign the updates that take machines from one key hierarchy to another: first those after which both are trusted, then those that leave only the next one.",
+      "sign the updates that take machines from one key hierarchy to another: first those after which both are trusted, then those that leave only the next one",
     )
     .argument("<previous>", "hierarchy that machines have; PK and KEK sign")
     .argument("<next>", "hierarchy they are to get, made by keys generate; KEK signs")

@@ -37,7 +37,7 @@ const PURPOSES: Readonly<Record<KeyRole, string>> = {
 
 /** `uki-sign keys` */
 export function addKeysCommand(program: Command, io: CommandIo): void {
-  const keys = program.command("keys").description("Make, check, export and rotate the keys of a signed system.");
+  const keys = program.command("keys").description("make, check, export and rotate the keys of a signed system");
   addGenerate(keys, io);
   addShow(keys, io);
   addExport(keys, io);
@@ -48,7 +48,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
   keys
     .command("generate")
     .description(
-      `Generate ${KEY_ROLES.join(", ")} with self-signed certificates into a new directory; never overwrites.`,
+      `generate ${KEY_ROLES.join(", ")} with self-signed certificates into a new directory; never overwrites`,
     )
     .argument("<directory>", "directory that does not exist, or is empty")
     .option("--name <text>", "what certificates are named by", "leveret")
@@ -84,7 +84,7 @@ function addGenerate(keys: Command, io: CommandIo): void {
 function addShow(keys: Command, io: CommandIo): void {
   keys
     .command("show")
-    .description("Check a key hierarchy and show its certificates.")
+    .description("check a key hierarchy and show its certificates")
     .argument("<directory>", "what keys generate made")
     .option("--certificates", "look at certificates only, for keys that are kept elsewhere")
     .option("--passphrase-file <file>", PASSPHRASE_FILE)

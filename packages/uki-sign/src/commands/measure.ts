@@ -35,7 +35,7 @@ interface MeasureFlags {
 export function addMeasureCommand(program: Command, io: CommandIo): void {
   program
     .command("measure")
-    .description("Predict PCR 11 of a machine that boots a unified kernel image, at the end of each phase.")
+    .description("predict PCR 11 of a machine that boots a unified kernel image, at the end of each phase")
     .argument("<image>", "unified kernel image")
     .option("--bank <name>", `${PCR_BANKS.join(", ")}; several allowed, all by default`, collect)
     .option("--phases <path>", "phases of the boot, joined by colons", BOOT_PHASES.join(":"))

@@ -16,11 +16,11 @@ interface SignFlags extends SigningFlags {
 export function addSignCommand(program: Command, io: CommandIo): void {
   const command = program
     .command("sign")
-    .description("Sign an EFI program for Secure Boot; earlier signatures stay.")
+    .description("sign an EFI program for Secure Boot; earlier signatures stay")
     .argument("<image>", "PE image")
-    .requiredOption("-o, --output <file>", "signed image to write; may be the same file")
-    .option("--json", "print one JSON document");
+    .requiredOption("-o, --output <file>", "signed image to write; may be the same file");
   addSigningOptions(command)
+    .option("--json", "print one JSON document")
     .addHelpText(
       "after",
       `

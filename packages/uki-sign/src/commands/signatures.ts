@@ -27,7 +27,7 @@ interface RemoveFlags {
 export function addSignaturesCommand(program: Command, io: CommandIo): void {
   const group = program
     .command("signatures")
-    .description("Show, take out, attach and remove the signatures of an EFI program.")
+    .description("show, take out, attach and remove the signatures of an EFI program")
     .addHelpText(
       "after",
       `
@@ -39,7 +39,7 @@ Examples:
     );
   group
     .command("list")
-    .description("Show who signed; decides nothing, see verify.")
+    .description("show who signed; decides nothing, see verify")
     .argument("<image>", "PE image")
     .option("--json", "print one JSON document")
     .action(async (path: string, flags: { readonly json?: boolean }) => {
@@ -51,7 +51,7 @@ Examples:
     });
   group
     .command("extract")
-    .description("Write one signature to a file of its own: PKCS#7 SignedData, DER.")
+    .description("write one signature to a file of its own: PKCS#7 SignedData, DER")
     .argument("<image>", "PE image")
     .requiredOption("--index <number>", "which signature, counted from 0", parseInteger)
     .requiredOption("-o, --output <file>", "file to write")
@@ -70,7 +70,7 @@ Examples:
   group
     .command("attach")
     .description(
-      "Append a signature that was made or taken out somewhere else; refuses one that is not about this image.",
+      "append a signature that was made or taken out somewhere else; refuses one that is not about this image",
     )
     .argument("<image>", "PE image")
     .requiredOption("--signature <file>", "PKCS#7 SignedData, DER or PEM")
@@ -87,7 +87,7 @@ Examples:
     });
   group
     .command("remove")
-    .description("Remove signatures: one, those by a certificate, or all.")
+    .description("remove signatures: one, those by a certificate, or all")
     .argument("<image>", "PE image")
     .option("--index <number>", "which signature, counted from 0", parseInteger)
     .option("--certificate <file>", "certificate of the signer, PEM or DER")

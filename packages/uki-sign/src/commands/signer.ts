@@ -41,7 +41,7 @@ interface ApproveFlags {
 export function addSignerCommand(program: Command, io: CommandIo): void {
   const group = program
     .command("signer")
-    .description("Keep a key on a machine of its own: sign for others, and look at what they want to have signed.");
+    .description("keep a key on a machine of its own: sign for others, and look at what they want to have signed");
   addServe(group, io);
   addRequests(group, io);
   addApprove(group, io);
@@ -52,7 +52,7 @@ function addServe(group: Command, io: CommandIo): void {
   group
     .command("serve")
     .description(
-      "Sign images for clients, each once enough approvers have looked at it; ends with Ctrl-C. Token files have lines of a name and a token of at least 32 characters.",
+      "sign images for clients, each once enough approvers have looked at it; ends with Ctrl-C; token files have lines of a name and a token of at least 32 characters",
     )
     .requiredOption("--key <key>", KEY_VALUE)
     .option("--passphrase-file <file>", PASSPHRASE_FILE)
@@ -107,7 +107,7 @@ Examples:
 function addRequests(group: Command, io: CommandIo): void {
   group
     .command("requests")
-    .description("Show what waits for approvals.")
+    .description("show what waits for approvals")
     .argument("<address>", "https://HOST:PORT, http://127.0.0.1:PORT or unix:/PATH")
     .option("--token-file <file>", "file with an approver's token; without it the terminal is asked")
     .option("--json", "print one JSON document")
@@ -122,7 +122,7 @@ function addRequests(group: Command, io: CommandIo): void {
 function addApprove(group: Command, io: CommandIo): void {
   group
     .command("approve")
-    .description("Approve a request, about an image that you have looked at yourself.")
+    .description("approve a request, about an image that you have looked at yourself")
     .argument("<address>", "https://HOST:PORT, http://127.0.0.1:PORT or unix:/PATH")
     .argument("<id>", "identifier of the request")
     .option(
@@ -154,7 +154,7 @@ function addApprove(group: Command, io: CommandIo): void {
 function addRefuse(group: Command, io: CommandIo): void {
   group
     .command("refuse")
-    .description("Refuse a request, whoever else approved it.")
+    .description("refuse a request, whoever else approved it")
     .argument("<address>", "https://HOST:PORT, http://127.0.0.1:PORT or unix:/PATH")
     .argument("<id>", "identifier of the request")
     .option("--token-file <file>", "file with an approver's token; without it the terminal is asked")

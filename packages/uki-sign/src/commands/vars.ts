@@ -15,7 +15,7 @@ import { describeDatabase, describeVariable, detectVariables, printVariables } f
 
 /** `uki-sign vars` */
 export function addVarsCommand(program: Command, io: CommandIo): void {
-  const vars = program.command("vars").description("Make and show the variables that decide what firmware trusts.");
+  const vars = program.command("vars").description("make and show the variables that decide what firmware trusts");
   addEnroll(vars, io);
   addShow(vars, io);
   addSign(vars, io);
@@ -24,7 +24,7 @@ export function addVarsCommand(program: Command, io: CommandIo): void {
 function addEnroll(vars: Command, io: CommandIo): void {
   vars
     .command("enroll")
-    .description("Put keys into an empty OVMF variable store: the first boot with it already enforces Secure Boot.")
+    .description("put keys into an empty OVMF variable store: the first boot with it already enforces Secure Boot")
     .argument("<template>", "variable store without keys: OVMF_VARS_4M.fd")
     .option("--keys <directory>", "key hierarchy made by keys generate; its private keys are not read")
     .option("--pk <file>", "certificate of the platform key, instead of --keys")
@@ -67,7 +67,7 @@ function addEnroll(vars: Command, io: CommandIo): void {
 function addShow(vars: Command, io: CommandIo): void {
   vars
     .command("show")
-    .description("Show a variable store (.fd), an authenticated variable (.auth) or a signature list (.esl).")
+    .description("show a variable store (.fd), an authenticated variable (.auth) or a signature list (.esl)")
     .argument("<file>", "file of one of these kinds")
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExamples:\n  uki-sign vars show vars.fd\n  uki-sign vars show db.auth")
@@ -91,7 +91,7 @@ function addShow(vars: Command, io: CommandIo): void {
 function addSign(vars: Command, io: CommandIo): void {
   const command = vars
     .command("sign")
-    .description("Sign a new value of PK, KEK, db or dbx: what SetVariable takes, and systemd-boot enrols.")
+    .description("sign a new value of PK, KEK, db or dbx: what SetVariable takes, and systemd-boot enrols")
     .argument("<name>", "variable")
     .option("--keys <directory>", "key hierarchy: PK signs PK and KEK, KEK signs db and dbx")
     .option("--key <key>", `${KEY_VALUE}; instead of --keys`)
@@ -103,9 +103,9 @@ function addSign(vars: Command, io: CommandIo): void {
     .option("--owner <guid>", "owner of the entries; that of --keys by default")
     .option("--guid <guid>", "vendor of a variable with another name")
     .option("--timestamp <time>", "time of the value, ISO 8601, later than that of the old one; now by default")
-    .requiredOption("-o, --output <file>", "file to write: db.auth")
-    .option("--json", "print one JSON document");
+    .requiredOption("-o, --output <file>", "file to write: db.auth");
   addInUseOptions(command)
+    .option("--json", "print one JSON document")
     .addHelpText(
       "after",
       `

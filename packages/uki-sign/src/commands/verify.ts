@@ -26,7 +26,7 @@ interface VerifyFlags {
 export function addVerifyCommand(program: Command, io: CommandIo): void {
   program
     .command("verify")
-    .description("Decide about an EFI program as firmware does under Secure Boot; exit code 1 means refused.")
+    .description("decide about an EFI program as firmware does under Secure Boot; exit code 1 means refused")
     .argument("<image>", "PE image")
     .option("--certificate <file>", "certificate in db, PEM or DER; several allowed", collect)
     .option("--digest <hex>", "image digest in db; several allowed", collect)
