@@ -1,7 +1,14 @@
 import { access, constants, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Machine, type MachineDescription, type SerialConsole, startMachine } from "@leveret/qemu-harness";
+import {
+  type Forward,
+  type ForwardRequest,
+  type Machine,
+  type MachineDescription,
+  type SerialConsole,
+  startMachine,
+} from "@leveret/qemu-harness";
 import { VmmError } from "./errors.ts";
 import { type GuestStop, type HypervisorEvent, parseEvent } from "./internal/events.ts";
 import { type GuestDescription, type ResolvedGuest, type RunOptions, resolveGuest } from "./options.ts";
@@ -14,7 +21,7 @@ const HYPERVISOR_MEMORY_MIB = 32;
 /** The hypervisor as it was built with this package. */
 export const HYPERVISOR_FILE = fileURLToPath(new URL("../dist/leveret-hypervisor", import.meta.url));
 
-const CONSOLE = { hypervisor: "hypervisor", guest: "guest0" } as const;
+const CONSOLE = { hypervisor: "hypervisor", guest: "guest0", virtio: "guest0-virtio" } as const;
 
 /** A running guest. */
 export interface Guest extends AsyncDisposable {
@@ -22,6 +29,15 @@ export interface Guest extends AsyncDisposable {
   readonly description: ResolvedGuest;
   /** the guest's first serial port */
   readonly console: SerialConsole;
+  /** the guest's virtio console, `hvc0` in Linux */
+  readonly virtioConsole: SerialConsole;
+  /**
+   * Opens a port of the host that leads into the guest, by its network of type `user`.
+   *
+   * @param request - Port of the guest; of the host a free one unless it is given.
+   * @throws {QemuError} `QEMU_FORWARD_FAILED` when the port is taken, `QEMU_BAD_OPTIONS` without such a network.
+   */
+  readonly forward: (request: ForwardRequest) => Promise<Forward>;
   /** copy-pasteable command line of the QEMU that the hypervisor runs in */
   readonly commandLine: string;
   /**
@@ -54,6 +70,7 @@ export async function startGuest(description: GuestDescription, options: RunOpti
   const resolved = resolveGuest(description);
   await assertReadable("kernel", resolved.kernelPath);
   if (resolved.initrdPath !== undefined) await assertReadable("initrd", resolved.initrdPath);
+  for (const disk of resolved.disks) await assertReadable("disk", disk.path);
   await assertBuilt();
   const { signal, timeoutMs = DEFAULT_START_TIMEOUT_MS } = options;
   // KVM has no AMD-V to pass on unless the host has; emulation always has.
@@ -80,16 +97,20 @@ export async function assertBuilt(): Promise<void> {
 }
 
 /** The machine that the hypervisor runs in. */
-function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB, cpus }: ResolvedGuest): MachineDescription {
+function describeMachine(guest: ResolvedGuest): MachineDescription {
+  const { name, kernelPath, initrdPath, commandLine, memoryMiB, cpus, disks, networks, onReset } = guest;
   const file = (name: string): string => `opt/leveret/guest0/${name}`;
   return {
-    name: "hypervisor",
+    name,
     memoryMiB: memoryMiB + HYPERVISOR_MEMORY_MIB,
     boot: { type: "kernel", kernelPath: HYPERVISOR_FILE },
     consoles: [
       { name: CONSOLE.hypervisor, type: "serial" },
       { name: CONSOLE.guest, type: "serial" },
+      { name: CONSOLE.virtio, type: "serial" },
     ],
+    disks: disks.map((disk) => ({ ...disk, path: resolve(disk.path) })),
+    networks,
     rng: false,
     fwCfg: [
       { name: file("kernel"), path: resolve(kernelPath) },
@@ -97,11 +118,12 @@ function describeMachine({ kernelPath, initrdPath, commandLine, memoryMiB, cpus 
       ...(commandLine === "" ? [] : [{ name: file("command-line"), value: commandLine }]),
       { name: file("memory-mib"), value: `${memoryMiB}` },
       { name: file("cpus"), value: `${cpus}` },
+      ...(onReset === "restart" ? [{ name: file("restarts"), value: "yes" }] : []),
     ],
   };
 }
 
-/** QEMU reads files whole: one without an end would never start, and one without a beginning is no kernel. */
+/** QEMU reads files whole: one without an end would never start, and one without a beginning is no kernel and no disk. */
 async function assertReadable(what: string, path: string): Promise<void> {
   const refuse = (actual: string, cause?: unknown): VmmError =>
     new VmmError("VMM_UNREADABLE", `expected a readable ${what}, got ${actual}`, { path, cause });
@@ -128,16 +150,24 @@ class RunningGuest implements Guest {
     return this.#machine.console(CONSOLE.guest);
   }
 
+  get virtioConsole(): SerialConsole {
+    return this.#machine.console(CONSOLE.virtio);
+  }
+
   get commandLine(): string {
     return this.#machine.commandLine;
+  }
+
+  async forward(request: ForwardRequest): Promise<Forward> {
+    return this.#machine.forward(request);
   }
 
   async waitForStop(options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<GuestStop> {
     if (this.#stop !== undefined) return this.#stop;
     const event = await nextEvent(this.#machine, ["stopped"], options);
     if (event.event !== "stopped") throw new Error(`bug: waited for a stop, got ${event.event}`);
-    const { reason, message, rips, exits } = event;
-    this.#stop = { reason, message, rips: rips.map(BigInt), exits };
+    const { reason, message, resets, rips, exits } = event;
+    this.#stop = { reason, message, resets, rips: rips.map(BigInt), exits };
     return this.#stop;
   }
 

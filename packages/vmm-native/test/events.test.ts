@@ -3,7 +3,7 @@ import { VmmError } from "../src/index.ts";
 import { parseEvent } from "../src/internal/events.ts";
 
 const STOPPED =
-  '{"event":"stopped","guest":0,"reason":"halted","message":"it halted","rips":["0x100022"],"exits":{"IOIO":19,"HLT":1}}\n';
+  '{"event":"stopped","guest":0,"reason":"halted","message":"it halted","resets":0,"rips":["0x100022"],"exits":{"IOIO":19,"HLT":1}}\n';
 
 test("a line of the hypervisor's log is an event", () => {
   expect(parseEvent(STOPPED)).toMatchObject({ event: "stopped", reason: "halted", exits: { IOIO: 19, HLT: 1 } });

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { encodeCpio, findQemu, type Qemu } from "@leveret/qemu-harness";
 
@@ -66,13 +67,35 @@ export function debianKernel(): string | undefined {
   return name === undefined ? undefined : join(directory, name);
 }
 
-/** An initrd of busybox with a shell script as its first process. */
-export function busyboxInitrd(script: string): Uint8Array {
+/** An initrd of busybox with a shell script as its first process, and modules of that kernel as `/drivers/NAME.ko`. */
+export function busyboxInitrd(script: string, drivers: readonly string[] = []): Uint8Array {
   const busybox = readFileSync(execFileSync("which", ["busybox"], { encoding: "utf8" }).trim());
   const init = Buffer.from(`#!/bin/busybox sh\n${script}`);
+  const modules = join(process.env.LEVERET_TRIXIE_TREE ?? "", "usr/lib/modules");
+  const [release = ""] = drivers.length === 0 ? [] : readdirSync(modules);
   const files = [
     { path: "bin/busybox", data: busybox, executable: true },
     { path: "init", data: init, executable: true },
+    ...drivers.map((driver) => ({
+      path: `drivers/${basename(driver)}.ko`,
+      data: execFileSync("xz", ["-dc", join(modules, release, "kernel", `${driver}.ko.xz`)]),
+    })),
   ];
   return encodeCpio(files, 0);
+}
+
+/** Bytes without a pattern that a mistake could hide behind, the same every time. */
+export function noise(bytes: number, seed: number): Uint8Array {
+  const words = new Uint32Array(bytes / 4);
+  let state = seed;
+  for (let index = 0; index < words.length; index++) {
+    state = Math.imul(state ^ (state >>> 15), 0x2c1b_3c6d) + index;
+    words[index] = state;
+  }
+  return new Uint8Array(words.buffer);
+}
+
+/** SHA-256 in hexadecimal digits, as sha256sum writes it. */
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }

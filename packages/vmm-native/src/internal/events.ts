@@ -8,11 +8,13 @@ const stopReason = z.enum(["power-off", "reset", "halted", "triple-fault", "inva
 const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("started"), version: z.string(), memory: z.number() }),
   z.object({ event: z.literal("running"), guest: z.number(), memory: z.number(), cpus: z.number() }),
+  z.object({ event: z.literal("reset"), guest: z.number() }),
   z.object({
     event: z.literal("stopped"),
     guest: z.number(),
     reason: stopReason,
     message,
+    resets: z.number(),
     rips: z.array(z.string()),
     exits: z.record(z.string(), z.number()),
   }),
@@ -43,6 +45,8 @@ export interface GuestStop {
   readonly reason: StopReason;
   /** why, for people */
   readonly message: string;
+  /** how often it has reset itself and begun again */
+  readonly resets: number;
   /** address that each of its processors stopped at, or behind which */
   readonly rips: readonly bigint[];
   /** how often it exited, by the names of the AMD64 Architecture Programmer's Manual without `VMEXIT_` */

@@ -14,6 +14,7 @@
 //! | [`memory`] | a guest's memory, the only module with unsafe code | |
 //! | [`start`] | the state in which a guest begins | 14, 15.5 |
 //! | [`linux`] | loading Linux | |
+//! | [`firmware`] | what a reset finds | 14.1.3 |
 //! | [`machine`] | a guest's machine: what its processors have in common | |
 //! | [`processor`] | a processor, and what an exit does | |
 //! | [`mailbox`] | what processors tell each other | |
@@ -32,7 +33,7 @@
 //! | [`clock`] | the paravirtual clock | |
 //! | [`serial`] | the 16550 serial port | |
 //! | [`pci`] | the PCI bus, and what all of its functions have | |
-//! | [`virtio`] | virtio devices on it: disk, console, entropy | |
+//! | [`virtio`] | virtio devices on it: disk, network card, console, entropy | |
 //! | [`state`] | how devices are saved and restored | |
 
 #![no_std]
@@ -50,6 +51,7 @@ pub mod cpuid;
 pub mod decode;
 pub mod event;
 pub mod exit;
+pub mod firmware;
 pub mod ioapic;
 pub mod lapic;
 mod linear;

@@ -107,6 +107,14 @@ impl<'a> Machine<'a> {
         Machine { memory, clock, serial, io_apic, pci, mailboxes, posted: false }
     }
 
+    /// Goes back to how it was made, with its memory as it is; whether it has, or has to be asked again because a device still
+    /// does something for the guest.
+    pub fn reset(&mut self) -> bool {
+        (self.serial, self.io_apic, self.posted) = (Serial::new(), IoApic::new(), false);
+        self.mailboxes.iter().for_each(Mailbox::clear);
+        self.pci.reset()
+    }
+
     /// How many processors there are.
     pub fn processors(&self) -> u32 {
         self.mailboxes.len() as u32

@@ -82,6 +82,12 @@ impl Mailbox {
         }
     }
 
+    /// Takes everything back.
+    pub fn clear(&self) {
+        self.take_signals();
+        self.take_interrupts(|_, _| ());
+    }
+
     fn change_signals(&self, change: impl Fn(u32) -> u32) {
         let mut old = self.signals.load(Ordering::Relaxed);
         while let Err(now) = self.signals.compare_exchange_weak(old, change(old), Ordering::Release, Ordering::Relaxed)

@@ -149,15 +149,7 @@ impl<'a> Processor<'a> {
         mailbox: &'a Mailbox,
         clock: &Clock,
     ) -> Processor<'a> {
-        *vmcb = Vmcb::new();
-        for intercept in INTERCEPTS {
-            vmcb.set_intercept(intercept, true);
-        }
-        vmcb.set_iopm_base(confinement.iopm);
-        vmcb.set_msrpm_base(confinement.msrpm);
-        vmcb.set_guest_asid(confinement.asid);
-        vmcb.set_nested_paging(1);
-        vmcb.set_nested_cr3(confinement.nested_cr3);
+        confine(vmcb, confinement);
         Processor {
             vmcb,
             registers: Registers::new(),
@@ -171,6 +163,21 @@ impl<'a> Processor<'a> {
         }
     }
 
+    /// Goes back to how it was made, confined as it is. Its ledger goes on.
+    pub fn reset(&mut self) {
+        let confinement = Confinement {
+            nested_cr3: self.vmcb.nested_cr3(),
+            iopm: self.vmcb.iopm_base(),
+            msrpm: self.vmcb.msrpm_base(),
+            asid: self.vmcb.guest_asid(),
+        };
+        confine(self.vmcb, confinement);
+        self.registers = Registers::new();
+        self.lapic.reset();
+        self.activity = Activity::WaitsForStartup;
+        (self.pending, self.nmi) = (None, false);
+    }
+
     /// Lets the processor begin with the state that it has been given, as the first one does.
     pub fn begin(&mut self) {
         self.activity = Activity::Runs;
@@ -180,6 +187,7 @@ impl<'a> Processor<'a> {
     pub fn handle_exit(&mut self, machine: &mut Machine, host: &mut impl Host) -> Result<(), Stop> {
         let exit = Exit::decode(self.vmcb);
         self.ledger.count(exit);
+        self.vmcb.set_tlb_control(0);
         self.take_back();
         match exit {
             Exit::Intr | Exit::Nmi | Exit::Vintr => {}
@@ -264,147 +272,22 @@ impl<'a> Processor<'a> {
     }
 }
 
+/// Makes a block that confines its guest, and has no state yet.
+fn confine(vmcb: &mut Vmcb, confinement: Confinement) {
+    *vmcb = Vmcb::new();
+    for intercept in INTERCEPTS {
+        vmcb.set_intercept(intercept, true);
+    }
+    vmcb.set_iopm_base(confinement.iopm);
+    vmcb.set_msrpm_base(confinement.msrpm);
+    vmcb.set_guest_asid(confinement.asid);
+    vmcb.set_nested_paging(1);
+    vmcb.set_nested_cr3(confinement.nested_cr3);
+}
+
 /// What tests of all modules make guests of.
 #[cfg(test)]
-pub(crate) mod testing {
-    use super::*;
-    use crate::memory::leaked;
-    use std::boxed::Box;
-    use std::vec::Vec;
-
-    /// A host that keeps what is sent, whose clock stands still, and that has every feature.
-    #[derive(Default)]
-    pub struct TestHost {
-        pub sent: Vec<u8>,
-        pub now: u64,
-    }
-
-    impl Host for TestHost {
-        fn send(&mut self, byte: u8) {
-            self.sent.push(byte);
-        }
-
-        fn tsc(&mut self) -> u64 {
-            self.now
-        }
-
-        fn cpuid(&self, _: u32, _: u32) -> [u32; 4] {
-            [u32::MAX; 4]
-        }
-    }
-
-    /// A guest with 64 KiB of memory and a clock of 1 GHz: its machine, and the first of some processors, which runs.
-    pub struct TestGuest {
-        pub machine: Machine<'static>,
-        pub processor: Processor<'static>,
-        pub mailboxes: &'static [Mailbox],
-        pub host: TestHost,
-    }
-
-    pub fn guest(processors: u32) -> TestGuest {
-        let mailboxes: &[Mailbox] = (0..processors).map(|_| Mailbox::new()).collect::<Vec<_>>().leak();
-        let clock = Clock::new(0, 1_000_000_000, 0);
-        let confinement = Confinement { nested_cr3: 0x1000, iopm: 0x2000, msrpm: 0x5000, asid: 1 };
-        let vmcb = Box::leak(Box::new(Vmcb::new()));
-        let identity = Identity { id: 0, processors };
-        let mut processor = Processor::new(vmcb, confinement, identity, &mailboxes[0], &clock);
-        processor.begin();
-        let machine = Machine::new(leaked(1 << 16), clock, mailboxes, &mut []);
-        TestGuest { machine, processor, mailboxes, host: TestHost::default() }
-    }
-
-    impl TestGuest {
-        /// What the processor does about an exit.
-        pub fn exit(&mut self, code: u64, info_1: u64, info_2: u64) -> Result<(), Stop> {
-            let TestGuest { processor, machine, host, .. } = self;
-            processor.vmcb.set_exit_code(code);
-            processor.vmcb.set_exit_info_1(info_1);
-            processor.vmcb.set_exit_info_2(info_2);
-            processor.handle_exit(machine, host)
-        }
-    }
-}
+pub(crate) mod testing;
 
 #[cfg(test)]
-mod tests {
-    use super::testing::{TestGuest, guest};
-    use super::*;
-
-    const IOIO: u64 = 0x7b;
-
-    fn write_port(guest: &mut TestGuest, port: u64, value: u64) -> Result<(), Stop> {
-        guest.processor.registers.general[register::RAX] = value;
-        guest.exit(IOIO, port << 16 | 1 << 4, 0x1002)
-    }
-
-    #[test]
-    fn what_a_guest_writes_to_its_serial_port_is_sent() {
-        let mut guest = guest(1);
-        guest.processor.vmcb.set_interrupt_shadow(1);
-        write_port(&mut guest, 0x3f8, 0x4142).unwrap();
-        assert_eq!(guest.host.sent, b"B");
-        assert_eq!((guest.processor.vmcb.rip(), guest.processor.vmcb.interrupt_shadow()), (0x1002, 0));
-    }
-
-    #[test]
-    fn what_a_guest_reads_changes_as_much_of_rax_as_the_size_says() {
-        for (size, expected) in [(1, 0x1111_1111_1111_1160), (2, 0x1111_1111_1111_b060), (4, 0xff00_b060)] {
-            let mut guest = guest(1);
-            guest.processor.registers.general[register::RAX] = 0x1111_1111_1111_1111;
-            guest.exit(IOIO, 0x3fd << 16 | size << 4 | 1, 0x1002).unwrap();
-            assert_eq!(guest.processor.registers.general[register::RAX], expected, "{size}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_behind_other_ports() {
-        let mut guest = guest(1);
-        for port in (0..=0xffff).filter(|port| *port != 0xcf8) {
-            guest.exit(IOIO, port << 16 | 1 << 6 | 1, 0).unwrap();
-            write_port(&mut guest, port, 0).unwrap();
-        }
-        assert_eq!(guest.host.sent, [0]);
-    }
-
-    #[test]
-    fn a_guest_switches_itself_off_and_resets_itself() {
-        assert_eq!(write_port(&mut guest(1), 0x600, 0x34), Err(Stop::PoweredOff));
-        assert_eq!(write_port(&mut guest(1), 0xcf9, 6), Err(Stop::Reset));
-    }
-
-    #[test]
-    fn what_is_typed_interrupts_the_processor_that_the_io_apic_names() {
-        let mut guest = guest(3);
-        write_port(&mut guest, 0x3f9, 1).unwrap();
-        for (select, value) in [(0x19, 2 << 24), (0x18, 0x55)] {
-            guest.machine.write_device(0xfec0_0000, 4, select);
-            guest.machine.write_device(0xfec0_0010, 4, value);
-        }
-        guest.machine.receive(b'x');
-        let mut taken = std::vec::Vec::new();
-        guest.mailboxes[2].take_interrupts(|vector, level| taken.push((vector, level)));
-        assert_eq!(
-            (taken, guest.machine.take_posted(), guest.machine.take_posted()),
-            (std::vec![(0x55, false)], true, false)
-        );
-    }
-
-    #[test]
-    fn cpuid_fills_four_registers_and_is_skipped() {
-        let mut guest = guest(1);
-        guest.processor.registers.general = [u64::MAX; 16];
-        guest.processor.registers.general[register::RAX] = 0x4000_0001;
-        guest.processor.vmcb.set_rip(0x100);
-        guest.exit(0x72, 0, 0).unwrap();
-        assert_eq!(guest.processor.registers.general[..4], [0x0100_000a, 0, 0, 0]);
-        assert_eq!(guest.processor.vmcb.rip(), 0x102);
-    }
-
-    #[test]
-    fn a_guest_that_cannot_go_on_stops_with_the_reason() {
-        let stop = |code| guest(1).exit(code, 0, 0).unwrap_err().name();
-        assert_eq!(stop(0x7f), "triple-fault");
-        assert_eq!(stop(u64::MAX), "invalid-state");
-        assert_eq!(stop(0x1234), "unhandled-exit");
-    }
-}
+mod tests;

@@ -53,6 +53,10 @@ pub mod efer {
     pub const SVME: u64 = 1 << 12;
 }
 
+/// TLB_CONTROL (manual, 15.16.1): a processor that starts knows no translations, and the next VMRUN flushes those of its life
+/// before.
+const FLUSH_TLB: u8 = 1;
+
 /// Values of the registers after a reset that the state does not set (manual, table 14-1).
 const RFLAGS: u64 = 0x2;
 const DR6: u64 = 0xffff_0ff0;
@@ -89,6 +93,7 @@ pub fn enter_long_mode(
     vmcb.set_guest_pat(PAT);
     vmcb.set_rflags(RFLAGS);
     vmcb.set_rip(rip);
+    vmcb.set_tlb_control(FLUSH_TLB);
     // As if called: a multiple of 16, less the return address.
     registers.general[register::RSP] = STACK_END - 8;
     Ok(())
@@ -122,6 +127,7 @@ pub fn enter_real_mode(vmcb: &mut Vmcb, registers: &mut Registers, page: u8) {
     vmcb.set_rflags(RFLAGS);
     vmcb.set_rip(0);
     vmcb.set_interrupt_shadow(0);
+    vmcb.set_tlb_control(FLUSH_TLB);
     *registers = Registers::new();
 }
 

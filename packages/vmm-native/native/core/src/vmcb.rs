@@ -7,7 +7,7 @@
 const SAVE: usize = 0x400;
 
 /// A virtual machine control block.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[repr(C, align(4096))]
 pub struct Vmcb([u8; 4096]);
 

@@ -9,6 +9,7 @@ use vmm_core::pci::Device;
 use vmm_core::state::{Reader, Writer};
 use vmm_core::virtio::block::{Action, Backend, Block};
 use vmm_core::virtio::console::{Console, Terminal};
+use vmm_core::virtio::net::{ADDRESS_SIZE, Link, MAX_FRAME, Net};
 use vmm_core::virtio::queue::Segment;
 use vmm_core::virtio::rng::{Entropy, Rng};
 use vmm_core::virtio::transport::VirtioPci;
@@ -74,6 +75,37 @@ impl Terminal for TestTerminal {
     }
 }
 
+/// A link on which frames of all lengths arrive, and that has room now and then.
+#[derive(Debug)]
+struct TestLink {
+    frame: [u8; MAX_FRAME],
+    calls: u64,
+}
+
+impl Link for TestLink {
+    fn address(&self) -> [u8; ADDRESS_SIZE] {
+        [0x52, 0x54, 0, 0, 0, 1]
+    }
+
+    fn room(&mut self) -> Option<&mut [u8; MAX_FRAME]> {
+        self.calls += 1;
+        (!self.calls.is_multiple_of(5)).then_some(&mut self.frame)
+    }
+
+    fn send(&mut self, length: usize) {
+        assert!((14..=MAX_FRAME).contains(&length), "{length}");
+    }
+
+    fn received(&mut self) -> Option<&[u8]> {
+        let length = (self.calls * 97) as usize % (MAX_FRAME + 1);
+        (!self.calls.is_multiple_of(3)).then_some(&self.frame[..length])
+    }
+
+    fn drop_received(&mut self) {
+        self.calls += 1;
+    }
+}
+
 /// A disk that says what it is asked for, and finishes now and then.
 #[derive(Debug, Default)]
 struct TestDisk {
@@ -102,14 +134,14 @@ impl Backend for TestDisk {
             self.begun.push(number);
             return true;
         };
-        assert!(length > 0 && length % 512 == 0 && sector + length / 512 <= SECTORS, "{sector} {length}");
+        assert!(length > 0 && length.is_multiple_of(512) && sector + length / 512 <= SECTORS, "{sector} {length}");
         assert!(!self.begun.contains(&number), "a number that another one has");
         for segment in segments {
             assert_ne!(segment.length, 0);
             memory.host_range(segment.address, segment.length.into()).expect("memory of the guest");
         }
         self.calls += 1;
-        if self.calls % 7 == 0 {
+        if self.calls.is_multiple_of(7) {
             return false;
         }
         self.started += 1;
@@ -119,7 +151,11 @@ impl Backend for TestDisk {
 
     fn finish(&mut self) -> Option<(u16, bool)> {
         self.calls += 1;
-        if self.calls % 3 == 0 { self.begun.pop().map(|number| (number, self.calls % 5 != 0)) } else { None }
+        if self.calls.is_multiple_of(3) {
+            self.begun.pop().map(|number| (number, !self.calls.is_multiple_of(5)))
+        } else {
+            None
+        }
     }
 }
 
@@ -156,6 +192,17 @@ fn set_up(device: &mut dyn Device, memory: &mut GuestMemory, random: &mut Random
     }
     device.write_bar(0, 0x14, 1, 0xf);
     assert_eq!(device.read_bar(0, 0x14, 1), 0xf, "a device can always be set up again");
+    let mut capability = device.read_config(0x34, 1);
+    while device.read_config(capability as u16, 1) != 0x11 {
+        capability = device.read_config(capability as u16 + 1, 1);
+        assert_ne!(capability, 0, "there are messages");
+    }
+    device.write_config(capability as u16 + 2, 2, 0x8000);
+    for vector in 0..2 {
+        for (register, value) in [(0, 0xfee0_0000), (4, 0), (8, 0x41), (12, 0)] {
+            device.write_bar(0, 0x1000 + vector * 16 + register, 4, value);
+        }
+    }
 }
 
 /// Makes a chain available that is nearly right, or not at all.
@@ -166,7 +213,7 @@ fn offer(memory: &mut GuestMemory, random: &mut Random) {
     for place in 0..length {
         let index = u64::from(head + place) % 16;
         let address = random.address();
-        let size = random.pick(&[0, 1, 16, 20, 32, 512, 513, 1024, 4096, u32::MAX]);
+        let size = random.pick(&[0, 1, 12, 16, 20, 32, 512, 513, 1024, 1526, 4096, u32::MAX]);
         let flags = random.pick(&[0, 1, 1, 2, 3, 3, 4, 5]);
         let flags = if place + 1 < length { flags | 1 } else { flags & if random.below(8) == 0 { 7 } else { 6 } };
         let next = if random.below(16) == 0 { random.next() } else { (index + 1) % 16 };
@@ -240,11 +287,12 @@ fn a_hostile_driver_reaches_nothing_but_its_own_memory() {
     let mut disk = VirtioPci::new(Block::new(TestDisk::default()));
     let mut console = VirtioPci::new(Console::new(TestTerminal(1)));
     let mut rng = VirtioPci::new(Rng(TestEntropy));
+    let mut net = VirtioPci::new(Net(TestLink { frame: [0x66; MAX_FRAME], calls: 0 }));
     let accesses = setting("LEVERET_ACCESSES", DEFAULT_ACCESSES);
-    for device in [&mut disk as &mut dyn Device, &mut console, &mut rng] {
-        let (resets, messages) = attack(device, &mut random, &mut memory, accesses / 3);
-        println!("{} accesses: {resets} resets, {messages} messages", accesses / 3);
-        assert!(resets > accesses / 1000);
+    for device in [&mut disk as &mut dyn Device, &mut console, &mut rng, &mut net] {
+        let (resets, messages) = attack(device, &mut random, &mut memory, accesses / 4);
+        println!("{} accesses: {resets} resets, {messages} messages", accesses / 4);
+        assert!(resets > accesses / 1000 && messages > 0);
     }
     // SAFETY: as above, and the memory is not used any more.
     let guards = unsafe {

@@ -19,10 +19,12 @@ const DIVIDE_BY_16: u32 = 0x3;
 
 const TIMER_VECTOR: u8 = 0x40;
 const SPURIOUS_VECTOR: u8 = 0xff;
+/// Vector of the messages of devices.
+pub const DEVICE_VECTOR: u8 = 0x41;
 
 global_asm!(
     // All that an interrupt is for is that it came.
-    "timer_entry:",
+    "interrupt_entry:",
     "    push rax",
     "    mov eax, {base} + {eoi}",
     "    mov dword ptr [rax], 0",
@@ -40,10 +42,12 @@ impl Apic {
     /// Switches the APIC of this processor on, with everything masked but the timer.
     pub fn enable(descriptors: &mut Descriptors) -> Apic {
         unsafe extern "C" {
-            static timer_entry: u8;
+            static interrupt_entry: u8;
             static spurious_entry: u8;
         }
-        descriptors.set_gate(TIMER_VECTOR, (&raw const timer_entry).addr() as u64);
+        for vector in [TIMER_VECTOR, DEVICE_VECTOR] {
+            descriptors.set_gate(vector, (&raw const interrupt_entry).addr() as u64);
+        }
         descriptors.set_gate(SPURIOUS_VECTOR, (&raw const spurious_entry).addr() as u64);
         write(SPURIOUS, ENABLED | u32::from(SPURIOUS_VECTOR));
         write(LINT0, MASKED);

@@ -15,6 +15,18 @@ pub unsafe fn inb(port: u16) -> u8 {
     value
 }
 
+/// Reads 32 bits from a port.
+///
+/// # Safety
+///
+/// As [`inb`].
+pub unsafe fn inl(port: u16) -> u32 {
+    let value;
+    // SAFETY: the caller knows the device.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Writes a byte to a port.
 ///
 /// # Safety

@@ -3,6 +3,7 @@
 use crate::fw_cfg::{File, FwCfg};
 use core::fmt;
 use vmm_core::acpi;
+use vmm_core::firmware;
 use vmm_core::linux::{HEADER_SIZE, LinuxError, LinuxPlan, LinuxWriteError, Placement};
 use vmm_core::machine::Machine;
 use vmm_core::memory::OutOfMemory;
@@ -99,6 +100,7 @@ fn load_linux(
     }
     let processors = machine.processors();
     let devices = machine.pci_devices() as u8;
+    firmware::write(&mut machine.memory)?;
     let tables = acpi::write(&mut machine.memory, processors, devices)?;
     plan.write(&mut machine.memory, &line[..line_length], tables)?;
     for (file, Placement { offset, length, address }) in [(Some(kernel), plan.kernel), (initrd, plan.initrd)] {

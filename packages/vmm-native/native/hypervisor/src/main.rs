@@ -10,7 +10,9 @@
 //! | `svm.rs` | AMD-V, and the switch into a guest and back |
 //! | `descriptors.rs` | segments, interrupts and exceptions of the host |
 //! | `memory.rs` | the host's memory |
+//! | `devices.rs` | what the guest has on its PCI bus, and what is behind it |
 //! | `fw_cfg.rs`, `apic.rs`, `pic.rs`, `serial.rs` | devices of the host |
+//! | `pci.rs`, `virtio.rs`, `disk.rs`, `net.rs` | its disks and network cards |
 //! | `time.rs`, `rtc.rs` | how fast its clocks are, and what time it is |
 //! | `log.rs` | what the hypervisor says |
 //! | `cpu.rs`, `runtime.rs` | single instructions, and what compilers expect of a C library |
@@ -23,10 +25,14 @@
 mod apic;
 mod cpu;
 mod descriptors;
+mod devices;
+mod disk;
 mod fw_cfg;
 mod load;
 mod log;
 mod memory;
+mod net;
+mod pci;
 mod pic;
 mod rtc;
 mod runtime;
@@ -35,6 +41,7 @@ mod selftest;
 mod serial;
 mod svm;
 mod time;
+mod virtio;
 
 use apic::Apic;
 use core::arch::global_asm;
@@ -50,7 +57,7 @@ use time::Frequencies;
 use vmm_core::clock::Clock;
 use vmm_core::cpuid::Identity;
 use vmm_core::exit::ExitLedger;
-use vmm_core::machine::Machine;
+use vmm_core::machine::{Machine, Stop};
 use vmm_core::mailbox::Mailbox;
 use vmm_core::memory::GuestMemory;
 use vmm_core::msr;
@@ -89,6 +96,7 @@ enum Failure {
     NoMemory { needed: u64, left: u64 },
     NoTimer,
     NoFiles,
+    NoDevices,
     BadMemorySize,
     BadProcessors,
     Map(MapError),
@@ -103,6 +111,9 @@ impl Display for Failure {
             Failure::NoMemory { needed, left } => write!(out, "expected {needed} bytes of memory, got {left}"),
             Failure::NoTimer => out.write_str("expected an HPET at 0xfed00000, got none"),
             Failure::NoFiles => out.write_str("expected QEMU's fw_cfg device, got none"),
+            Failure::NoDevices => out.write_str(
+                "expected memory for devices, and disks and network cards with virtio 1.0, got none of one of them",
+            ),
             Failure::BadMemorySize => out.write_str("expected a number in opt/leveret/guest0/memory-mib, got none"),
             Failure::BadProcessors => {
                 write!(out, "expected a number from 1 to {MAX_PROCESSORS} in opt/leveret/guest0/cpus, got none")
@@ -132,16 +143,28 @@ fn run(start_info: u64) -> Result<(), Failure> {
     }
     let (mut machine, processors) = create(&mut memory, &mut files, frequencies)?;
     event!("running", r#""guest":0,"memory":{},"cpus":{}"#, machine.memory.size(), processors.len());
-    let stop = schedule::run(&mut machine, processors, &mut svm, &mut apic, frequencies);
+    let restarts = files.open("opt/leveret/guest0/restarts").is_some();
+    let mut resets = 0_u64;
+    let stop = loop {
+        let stop = schedule::run(&mut machine, processors, &mut svm, &mut apic, frequencies);
+        if stop != Stop::Reset || !restarts {
+            break stop;
+        }
+        resets += 1;
+        schedule::reset(&mut machine, processors, &mut apic, frequencies);
+        load::load(&mut files, &mut machine, &mut processors[0]).map_err(Failure::Load)?;
+        event!("reset", r#""guest":0"#);
+    };
     let mut ledger = ExitLedger::new();
     for processor in &*processors {
         ledger.add(&processor.ledger);
     }
     event!(
         "stopped",
-        r#""guest":0,"reason":"{}","message":{},"rips":{},"exits":{}"#,
+        r#""guest":0,"reason":"{}","message":{},"resets":{},"rips":{},"exits":{}"#,
         stop.name(),
         Quoted(stop),
+        resets,
         Rips(processors),
         ledger
     );
@@ -199,7 +222,8 @@ fn create(
         Some(Processor::new(vmcb, confinement, identity, &mailboxes[index], &clock))
     });
     let processors = processors.ok_or_else(no_rest)?;
-    let mut machine = Machine::new(guest_memory, clock, mailboxes, &mut []);
+    let devices = devices::make(memory, frequencies.tsc).ok_or(Failure::NoDevices)?;
+    let mut machine = Machine::new(guest_memory, clock, mailboxes, devices);
     load::load(files, &mut machine, &mut processors[0]).map_err(Failure::Load)?;
     Ok((machine, processors))
 }

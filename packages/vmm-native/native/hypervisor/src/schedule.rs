@@ -25,7 +25,7 @@ pub fn run(
     let mut console = Port(COM2);
     let [look, turn] = [LOOK, TURN].map(|microseconds| frequencies.tsc / 1_000_000 * microseconds);
     let mut looks_at = 0;
-    let mut current = 0;
+    let (mut current, mut turn_ends_at) = (0, 0);
     loop {
         let now = time::tsc();
         if now >= looks_at {
@@ -36,13 +36,20 @@ pub fn run(
                 machine.receive(byte);
             }
         }
+        machine.service();
         let runs = match choose(processors, current, now) {
-            Choice::Run(index) => Some(index),
+            Choice::Run(index) => {
+                // However often it exits, its turn is as long.
+                if index != current {
+                    (current, turn_ends_at) = (index, now + turn);
+                }
+                Some(index)
+            }
             Choice::Wait => None,
             Choice::Nobody => return Stop::Halted,
         };
         let busy = processors.iter().filter(|processor| processor.is_busy(now)).count();
-        let ends_at = if busy > 1 { now + turn } else { looks_at };
+        let ends_at = if busy > 1 { turn_ends_at.max(now) } else { looks_at };
         // Whose time has come waits for its turn, no more.
         let times = processors.iter().filter_map(Processor::wakes_at).filter(|wakes_at| *wakes_at > now);
         let wakes_at = times.min().unwrap_or(u64::MAX);
@@ -58,8 +65,19 @@ pub fn run(
             return stop;
         }
         // Who tells others something often waits for what they do about it.
-        let yields = machine.take_posted() || time::tsc() >= ends_at;
-        current = if yields { (index + 1) % processors.len() } else { index };
+        let now = time::tsc();
+        if machine.take_posted() || now >= ends_at {
+            (current, turn_ends_at) = ((index + 1) % processors.len(), now + turn);
+        }
+    }
+}
+
+/// Brings a guest back to where nothing has been loaded. Waits for the devices of the machine that still do something for it.
+pub fn reset(machine: &mut Machine, processors: &mut [Processor], apic: &mut Apic, frequencies: Frequencies) {
+    processors.iter_mut().for_each(Processor::reset);
+    while !machine.reset() {
+        apic.fire_after(frequencies.apic_ticks(frequencies.tsc / 1_000_000 * LOOK));
+        apic.wait();
     }
 }
 

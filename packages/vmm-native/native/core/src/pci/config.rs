@@ -223,6 +223,12 @@ impl Function {
         self.write(register::INTERRUPT_LINE as u16, 1, line.into());
     }
 
+    /// What a reset leaves: nothing of what can be written.
+    pub fn reset(&mut self) {
+        self.bytes.iter_mut().zip(&self.writable).for_each(|(byte, writable)| *byte &= !writable);
+        self.set_interrupt_status(false);
+    }
+
     /// Saves what can be written.
     pub fn save(&self, state: &mut Writer) -> Result<(), StateError> {
         self.bytes.iter().zip(&self.writable).try_for_each(|(byte, writable)| state.bytes(&[byte & writable]))
@@ -324,6 +330,17 @@ mod tests {
         assert_eq!((function.read(first, 2), function.read(second, 2)), (0x4c11, 0x0009));
         function.write(first, 8, u64::MAX);
         assert_eq!(function.read(first, 8), 0x0000_0000_c002_4c11);
+    }
+
+    #[test]
+    fn a_reset_leaves_nothing_that_was_written() {
+        let mut function = function();
+        let before = function.clone();
+        (0..SIZE as u16).for_each(|offset| function.write(offset, 1, 0xff));
+        function.set_interrupt_status(true);
+        assert_ne!(function, before);
+        function.reset();
+        assert_eq!(function, before);
     }
 
     #[test]

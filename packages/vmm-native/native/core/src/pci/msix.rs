@@ -56,9 +56,12 @@ impl MsiX {
         body[6..].copy_from_slice(&(place.pending | u32::from(place.bar)).to_le_bytes());
         let writable = ((ENABLED | FUNCTION_MASKED) as u16).to_le_bytes();
         let capability = function.add_capability(CAPABILITY, &body, &writable);
-        let mut table = [0; TABLE_SIZE];
-        table.iter_mut().skip(12).step_by(ENTRY as usize).for_each(|control| *control = MASKED);
-        MsiX { capability, place, vectors, table, pending: 0 }
+        MsiX { capability, place, vectors, table: all_masked(), pending: 0 }
+    }
+
+    /// Goes back to how it was made; its control register is the function's to reset.
+    pub fn reset(&mut self) {
+        (self.table, self.pending) = (all_masked(), 0);
     }
 
     /// How many vectors there are.
@@ -183,6 +186,12 @@ fn decode(address: u64, data: u32) -> Option<Command> {
         id => Destination::Physical(id),
     };
     Some(Command { kind, vector: data as u8, destination, shorthand: Shorthand::None })
+}
+
+fn all_masked() -> [u8; TABLE_SIZE] {
+    let mut table = [0; TABLE_SIZE];
+    table.iter_mut().skip(12).step_by(ENTRY as usize).for_each(|control| *control = MASKED);
+    table
 }
 
 #[cfg(test)]

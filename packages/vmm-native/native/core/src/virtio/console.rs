@@ -56,7 +56,7 @@ impl<T: Terminal> Console<T> {
                 bytes[count] = byte;
                 count += 1;
             }
-            queue::write(chain.writable(), memory, &bytes[..count])?;
+            queue::write(chain.writable(), 0, memory, &bytes[..count])?;
             queue.push(memory, chain.head, count as u32)?;
         }
         Ok(())

@@ -6,12 +6,14 @@
 //! | [`transport`] | what all devices look like on the PCI bus | 2.1 to 2.4, 4.1 |
 //! | [`block`] | a disk | 5.2 |
 //! | [`console`] | a terminal | 5.3 |
+//! | [`net`] | a network card | 5.1 |
 //! | [`rng`] | entropy | 5.4 |
 //!
 //! What is behind a device is its backend's, which the machine under the guest has.
 
 pub mod block;
 pub mod console;
+pub mod net;
 pub mod queue;
 pub mod rng;
 pub mod transport;

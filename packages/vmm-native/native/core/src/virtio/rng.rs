@@ -40,7 +40,7 @@ impl<E: Entropy> Device for Rng<E> {
             }
             let mut bytes = [0; MAX_BYTES];
             self.0.fill(&mut bytes);
-            let written = queue::write(chain.writable(), memory, &bytes)?;
+            let written = queue::write(chain.writable(), 0, memory, &bytes)?;
             requests.push(memory, chain.head, written as u32)?;
         }
         Ok(())
