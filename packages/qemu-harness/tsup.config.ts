@@ -1,10 +1,10 @@
 import { defineConfig } from "tsup";
-import { base } from "../../tsup.base.ts";
+import { standalone } from "../../tsup.base.ts";
 
 const entry = { index: "src/index.ts", vitest: "src/vitest/index.ts" };
 
 export default defineConfig({
-  ...base,
+  ...standalone,
   entry: { ...entry, cli: "src/cli.ts" },
-  dts: { ...(base.dts as object), entry },
+  dts: { ...(standalone.dts as object), entry },
 });

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { access, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { QemuError } from "./errors.ts";
 import { cacheDirectory } from "./internal/cache-directory.ts";
 import { spawnChild } from "./internal/child.ts";

@@ -1,7 +1,7 @@
 import type { AcceleratorKind } from "./accelerator.ts";
 import type { Firmware } from "./firmware.ts";
 import { AGENT_INIT } from "./initrd.ts";
-import { isDirect, macOf, type ResolvedMachine, type UserNetwork } from "./machine.ts";
+import { type FileDisk, isDirect, macOf, type ResolvedMachine, type UserNetwork } from "./machine.ts";
 import type { QemuVersion } from "./qemu.ts";
 
 /** Numbers of the file descriptors that QEMU inherits, one end of a socket pair or an open file each. */
@@ -18,6 +18,8 @@ export interface MachineFds {
   readonly agent?: number | undefined;
   /** per network card the socket of its private network; undefined for a user network */
   readonly networks?: readonly (number | undefined)[] | undefined;
+  /** per disk the socket on which this process serves it; undefined for a file */
+  readonly devices?: readonly (number | undefined)[] | undefined;
   /** initrd that begins with the agent */
   readonly initrd?: number | undefined;
   /** file that pictures of the display are written to, present exactly when the machine has one */
@@ -76,7 +78,9 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...bootArguments(machine, context),
     ...consoleArguments(machine, context.fds),
     ...machine.disks.flatMap((disk, index) => [
-      ...driveArguments(disk, index, context.fds.files?.overlays[index] ?? []),
+      ...(disk.type === "device"
+        ? deviceArguments(index, context.fds)
+        : driveArguments(disk, index, context.fds.files?.overlays[index] ?? [])),
       ...diskArguments(machine, index),
     ]),
     ...machine.cds.flatMap((cd, index) => cdArguments(machine, cd.path, index)),
@@ -217,7 +221,13 @@ function portName({ type, name }: ResolvedMachine["consoles"][number]): string {
   return type === "port" ? `,name=${name}` : "";
 }
 
-function driveArguments(disk: ResolvedMachine["disks"][number], index: number, overlays: readonly number[]): string[] {
+// Trims are of interest to whoever serves the disk, and errors to the guest.
+function deviceArguments(index: number, { devices }: MachineFds): string[] {
+  const server = { type: "fd", str: String(devices?.[index]) };
+  return ["-blockdev", JSON.stringify({ "node-name": `disk${index}`, driver: "nbd", discard: "unmap", server })];
+}
+
+function driveArguments(disk: FileDisk, index: number, overlays: readonly number[]): string[] {
   if (overlays.length > 0) {
     const base: object = { driver: disk.format, "read-only": true, file: { driver: "file", filename: disk.path } };
     const node = overlays.reduce((backing, fd, layer) => overlayNode(fd, backing, layer < overlays.length - 1), base);
@@ -240,8 +250,13 @@ function overlayNode(fd: number, backing: object, readOnly: boolean): object {
 }
 
 function diskArguments(machine: ResolvedMachine, index: number): string[] {
-  const { serial } = machine.disks[index] ?? {};
-  const options = [bootIndex(machine, index), serial === undefined ? "" : `,serial=${escapeValue(serial)}`].join("");
+  const { serial, type } = machine.disks[index] ?? {};
+  const options = [
+    bootIndex(machine, index),
+    serial === undefined ? "" : `,serial=${escapeValue(serial)}`,
+    // A full disk would otherwise stop the machine until somebody makes room.
+    type === "device" ? ",write-cache=on,rerror=report,werror=report" : "",
+  ].join("");
   return ["-device", `virtio-blk-pci,drive=disk${index}${options}`];
 }
 

@@ -1,3 +1,5 @@
+import type { PowerCutReport } from "./explore/report.ts";
+
 /** Reason of a {@link QemuError}, for programs. */
 export type QemuErrorCode =
   | "QEMU_BAD_OPTIONS"
@@ -28,6 +30,7 @@ export type QemuErrorCode =
   | "QEMU_EXITED"
   | "QEMU_EXIT_TIMEOUT"
   | "QEMU_CLOSED"
+  | "QEMU_POWER_CUT_UNSAFE"
   | "QEMU_STUCK"
   | "QEMU_ABORTED"
   | "QEMU_QMP_BAD_ARGUMENTS"
@@ -76,6 +79,8 @@ export interface QemuErrorDetails {
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
   /** what a snapshot was made with and what is here instead, one entry per difference */
   readonly differences?: readonly Difference[] | undefined;
+  /** what was tried by {@link explorePowerCuts}, and what did not hold */
+  readonly powerCuts?: PowerCutReport | undefined;
   /** the original error */
   readonly cause?: unknown;
 }
@@ -117,6 +122,8 @@ export class QemuError extends Error {
   declare readonly issues?: readonly { readonly path: string; readonly message: string }[];
   /** What a snapshot was made with and what is here instead, one entry per difference. */
   declare readonly differences?: readonly Difference[];
+  /** What was tried by {@link explorePowerCuts}, and what did not hold. */
+  declare readonly powerCuts?: PowerCutReport;
 
   /**
    * @param code - Reason, for programs.

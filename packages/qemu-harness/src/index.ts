@@ -22,6 +22,19 @@ export {
 } from "./agent/options.ts";
 // Command line
 export { type ArgvContext, buildArgv, commandLine, type FileFds, type MachineFds } from "./argv.ts";
+// Disks that go wrong
+export {
+  type BlockDevice,
+  type BlockDeviceCounts,
+  type BlockDeviceOptions,
+  createBlockDevice,
+  DEFAULT_MAX_DEVICE_BYTES,
+  DEFAULT_MAX_WRITTEN_BYTES,
+  type PowerCut,
+  type PowerCutPlan,
+} from "./block/device.ts";
+export type { DiskImpairment } from "./block/impairment.ts";
+export type { BlockRequest, PowerCutOptions, SectorRange, WriteCache } from "./block/power-cut.ts";
 export {
   type ConsoleContext,
   type ConsoleEnd,
@@ -38,8 +51,20 @@ export {
 export { type CpioFile, encodeCpio } from "./cpio.ts";
 // Errors
 export { type Difference, QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
+// Crash explorer
+export {
+  DEFAULT_INVARIANT_TIMEOUT_MS,
+  DEFAULT_MAX_POWER_CUTS,
+  type ExploreOptions,
+  explorePowerCuts,
+  type PowerCutCheck,
+  type PowerCutScenario,
+} from "./explore/explore.ts";
+export { type PowerCutFailure, type PowerCutReport, renderPowerCuts } from "./explore/report.ts";
+export type { PowerCutKind } from "./explore/states.ts";
 export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmware.ts";
 export type { Forward, ForwardRequest } from "./forward.ts";
+export type { GdbOptions, GdbServer } from "./gdb-server.ts";
 export type { WaitOptions } from "./internal/wait.ts";
 export {
   DEFAULT_MAX_SMBIOS_BYTES,

@@ -17,15 +17,20 @@ export const AGENT_FILE = fileURLToPath(new URL("../dist/leveret-agent", import.
  * @throws {QemuError} `QEMU_TOOL_NOT_FOUND` in a checkout that was built without Rust.
  */
 export async function initrdWithAgent(initrd: Uint8Array = new Uint8Array()): Promise<Uint8Array> {
-  const data = await readFile(AGENT_FILE).catch((cause: unknown) => {
+  const data = await readAgent();
+  const archive = encodeCpio([{ path: AGENT_INIT.slice(1), data, executable: true }], 0);
+  // Archives begin at multiples of four.
+  const gap = new Uint8Array((4 - (initrd.length % 4)) % 4);
+  return Buffer.concat([initrd, gap, archive]);
+}
+
+/** @throws {QemuError} `QEMU_TOOL_NOT_FOUND` */
+export async function readAgent(): Promise<Uint8Array> {
+  return readFile(AGENT_FILE).catch((cause: unknown) => {
     throw new QemuError("QEMU_TOOL_NOT_FOUND", "expected the agent for guests beside this package, got none", {
       path: AGENT_FILE,
       hint: "install a Rust toolchain (see rustup.rs) and build the package again",
       cause,
     });
   });
-  const archive = encodeCpio([{ path: AGENT_INIT.slice(1), data, executable: true }], 0);
-  // Archives begin at multiples of four.
-  const gap = new Uint8Array((4 - (initrd.length % 4)) % 4);
-  return Buffer.concat([initrd, gap, archive]);
 }

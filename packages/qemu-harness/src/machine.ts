@@ -1,8 +1,12 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
+import { agentCredentialNames } from "./agent/credentials.ts";
 import { QemuError } from "./errors.ts";
 
-/** Most bytes of SMBIOS strings and credentials together: the 32-bit entry point of QEMU 7.2 addresses 64 KiB in all. */
+/**
+ * Most bytes of SMBIOS strings and credentials together: the 32-bit entry point of QEMU 7.2 addresses 64 KiB in all, of
+ * which an agent that comes as credentials takes less than 24.
+ */
 export const DEFAULT_MAX_SMBIOS_BYTES = 32 * 1024;
 
 const text = z
@@ -85,14 +89,30 @@ const bootSchema = z.discriminatedUnion("type", [
   z.discriminatedUnion("secureBoot", [plainUefiSchema, secureUefiSchema]),
 ]);
 
-const diskSchema = z.strictObject({
+/** serial number the guest sees, at most 20 bytes */
+const serial = text.max(20, "expected at most 20 bytes, the size of a virtio-blk serial number").optional();
+
+const fileDiskSchema = z.strictObject({
+  type: z.literal("file").default("file"),
   path,
   format: z.enum(["raw", "qcow2"]).default("raw"),
   /** `throw-away` keeps writes in an unnamed overlay that ends with the machine; `writable` changes the file */
   access: z.enum(["throw-away", "writable", "read-only"]).default("throw-away"),
-  /** serial number the guest sees, at most 20 bytes */
-  serial: text.max(20, "expected at most 20 bytes, the size of a virtio-blk serial number").optional(),
+  serial,
 });
+
+const deviceDiskSchema = z.strictObject({
+  /** a disk in this process that can go wrong, from {@link createBlockDevice} */
+  type: z.literal("device"),
+  /** which one of the `devices` that the machine is started with */
+  name: z.string().min(1),
+  serial,
+});
+
+const diskSchema = z.discriminatedUnion("type", [fileDiskSchema, deviceDiskSchema]);
+
+/** A disk that is an image file, with every default filled in. */
+export type FileDisk = z.output<typeof fileDiskSchema>;
 
 const cdSchema = z.strictObject({
   /** ISO 9660 image */
@@ -221,8 +241,8 @@ const machineFields = z.strictObject({
     )
     .default({}),
   /**
-   * whether the machine has a port for {@link Machine.agent}; a direct kernel boot then begins with the agent, which
-   * goes on with the `/init` of its initrd, if there is one
+   * whether the machine has {@link Machine.agent}; a direct kernel boot then begins with the agent, which goes on with
+   * the `/init` of its initrd, if there is one; in all others it is given to systemd 256 or newer as credentials
    */
   agent: z.boolean().default(false),
   /**
@@ -254,6 +274,11 @@ export const machineSchema = machineFields.superRefine((machine, context) => {
         message: `expected unique names, got ${name} twice`,
       });
     }
+  }
+  for (const name of agentCredentialNames(machine)) {
+    if (!Object.hasOwn(machine.credentials, name)) continue;
+    const message = `expected no credential ${name} in a machine with an agent, which comes with one of that name`;
+    context.addIssue({ code: "custom", path: ["credentials", name], message });
   }
   const credentialBytes = Object.entries(machine.credentials).reduce(
     (sum, [name, value]) => sum + name.length + Math.ceil(Buffer.byteLength(value) / 3) * 4 + 40,
@@ -303,8 +328,9 @@ function unforkable({ boot, disks, tpm }: Fields): Issue[] {
   const refuse = (path: (string | number)[], what: string): void => {
     issues.push({ path, message: `expected ${what} in a forkable machine, whose forks would all write the same file` });
   };
-  for (const [index, { access }] of disks.entries()) {
-    if (access === "writable") refuse(["disks", index, "access"], "throw-away or read-only");
+  for (const [index, disk] of disks.entries()) {
+    if (disk.type === "file" && disk.access === "writable")
+      refuse(["disks", index, "access"], "throw-away or read-only");
   }
   if (boot.type === "uefi" && boot.variables?.writable === true) refuse(["boot", "variables", "writable"], "false");
   if (tpm?.statePath !== undefined) refuse(["tpm", "statePath"], "none");
@@ -314,6 +340,11 @@ function unforkable({ boot, disks, tpm }: Fields): Issue[] {
 /** Whether QEMU itself loads the kernel. */
 export function isDirect(boot: ResolvedMachine["boot"]): boot is z.output<typeof kernelSchema | typeof linuxSchema> {
   return boot.type === "kernel" || boot.type === "linux";
+}
+
+/** Whether what is written to a disk goes to an overlay that ends with the machine. */
+export function isThrownAway(disk: ResolvedMachine["disks"][number]): disk is FileDisk {
+  return disk.type === "file" && disk.access === "throw-away";
 }
 
 /** Address of a machine's card: its own, or one made of the machine's name, so that it is the same each time. */

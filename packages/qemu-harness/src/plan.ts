@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
 import { type Accelerator, type AcceleratorKind, chooseAccelerator } from "./accelerator.ts";
+import { agentCredentialNames } from "./agent/credentials.ts";
 import { buildArgv, commandLine, type MachineFds } from "./argv.ts";
 import { type Firmware, findFirmware } from "./firmware.ts";
 import { linuxParameters } from "./linux.ts";
-import { isDirect, type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
+import { isDirect, isThrownAway, type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
 import { findQemu, type Qemu } from "./qemu.ts";
 
 /** What a machine is started with. */
@@ -90,15 +91,15 @@ function settle({ machine, qemu, accelerator, firmware }: Settled, files: FilesP
 
 function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): MachineFds {
   let next = FIRST_FD;
-  const layersOf = ({ access }: ResolvedMachine["disks"][number]): number =>
-    access === "throw-away" ? (files?.layers ?? 0) : 0;
+  const layersOf = (disk: ResolvedMachine["disks"][number]): number => (isThrownAway(disk) ? (files?.layers ?? 0) : 0);
   return {
     qmp: next++,
     consoles: machine.consoles.map(() => next++),
     tpm: machine.tpm === undefined ? undefined : next++,
     agent: machine.agent ? next++ : undefined,
     networks: machine.networks.map(({ type }) => (type === "private" ? next++ : undefined)),
-    credentials: Object.keys(machine.credentials).map(() => next++),
+    devices: machine.disks.map(({ type }) => (type === "device" ? next++ : undefined)),
+    credentials: [...Object.keys(machine.credentials), ...agentCredentialNames(machine)].map(() => next++),
     initrd: machine.agent && isDirect(machine.boot) && files?.state !== true ? next++ : undefined,
     screen: machine.graphics === undefined ? undefined : next++,
     files: files && {
@@ -127,6 +128,7 @@ export function inheritedFds(
     ...(tpm === undefined ? [] : [tpm]),
     ...pipes([fds.agent]),
     ...pipes(fds.networks),
+    ...pipes(fds.devices),
     ...files,
   ];
 }

@@ -1,8 +1,8 @@
 // Environment read: LEVERET_QEMU, PATH.
+import { execFile } from "node:child_process";
 import { constants } from "node:fs";
 import { access } from "node:fs/promises";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
-import { execa } from "execa";
 import { QemuError } from "./errors.ts";
 
 /** Version of a QEMU program. */
@@ -59,7 +59,7 @@ export async function findQemu(options: FindQemuOptions = {}): Promise<Qemu> {
 }
 
 async function askVersion(path: string): Promise<Qemu> {
-  const answer = await execa(path, ["--version"], { timeout: VERSION_TIMEOUT_MS, stdin: "ignore", reject: false });
+  const answer = await runVersion(path);
   const versionText = answer.stdout.split("\n", 1)[0] ?? "";
   const match = /^QEMU emulator version (\d+)\.(\d+)\.(\d+)/.exec(versionText);
   if (match === null) {
@@ -86,6 +86,15 @@ async function askVersion(path: string): Promise<Qemu> {
     );
   }
   return { path, version, versionText };
+}
+
+async function runVersion(path: string): Promise<{ stdout: string; stderr: string; exitCode: number | undefined }> {
+  return new Promise((done) => {
+    execFile(path, ["--version"], { timeout: VERSION_TIMEOUT_MS }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : error.code;
+      done({ stdout, stderr, exitCode: typeof code === "number" ? code : undefined });
+    });
+  });
 }
 
 /** `7.2.22`. */

@@ -3,15 +3,18 @@ import type { Duplex } from "node:stream";
 import type { Accelerator } from "./accelerator.ts";
 import { GuestAgent } from "./agent/agent.ts";
 import type { MachineFds } from "./argv.ts";
+import type { NodeDisk } from "./block/node-disk.ts";
+import { type PowerCutOptions, powerCutSchema } from "./block/power-cut.ts";
 import { SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
 import { type Forward, Forwarder, type ForwardRequest } from "./forward.ts";
+import { type GdbOptions, type GdbServer, GdbServers } from "./gdb-server.ts";
 import { type Child, killChild } from "./internal/child.ts";
 import { ignoreClosed } from "./internal/ignore-closed.ts";
 import { saveState } from "./internal/migration.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { endsWithin, startWait, type WaitOptions } from "./internal/wait.ts";
-import type { ResolvedMachine } from "./machine.ts";
+import { parseOptions, type ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 import { textReader } from "./screen/read-text.ts";
 import { MachineScreen, type Screen } from "./screen/screen.ts";
@@ -25,7 +28,7 @@ export interface MachineExit {
   readonly signal?: string | undefined;
   /**
    * why the guest stopped, as QEMU's SHUTDOWN event says: `guest-shutdown` (powered off), `guest-reset` (rebooted),
-   * `guest-panic`, `host-qmp-quit`, …; absent when QEMU was killed
+   * `guest-panic`, `host-qmp-quit`, …; `power-cut` after {@link Machine.cutPower}; absent when QEMU was killed
    */
   readonly reason?: string | undefined;
 }
@@ -81,6 +84,17 @@ export interface Machine extends AsyncDisposable {
    */
   readonly forward: (request: ForwardRequest) => Promise<Forward>;
   /**
+   * Opens a port for gdb, which stops the machine when it connects: `gdb vmlinux -ex "target remote 127.0.0.1:PORT"`.
+   * Whoever can connect to ports of this host can read and change everything in the machine while it is open.
+   *
+   * @param options - Port of the host, default a free one.
+   * @throws {QemuError} `QEMU_BAD_OPTIONS` when there is one already, `QEMU_FORWARD_FAILED` for a port that is taken.
+   * @example
+   * await using gdb = await machine.gdb();
+   * console.log(`target remote ${gdb.host}:${gdb.port}`);
+   */
+  readonly gdb: (options?: GdbOptions) => Promise<GdbServer>;
+  /**
    * Waits for the machine to end by itself.
    *
    * @throws {QemuError} `QEMU_EXIT_TIMEOUT`, `QEMU_ABORTED`.
@@ -95,6 +109,16 @@ export interface Machine extends AsyncDisposable {
   readonly powerdown: (options?: WaitOptions) => Promise<MachineExit>;
   /** Ends the machine at once, as pulling the plug does, but with every write of the guest in its image files. */
   readonly quit: () => Promise<MachineExit>;
+  /**
+   * Ends the machine at once, as pulling the plug does. Disks of type `device` are then what a power cut leaves of them,
+   * and what the next machine begins with; disks that are files keep what the guest wrote.
+   *
+   * @param options - What happens to writes that the guest has not flushed, default `lost`.
+   * @throws {QemuError} `QEMU_BAD_OPTIONS`, `QEMU_STUCK`.
+   * @example
+   * await machine.cutPower({ writeCache: "reordered" });
+   */
+  readonly cutPower: (options?: PowerCutOptions) => Promise<MachineExit>;
   /**
    * Kills QEMU.
    *
@@ -112,14 +136,26 @@ export interface Machine extends AsyncDisposable {
    * await using template = await machine.template();
    */
   readonly template: (options?: WaitOptions) => Promise<Template>;
+  /**
+   * Keeps what the machine is as a template, and lets it go on: it stands still for as long as its memory takes to be
+   * copied. Unlike {@link Machine.template} also for forks, as long as no disk of theirs is thrown away.
+   *
+   * @param options - Limit, default 60 s, and signal.
+   * @throws {QemuError} As {@link Machine.template}; the machine runs on then, too.
+   * @example
+   * await using checkpoint = await machine.checkpoint();
+   */
+  readonly checkpoint: (options?: WaitOptions) => Promise<Template>;
   /** Ends whatever still runs; the same as {@link Machine.quit}. Idempotent. */
   readonly close: () => Promise<void>;
 }
 
 /** What a machine needs to become a template. */
 export interface Forkable {
-  /** makes the template, which then owns the files */
-  readonly toTemplate: (state: number, firstStream: number) => Template;
+  /** makes the template, which then owns the files; absent for forks, whose files are those of their template */
+  readonly toTemplate: ((state: number, firstStream: number) => Template) | undefined;
+  /** makes a template out of copies of all files, while QEMU, whose process id is given, stands still */
+  readonly copy: (pid: number, state: number, firstStream: number, signal?: AbortSignal) => Promise<Template>;
   /** closes the files of a machine that ended without becoming one */
   readonly close: () => void;
 }
@@ -130,6 +166,8 @@ interface Parts {
   readonly child: Child;
   readonly swtpm: Child | undefined;
   readonly fds: MachineFds;
+  /** its disks of type `device` */
+  readonly devices: readonly NodeDisk[];
   /** file for pictures of the display, present when there is one */
   readonly screenFile: number | undefined;
   /** present for a machine that is forkable */
@@ -143,6 +181,7 @@ interface Parts {
   };
 }
 
+const POWER_CUT = "power-cut";
 const QUIT_TIMEOUT_MS = 5000;
 const KILL_TIMEOUT_MS = 5000;
 const DEFAULT_POWERDOWN_TIMEOUT_MS = 60_000;
@@ -157,6 +196,7 @@ export class RunningMachine implements Machine {
   readonly #exit: Promise<MachineExit>;
   #qmp: QmpClient | undefined;
   #forwarder: Forwarder | undefined;
+  #gdbServers: GdbServers | undefined;
   #reason: string | undefined;
   #closing = false;
   #isTemplate = false;
@@ -204,7 +244,7 @@ export class RunningMachine implements Machine {
     this.#qmp = qmp;
     qmp.once("SHUTDOWN").then(
       ({ data }) => {
-        this.#reason = typeof data.reason === "string" ? data.reason : undefined;
+        this.#reason ??= typeof data.reason === "string" ? data.reason : undefined;
       },
       () => {},
     );
@@ -272,6 +312,11 @@ export class RunningMachine implements Machine {
     return this.#forwarder.open(request);
   }
 
+  async gdb(options: GdbOptions = {}): Promise<GdbServer> {
+    this.#gdbServers ??= new GdbServers(this.qmp);
+    return this.#gdbServers.open(options);
+  }
+
   async waitForExit(options: WaitOptions = {}): Promise<MachineExit> {
     const { timeoutMs } = options;
     const wait = startWait<MachineExit>(options, () => {
@@ -299,6 +344,14 @@ export class RunningMachine implements Machine {
     return this.kill();
   }
 
+  async cutPower(options: PowerCutOptions = {}): Promise<MachineExit> {
+    // All at the same moment, and nothing before it is clear that all can.
+    const settings = parseOptions("power cut", powerCutSchema, options);
+    for (const disk of this.#parts.devices) disk.losePower(settings);
+    this.#reason = POWER_CUT;
+    return this.kill();
+  }
+
   async kill(): Promise<MachineExit> {
     this.#closing = true;
     if (await killChild(this.#parts.child, KILL_TIMEOUT_MS)) return this.#exit;
@@ -315,24 +368,48 @@ export class RunningMachine implements Machine {
   }
 
   async template(options: WaitOptions = {}): Promise<Template> {
+    const { toTemplate } = this.#forkable(this.#parts.forkable?.toTemplate === undefined);
+    if (toTemplate === undefined) throw new Error("bug: a forkable machine without a template");
+    const template = await this.#stopped(options, async (state) => {
+      this.#isTemplate = true;
+      return () => toTemplate(state, this.#agent?.nextStream ?? 0);
+    });
+    await this.quit();
+    return template();
+  }
+
+  async checkpoint(options: WaitOptions = {}): Promise<Template> {
+    const { copy } = this.#forkable(this.#parts.forkable === undefined);
+    const template = await this.#stopped(options, (state) =>
+      copy(this.pid, state, this.#agent?.nextStream ?? 0, options.signal),
+    );
+    await this.qmp.execute("cont");
+    // Its clock has stood still.
+    this.#agent?.awaken();
+    return template;
+  }
+
+  #forkable(isMissing: boolean): Forkable {
     const { forkable, machine } = this.#parts;
-    if (forkable === undefined) {
-      const message = `expected a forkable machine, got ${machine.name}`;
-      throw new QemuError("QEMU_NOT_FORKABLE", message, { hint: "start it with forkable: true in its description" });
-    }
-    const limits = { timeoutMs: options.timeoutMs ?? DEFAULT_TEMPLATE_TIMEOUT_MS, signal: options.signal };
+    if (!isMissing && forkable !== undefined) return forkable;
+    throw new QemuError("QEMU_NOT_FORKABLE", `expected a forkable machine, got ${machine.name}`, {
+      hint: "start it with forkable: true in its description; a fork has checkpoint(), if none of its disks is thrown away",
+    });
+  }
+
+  /** Stops the machine, saves the state of its devices, and does something with it; lets it go on when that fails. */
+  async #stopped<T>({ timeoutMs, signal }: WaitOptions, use: (state: number) => Promise<T>): Promise<T> {
+    const limits = { timeoutMs: timeoutMs ?? DEFAULT_TEMPLATE_TIMEOUT_MS, signal };
     const state = openUnnamedFile();
     try {
       await this.qmp.execute("stop", {}, limits);
       await saveState(this.qmp, state, limits);
-      this.#isTemplate = true;
+      return await use(state);
     } catch (error) {
       closeSync(state);
       await this.#qmp?.execute("cont").catch(() => {});
       throw error;
     }
-    await this.quit();
-    return forkable.toTemplate(state, this.#agent?.nextStream ?? 0);
   }
 
   async close(): Promise<void> {
@@ -347,6 +424,8 @@ export class RunningMachine implements Machine {
     const { child } = this.#parts;
     const waitedFor = details.waitedFor ?? "more text";
     const facts = { ...details, ...child.status, stderrTail: child.stderrTail() };
+    if (this.#reason === POWER_CUT)
+      return new QemuError("QEMU_EXITED", `expected ${waitedFor}, got a power cut`, facts);
     if (this.#closing)
       return new QemuError("QEMU_CLOSED", `expected ${waitedFor}, got a machine that was closed`, facts);
     const how = child.status?.signal ?? `exit code ${child.status?.exitCode}`;

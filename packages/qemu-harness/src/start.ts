@@ -1,6 +1,10 @@
+import { closeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import { agentCredentialNames, agentCredentials } from "./agent/credentials.ts";
 import type { MachineFds } from "./argv.ts";
+import type { BlockDevice } from "./block/device.ts";
+import { NodeDisk } from "./block/node-disk.ts";
 import { QemuError } from "./errors.ts";
 import { forwardError } from "./forward.ts";
 import { initrdWithAgent } from "./initrd.ts";
@@ -13,6 +17,7 @@ import {
   type MachineFiles,
   reopen,
 } from "./internal/machine-files.ts";
+import { copyFile, copyMemory } from "./internal/memory-copy.ts";
 import { restoreState } from "./internal/migration.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
@@ -31,6 +36,8 @@ export interface StartOptions extends PlanOptions, WaitOptions {
   readonly cwd?: string | undefined;
   /** the private networks that the description names, from {@link createNetwork} */
   readonly networks?: Readonly<Record<string, Network>> | undefined;
+  /** the disks of type `device` that the description names, from {@link createBlockDevice} */
+  readonly devices?: Readonly<Record<string, BlockDevice>> | undefined;
   /** called with every chunk a console writes, from the first byte on; must not keep or change it */
   readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
 }
@@ -65,7 +72,8 @@ export async function startMachine(description: MachineDescription, options: Sta
   const toTemplate: Forkable["toTemplate"] = (state, firstStream) =>
     templateOf(plan, options, { files, state, firstStream });
   try {
-    return await launch(plan, options, { files, forkable: { toTemplate, close } });
+    const copy = copier(plan, options, files, false);
+    return await launch(plan, options, { files, forkable: { toTemplate, copy, close } });
   } catch (error) {
     close();
     throw error;
@@ -96,13 +104,56 @@ export function templateOf(plan: MachinePlan, { env, cwd }: StartOptions, ground
       const { files: stacked, own } = await forkFiles(files, fork.machine, cwd);
       // Descriptors that are passed on share their position; each fork reads the state from its beginning.
       const ownState = reopen(state);
+      const kept = own.length > 0 ? undefined : keptFiles(plan, { env, cwd }, files);
       try {
-        return await launch(fork, { ...options, env, cwd }, { files: stacked, state: ownState, firstStream });
+        const ground = {
+          files: stacked,
+          state: ownState,
+          firstStream,
+          ...(kept === undefined ? {} : { forkable: kept }),
+        };
+        return await launch(fork, { ...options, env, cwd }, ground);
+      } catch (error) {
+        kept?.close();
+        throw error;
       } finally {
         closeAll([...own, ownState]);
       }
     },
   });
+}
+
+/** What a fork needs to become a template in turn, also when the one that it comes from is closed. */
+function keptFiles(plan: MachinePlan, options: StartOptions, { memory, overlays }: MachineFiles): Forkable {
+  const files = { memory: reopen(memory), overlays };
+  return {
+    toTemplate: undefined,
+    copy: copier(plan, options, files, true),
+    close: once(() => closeSync(files.memory)),
+  };
+}
+
+/** Makes templates out of copies of a machine's files. */
+function copier(plan: MachinePlan, options: StartOptions, files: MachineFiles, isPrivate: boolean): Forkable["copy"] {
+  return async (pid, state, firstStream, signal) => {
+    const copies: number[] = [];
+    const copied = async (making: Promise<number>): Promise<number> => {
+      const descriptor = await making;
+      copies.push(descriptor);
+      return descriptor;
+    };
+    try {
+      const memory = await copied(copyMemory({ pid, file: files.memory, isPrivate }, signal));
+      const overlays: number[][] = [];
+      for (const layers of files.overlays) {
+        overlays.push(await Promise.all(layers.map((layer) => copied(copyFile(layer, signal)))));
+      }
+      return templateOf(plan, options, { files: { memory, overlays }, state, firstStream });
+    } catch (error) {
+      closeAll(copies);
+      throw error;
+    }
+  };
 }
 
 function once(run: () => void): () => void {
@@ -127,6 +178,7 @@ interface Ground {
 async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground): Promise<Machine> {
   const { machine, qemu, accelerator, argv, fds } = plan;
   const switches = switchesOf(machine, options.networks ?? {});
+  const disks = disksOf(machine, options.devices ?? {});
   const env = options.env ?? process.env;
   const { cwd } = options;
   const inputs: number[] = [];
@@ -134,7 +186,10 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
   let child: Child | undefined;
   let screenFile: number | undefined;
   try {
-    for (const [name, value] of Object.entries(machine.credentials)) inputs.push(credentialFile(name, value));
+    const agent = agentCredentialNames(machine).length === 0 ? {} : await agentCredentials();
+    for (const [name, value] of Object.entries({ ...machine.credentials, ...agent })) {
+      inputs.push(credentialFile(name, value));
+    }
     if (machine.tpm !== undefined) {
       const { statePath } = machine.tpm;
       swtpm = await startSwtpm({ statePath: statePath === undefined ? undefined : resolve(cwd ?? "", statePath), env });
@@ -147,12 +202,19 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, files), env, cwd });
     swtpm?.control.destroy();
     const { forkable, firstStream = 0 } = ground ?? {};
-    const parts = { machine, accelerator, child, swtpm: swtpm?.child, fds, screenFile, forkable, firstStream, options };
+    const devices = disks.filter((disk) => disk !== undefined);
+    const parts = {
+      ...{ machine, accelerator, child, swtpm: swtpm?.child, fds, screenFile, forkable, firstStream, devices, options },
+    };
     for (const [index, found] of switches.entries()) {
       const fd = fds.networks?.[index];
       if (fd !== undefined) found?.attach(machine.name, macOf(machine, index), child.pipe(fd));
     }
     const running = new RunningMachine(parts);
+    for (const [index, disk] of disks.entries()) {
+      const fd = fds.devices?.[index];
+      if (fd !== undefined) disk?.attach(child.pipe(fd), (how) => void running.cutPower(how).catch(() => {}));
+    }
     // The machine's own from here on, like everything else that it closes when it ends.
     screenFile = undefined;
     running.attach(await handshake(child, fds, swtpm?.child, options));
@@ -186,6 +248,30 @@ function switchesOf(
     found.assertFree(macOf(machine, index));
     return found;
   });
+}
+
+/** Per disk the device that it is, where it is one. */
+function disksOf(
+  machine: ResolvedMachine,
+  devices: Readonly<Record<string, BlockDevice>>,
+): readonly (NodeDisk | undefined)[] {
+  const found = machine.disks.map((each, index) => {
+    if (each.type !== "device") return undefined;
+    const disk = Object.hasOwn(devices, each.name) ? devices[each.name] : undefined;
+    if (!(disk instanceof NodeDisk)) {
+      const message = `expected a disk ${each.name} among the devices that the machine is started with, got none`;
+      throw new QemuError("QEMU_BAD_OPTIONS", message, {
+        issues: [{ path: `disks[${index}].name`, message }],
+        hint: "startMachine(description, { devices: { NAME: await createBlockDevice(…) } })",
+      });
+    }
+    disk.assertFree(each.name);
+    return disk;
+  });
+  const used = found.filter((disk) => disk !== undefined);
+  if (new Set(used).size === used.length) return found;
+  const message = "expected each device as one disk, got one as two";
+  throw new QemuError("QEMU_BAD_OPTIONS", message, { issues: [{ path: "disks", message }] });
 }
 
 async function agentInitrd({ boot }: ResolvedMachine, cwd: string | undefined): Promise<Uint8Array> {

@@ -1,4 +1,5 @@
-import { z } from "zod";
+import * as z from "zod";
+import type { BlockDevice } from "./block/device.ts";
 import { QemuError } from "./errors.ts";
 import { closeAll, descriptorsOf, type MachineFiles } from "./internal/machine-files.ts";
 import type { WaitOptions } from "./internal/wait.ts";
@@ -15,6 +16,8 @@ const forkSchema = z.strictObject({
 export interface ForkOptions extends z.input<typeof forkSchema>, WaitOptions {
   /** the private networks that the description names; forks have one address, so each needs its own */
   readonly networks?: Readonly<Record<string, Network>> | undefined;
+  /** the disks of type `device`, as many as the description names: each fork needs its own */
+  readonly devices?: Readonly<Record<string, BlockDevice>> | undefined;
   /** called with every chunk a console writes, from the first byte on; must not keep or change it */
   readonly onConsole?: ((name: string, chunk: Uint8Array) => void) | undefined;
 }
@@ -48,8 +51,8 @@ export interface Template extends AsyncDisposable {
    *
    * @param path - Directory to make; nothing may be there yet.
    * @param options - Signal that calls it off.
-   * @throws {QemuError} `QEMU_SNAPSHOT_SECRET` for a machine with credentials, which are in its memory; `QEMU_FILE`,
-   *   `QEMU_CLOSED`, `QEMU_ABORTED`.
+   * @throws {QemuError} `QEMU_SNAPSHOT_SECRET` for a machine with credentials, which are in its memory;
+   *   `QEMU_BAD_OPTIONS` for one with disks of type `device`; `QEMU_FILE`, `QEMU_CLOSED`, `QEMU_ABORTED`.
    * @example
    * await template.save("snapshots/logged-in");
    */

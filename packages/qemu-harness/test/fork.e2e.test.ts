@@ -77,6 +77,24 @@ describe.skipIf(missing !== "")(titled("a template", missing), () => {
     await expect(template.fork()).rejects.toMatchObject({ code: "QEMU_CLOSED" });
   });
 
+  test("of firmware with a TPM and a disk is made while that goes on", async () => {
+    await writeDisk();
+    await using machine = await startMachine(
+      { memoryMiB: 256, boot: { type: "uefi" }, tpm: {}, disks: [{ path: "disk" }], forkable: true },
+      { ...tcg, cwd: directory },
+    );
+    await reachShell(machine);
+    await ask(machine, "echo before > fs0:\\before.txt", [/>/]);
+    await using template = await machine.checkpoint();
+    await ask(machine, "echo after > fs0:\\after.txt", [/>/]);
+    await ask(machine, "ls fs0:", [/after\.txt/i, /before\.txt/i]);
+    await using fork = await template.fork();
+    const [listing] = await ask(fork, "ls fs0:", [/before\.txt[\s\S]*File\(s\)[^\n]*/i]);
+    expect(listing?.[0]).not.toMatch(/after\.txt/i);
+    await ask(machine, "mm FED40030 -w 4 -MMIO -n", [/: 0x[0-9A-F]{7}1\b/]);
+    await expect(fork.checkpoint()).rejects.toMatchObject({ code: "QEMU_NOT_FORKABLE" });
+  });
+
   test("of firmware with a TPM and a disk gives every fork a disk of its own", async () => {
     await writeDisk();
     const before = digest(diskPath);
@@ -98,6 +116,26 @@ describe.skipIf(missing !== "")(titled("a template", missing), () => {
     await ask(other, "mm FED40030 -w 4 -MMIO -n", [/: 0x[0-9A-F]{7}1\b/]);
     expect(other.tpmPid).not.toBe(one.tpmPid);
     expect(digest(diskPath)).toBe(before);
+  });
+
+  test("is made of a machine that goes on, of its forks, and of theirs", async () => {
+    const machine = await startMachine(toy, tcg);
+    await using _ = machine;
+    await machine.serial.waitFor("READY");
+    await using first = await machine.checkpoint();
+    await echo(machine, "goes on");
+    await using fork = await first.fork();
+    await first.close();
+    await echo(fork, "first");
+    await using second = await fork.checkpoint();
+    await using grandchild = await second.fork();
+    await Promise.all([echo(fork, "side"), echo(grandchild, "by side"), echo(machine, "still")]);
+    await using third = await grandchild.checkpoint();
+    await using last = await third.fork();
+    await echo(last, "third");
+    await expect(fork.template()).rejects.toMatchObject({ code: "QEMU_NOT_FORKABLE" });
+    await expect(fork.checkpoint({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "QEMU_ABORTED" });
+    await echo(fork, "goes on too");
   });
 
   test("opens ports of the host into the forks that ask for them", async () => {

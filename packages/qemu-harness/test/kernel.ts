@@ -24,3 +24,16 @@ export function busybox(): CpioFile {
   const path = execFileSync("which", ["busybox"], { encoding: "utf8" }).trim();
   return { path: "bin/busybox", data: readFileSync(path), executable: true };
 }
+
+/** Modules of that kernel, as files of an initrd in the order in which they have to be loaded. */
+export function kernelModules(names: readonly string[]): CpioFile[] {
+  const modules = join(process.env.LEVERET_TRIXIE_TREE ?? "", "usr/lib/modules");
+  const [release = ""] = readdirSync(modules);
+  return names.map((name, index) => ({
+    path: `drivers/${index}.ko`,
+    data: execFileSync("xz", ["-dc", join(modules, release, "kernel", `${name}.ko.xz`)], { maxBuffer: 1 << 26 }),
+  }));
+}
+
+/** What the network card needs. */
+export const NETWORK_MODULES = ["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];

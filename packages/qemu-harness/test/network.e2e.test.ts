@@ -1,5 +1,4 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, test } from "vitest";
@@ -13,25 +12,17 @@ import {
 } from "../src/index.ts";
 import { expect } from "../src/vitest/index.ts";
 import { missingAgent } from "./agent-built.ts";
-import { busybox, debianKernel, missingKernel } from "./kernel.ts";
+import { busybox, debianKernel, kernelModules, missingKernel, NETWORK_MODULES } from "./kernel.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles() || missingAgent() || missingKernel();
 const directory = mkdtempSync(join(tmpdir(), "qemu-harness-network-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-const DRIVERS = ["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
-
 /** An initrd with busybox and the drivers of the card. */
 function writeInitrd(): string {
-  const modules = join(process.env.LEVERET_TRIXIE_TREE ?? "", "usr/lib/modules");
-  const [release = ""] = readdirSync(modules);
-  const drivers = DRIVERS.map((name, index) => ({
-    path: `drivers/${index}.ko`,
-    data: execFileSync("xz", ["-dc", join(modules, release, "kernel", `${name}.ko.xz`)], { maxBuffer: 1 << 26 }),
-  }));
   const path = join(directory, "initrd");
-  writeFileSync(path, encodeCpio([busybox(), ...drivers], 0));
+  writeFileSync(path, encodeCpio([busybox(), ...kernelModules(NETWORK_MODULES)], 0));
   return path;
 }
 

@@ -23,3 +23,13 @@ export function missingOracles(): string {
 export function titled(title: string, missing: string): string {
   return missing === "" ? title : `${title} (skipped, ${missing})`;
 }
+
+/** Why tests with these programs cannot run here, or an empty string; with REQUIRE_ORACLES=1 it is a failure. */
+export function missingPrograms(...programs: readonly string[]): string {
+  const path = (process.env.PATH ?? "").split(delimiter);
+  const missing = programs.filter((program) => !path.some((directory) => existsSync(join(directory, program))));
+  if (missing.length === 0) return "";
+  const reason = `not installed: ${missing.join(", ")}`;
+  if (process.env.REQUIRE_ORACLES === "1") throw new Error(reason);
+  return reason;
+}

@@ -1,58 +1,36 @@
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { decodePng, encodePng } from "../src/vitest/png.ts";
 import { descendants } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
+import { runVitest } from "./run-vitest.ts";
 import { toyKernel } from "./toy-kernel.ts";
 
 const missing = missingOracles();
 const ROOT = fileURLToPath(new URL("./fixtures/vitest", import.meta.url));
-const VITEST = join(dirname(createRequire(import.meta.url).resolve("vitest/package.json")), "vitest.mjs");
-
-interface Result {
-  readonly name: string;
-  readonly state: string;
-  readonly reasons: readonly string[];
-}
 
 const directory = mkdtempSync(join(tmpdir(), "qemu-harness-vitest-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 describe.skipIf(missing !== "")(titled("tests of machines in vitest", missing), () => {
+  const pictures = join(ROOT, "__screenshots__");
+  const env = {
+    TOY_KERNEL: join(directory, "toy"),
+    LEVERET_TEMPLATES: join(directory, "templates"),
+    LEVERET_TEST_MEMORY_MIB: "100",
+    LEVERET_TEST_RESULTS: join(directory, "results"),
+  };
   let output = "";
-  const result = (name: string): Result | undefined =>
-    Array.from(output.matchAll(/^RESULT (.*)$/gm), ([, json = ""]) => JSON.parse(json) as Result).find(
-      (each) => each.name === name,
-    );
+  let result: ReturnType<typeof runVitest>["result"];
 
   beforeAll(() => {
     writeFileSync(join(directory, "toy"), toyKernel());
-    writeFileSync(join(directory, "vitest.config.mjs"), `export default { test: { include: ["**/*.test.mjs"]} };\n`);
-    const args = [
-      "run",
-      "--root",
-      ROOT,
-      "--config",
-      join(directory, "vitest.config.mjs"),
-      "--reporter",
-      join(ROOT, "reporter.mjs"),
-    ];
-    const { VITEST: _, VITEST_MODE: __, VITEST_WORKER_ID: ___, VITEST_POOL_ID: ____, ...env } = process.env;
-    const { stdout, stderr } = spawnSync(process.execPath, [VITEST, ...args], {
-      encoding: "utf8",
-      env: {
-        ...env,
-        TOY_KERNEL: join(directory, "toy"),
-        LEVERET_TEST_MEMORY_MIB: "100",
-        LEVERET_TEST_RESULTS: join(directory, "results"),
-      },
-    });
-    output = `${stdout}${stderr}`;
+    ({ output, result } = runVitest({ root: ROOT, directory, env }));
   });
+  afterAll(() => rmSync(pictures, { recursive: true, force: true }));
 
   test("start machines that end with them", () => {
     expect(result("passes"), output).toMatchObject({ state: "passed" });
@@ -67,6 +45,32 @@ describe.skipIf(missing !== "")(titled("tests of machines in vitest", missing), 
     expect(readFileSync(join(kept, "toy-serial0.txt"), "utf8")).toContain("READY");
     expect(readFileSync(join(kept, "toy-display.png")).toString("latin1", 1, 4)).toBe("PNG");
     expect(output).toContain(kept);
+  });
+
+  test("fork one template for all of a file and of later ones", () => {
+    for (const name of ["forks", "forks again"]) expect(result(name), output).toMatchObject({ state: "passed" });
+    expect(output.match(/^prepared$/gm)).toHaveLength(1);
+    expect(readdirSync(env.LEVERET_TEMPLATES)).toHaveLength(1);
+  });
+
+  test("compare the display with pictures, and show what differs", () => {
+    expect(result("shows the same"), output).toMatchObject({ state: "passed" });
+    const stored = join(pictures, "machines.test.mjs", "toy.png");
+    const { width, height, pixels } = decodePng(readFileSync(stored), stored);
+    expect(pixels.length).toBe(width * height * 3);
+    const picture = { width, height, pixels: pixels.fill(99, 0, width * 3 * 40) };
+    writeFileSync(stored, encodePng(picture));
+    const again = runVitest({ root: ROOT, directory, env, args: ["-t", "shows the same"] });
+    expect(again.result("shows the same"), again.output).toMatchObject({
+      state: "failed",
+      reasons: [
+        expect.stringMatching(/expected the display as in .*toy\.png, got \d+ pixels .* that differ; see .*difference/),
+      ],
+    });
+    const kept = join(directory, "results", "shows the same");
+    expect(readdirSync(kept)).toEqual(expect.arrayContaining(["toy-actual.png", "toy-difference.png"]));
+    const marked = decodePng(readFileSync(join(kept, "toy-difference.png")), "difference").pixels;
+    expect(marked.subarray(0, 3)).toEqual(Uint8Array.of(255, 0, 80));
   });
 
   test("wait for memory until others have ended", () => {

@@ -11,20 +11,21 @@ mod process;
 mod protocol;
 mod root;
 mod stream;
-mod sys;
 
 use core::arch::global_asm;
 use core::panic::PanicInfo;
+use leveret_linux::{self as sys, CString, Errno, Fd, Poll, Result, open};
 use process::{Failure, Step};
 use protocol::{Fields, Frame, Inbox, Port, VERSION, WINDOW, reply, request};
 use stream::{FILES, Life, Stream};
-use sys::{CString, Errno, Fd, Poll, Result, open};
 
 /// How many programs, files and connections there may be at once.
 const MAX_STREAMS: usize = 128;
 /// Output that is read at once: with its header as long as what a virtio port sends in one piece.
 const BUFFER: usize = 32 * 1024;
 const FIRST_PROCESS: i32 = 1;
+/// Name of the port that leads to the host.
+const PORT_NAME: &[u8] = b"leveret.agent";
 
 // The kernel starts a program with its stack aligned, and no return address on it.
 global_asm!(".globl _start", "_start:", "    xor ebp, ebp", "    call {main}", "    ud2", main = sym main);
@@ -51,7 +52,7 @@ fn serve() -> Result<()> {
     let signals = sys::signal_bit(sys::SIGCHLD);
     sys::block_signals(signals | sys::signal_bit(sys::SIGPIPE))?;
     let children = sys::signal_file(signals)?;
-    let port = Port(init::open_port()?);
+    let port = Port(sys::open_port(PORT_NAME)?);
     let mut inbox = Inbox::new();
     let mut streams = Streams([const { None }; MAX_STREAMS]);
     let mut buffer = [0; BUFFER];
@@ -184,7 +185,7 @@ fn greet(payload: &[u8]) {
         let _ = sys::set_clock(time);
     }
     let Some(entropy) = fields.0.first_chunk::<ENTROPY>() else { return };
-    let Some(random) = CString::new(b"/dev/urandom\0").and_then(|path| sys::open(path, open::WRITE, 0).ok()) else {
+    let Some(random) = CString::new(b"/dev/urandom\0").and_then(|path| sys::open(path, open::WRITE).ok()) else {
         return;
     };
     #[repr(C)]

@@ -1,7 +1,7 @@
 //! Starting programs.
 
 use crate::protocol::Fields;
-use crate::sys::{self, CString, Errno, Fd, Result, Side, open};
+use leveret_linux::{self as sys, CString, Errno, Fd, Result, Side, open};
 
 /// Arguments and variables together, at most.
 const MAX_STRINGS: usize = 2048;
@@ -120,7 +120,7 @@ fn terminal(request: &Request) -> Result<(Started, Ends)> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTPEER: usize = 0x5441;
     let path = CString::new(b"/dev/ptmx\0").ok_or(Errno::INVALID)?;
-    let input = sys::open(path, open::BOTH | open::NO_TERMINAL, 0)?;
+    let input = sys::open(path, open::BOTH | open::NO_TERMINAL)?;
     let mut unlocked = 0u32;
     input.control_with(TIOCSPTLCK, &mut unlocked)?;
     let mut number = 0u32;
@@ -199,14 +199,7 @@ fn become_program(mut request: Request) -> Errno {
     let mut worst = Errno::NOT_FOUND;
     for directory in path.split(|byte| *byte == b':') {
         let mut file = [0; MAX_PATH];
-        let length = directory.len() + 1 + name.bytes().len();
-        let Some(place) = file.get_mut(..length) else { continue };
-        let (head, tail) = place.split_at_mut(directory.len());
-        head.copy_from_slice(directory);
-        let Some((slash, tail)) = tail.split_first_mut() else { continue };
-        *slash = b'/';
-        tail.copy_from_slice(name.bytes());
-        let Some(program) = file.get(..=length).and_then(CString::new) else { continue };
+        let Some(program) = sys::join(&[directory, b"/", name.bytes()], &mut file) else { continue };
         match execute(program) {
             Errno::NOT_FOUND | Errno::NOT_DIRECTORY => {}
             // There may be another one that may be started.

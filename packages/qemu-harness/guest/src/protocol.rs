@@ -3,7 +3,7 @@
 //! A frame is a header of 12 bytes and a payload; numbers are little-endian. The header has the payload's length (u32),
 //! the number of the stream that it belongs to (u32, chosen by the host), its kind (u8) and three bytes of zero.
 
-use crate::sys::{Errno, Fd, Result};
+use leveret_linux::{Errno, Fd, Result};
 
 /// Version of this protocol.
 pub const VERSION: u32 = 1;
@@ -95,9 +95,9 @@ impl<'a> Fields<'a> {
     }
 
     /// Text up to and with its NUL.
-    pub fn text(&mut self) -> Option<crate::sys::CString<'a>> {
+    pub fn text(&mut self) -> Option<leveret_linux::CString<'a>> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
-        crate::sys::CString::new(self.take(end + 1)?)
+        leveret_linux::CString::new(self.take(end + 1)?)
     }
 }
 

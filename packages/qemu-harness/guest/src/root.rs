@@ -1,6 +1,6 @@
 //! A root file system out of an image that nobody changes: what is written to it stays in memory.
 
-use crate::sys::{self, CString, Errno, Poll, Result, mounting, open};
+use leveret_linux::{self as sys, CString, Errno, Poll, Result, mounting, open};
 use core::ffi::CStr;
 
 /// What the root is: a type of file system, a blank, the device that has it.
@@ -23,14 +23,10 @@ pub struct Failure {
 impl Failure {
     /// Says so on the console.
     pub fn report(&self) {
-        let Ok(console) = sys::open(c"/dev/console".into(), open::WRITE | open::NO_TERMINAL, 0) else { return };
-        let mut digits = *b"   ";
-        let mut rest = self.error.0;
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        for part in [b"leveret-agent: cannot ", self.step.to_bytes(), b": error ", &digits, b"\n"] {
+        let Ok(console) = sys::open(c"/dev/console".into(), open::WRITE | open::NO_TERMINAL) else { return };
+        let mut digits = [0; 20];
+        let digits = sys::decimal(self.error.0 as usize, &mut digits);
+        for part in [b"leveret-agent: cannot ", self.step.to_bytes(), b": error ", digits, b"\n"] {
             let _ = console.write_all(part);
         }
     }
@@ -39,7 +35,7 @@ impl Failure {
 /// Makes the image that the initrd names the root, if it names one.
 pub fn enter() -> core::result::Result<(), Failure> {
     let mut text = [0; MAX_DESCRIPTION];
-    let Ok(file) = sys::open(DESCRIPTION.into(), open::READ, 0) else { return Ok(()) };
+    let Ok(file) = sys::open(DESCRIPTION.into(), open::READ) else { return Ok(()) };
     let length = step(c"read /leveret/root", file.read(&mut text))?;
     let Some((kind, device)) = words(&mut text, length) else {
         return Err(Failure { step: c"find a type and a device in /leveret/root", error: Errno::INVALID });
@@ -87,7 +83,7 @@ fn wait_for(device: CString) -> Result<()> {
     // Before looking, so that what comes in between is not missed.
     let events = sys::device_events()?;
     loop {
-        match sys::open(device, open::READ, 0) {
+        match sys::open(device, open::READ) {
             Err(Errno::NOT_FOUND) => {}
             other => return other.map(drop),
         }

@@ -2,7 +2,7 @@
 
 use crate::process::{self, Failure, Started, Step};
 use crate::protocol::{Fields, HEADER, Port, WINDOW, reply};
-use crate::sys::{self, Errno, Fd, Pages, Poll, Result, open};
+use leveret_linux::{self as sys, Errno, Fd, Pages, Poll, Result, open};
 
 /// How many files of a stream may be waited for: input, output, error.
 pub const FILES: usize = 3;
@@ -58,7 +58,7 @@ impl Stream {
     pub fn file_to_read(id: u32, request: &[u8]) -> core::result::Result<Stream, Failure> {
         let path = Fields(request).text().ok_or((Errno::INVALID, Step::Request))?;
         // Without waiting for somebody at the other end of a pipe.
-        let file = sys::open(path, open::READ | open::NONBLOCK | open::NO_TERMINAL, 0);
+        let file = sys::open(path, open::READ | open::NONBLOCK | open::NO_TERMINAL);
         Stream::new(id, What::FileToRead, None, Some(file.map_err(|error| (error, Step::Program))?), None)
     }
 
@@ -69,7 +69,7 @@ impl Stream {
             return Err((Errno::INVALID, Step::Request));
         };
         let flags = open::WRITE | open::CREATE | open::TRUNCATE | open::NONBLOCK | open::NO_TERMINAL;
-        let file = sys::open(path, flags, mode as usize).map_err(|error| (error, Step::Program))?;
+        let file = sys::open_new(path, flags, mode as usize).map_err(|error| (error, Step::Program))?;
         Stream::new(id, What::FileToWrite, Some(file), None, None)
     }
 

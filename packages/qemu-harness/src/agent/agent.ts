@@ -236,7 +236,7 @@ export class GuestAgent {
       () =>
         this.#error("QEMU_AGENT_TIMEOUT", `expected the guest's agent to answer within ${timeoutMs} ms, got nothing`, {
           timeoutMs,
-          hint: "an agent runs in machines with agent: true that boot a kernel, or whose image starts one",
+          hint: "it needs virtio_console, and in an image systemd 256 or newer, /bin/sh and gzip, or a unit of its own",
         }),
       () => this.#hellos.delete(nonce),
     );

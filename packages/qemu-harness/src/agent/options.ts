@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import type { Readable, Writable } from "node:stream";
-import { z } from "zod";
+import * as z from "zod";
 import type { WaitOptions } from "../internal/wait.ts";
 import { numbers, texts } from "./frames.ts";
 import type { GuestEnd } from "./guest-stream.ts";

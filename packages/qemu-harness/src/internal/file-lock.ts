@@ -1,8 +1,7 @@
-import { spawn } from "node:child_process";
 import { closeSync, fstat, openSync, rmSync, stat } from "node:fs";
 import { promisify } from "node:util";
+import { lockOpenFile } from "@leveret/block-source";
 import { QemuError } from "../errors.ts";
-import { findProgram } from "../qemu.ts";
 import { assertNotAborted } from "./wait.ts";
 
 /** A lock that this process holds; the kernel takes it back when the process ends, however it ends. */
@@ -13,9 +12,6 @@ export interface FileLock {
 
 /**
  * Waits until no other process, and nobody else in this one, holds a lock of this name, and holds it.
- *
- * Node cannot lock files, but a lock belongs to an open file and not to a process: flock(1) locks the one it inherits
- * and ends, and this process keeps it.
  *
  * @param path - File that stands for the lock, made when missing and removed when nobody waits any more.
  * @throws {QemuError} `QEMU_TOOL_NOT_FOUND`, `QEMU_ABORTED`.
@@ -28,17 +24,11 @@ export async function lockFile(
     signal,
   }: { readonly env: Readonly<Record<string, string | undefined>>; readonly signal?: AbortSignal | undefined },
 ): Promise<FileLock> {
-  const program = await findProgram("flock", env);
-  if (program === undefined) {
-    throw new QemuError("QEMU_TOOL_NOT_FOUND", "expected the program flock in PATH, got none", {
-      hint: "it is part of util-linux (Debian: apt install util-linux)",
-    });
-  }
   for (;;) {
     assertNotAborted(signal);
     const descriptor = openLock(path);
     try {
-      await take(program, descriptor, signal);
+      await take(descriptor, env, signal);
       if (await isAt(descriptor, path)) return held(descriptor, path);
     } catch (error) {
       closeSync(descriptor);
@@ -58,17 +48,24 @@ function openLock(path: string): number {
   }
 }
 
-async function take(program: string, descriptor: number, signal: AbortSignal | undefined): Promise<void> {
-  const child = spawn(program, ["--exclusive", "3"], { stdio: ["ignore", "ignore", "ignore", descriptor] });
-  const abort = (): void => void child.kill("SIGKILL");
-  signal?.addEventListener("abort", abort, { once: true });
-  const [code, cause] = await new Promise<[number | null, Error?]>((resolve) => {
-    child.once("exit", (code) => resolve([code]));
-    child.once("error", (error) => resolve([null, error]));
-  });
-  signal?.removeEventListener("abort", abort);
-  assertNotAborted(signal);
-  if (code !== 0) throw new QemuError("QEMU_FILE", `expected flock to lock a file, got exit code ${code}`, { cause });
+async function take(
+  descriptor: number,
+  env: Readonly<Record<string, string | undefined>>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  try {
+    await lockOpenFile(descriptor, { wait: true, env, signal });
+  } catch (error) {
+    assertNotAborted(signal);
+    const cause = error as NodeJS.ErrnoException;
+    if (cause.code === "ENOENT") {
+      throw new QemuError("QEMU_TOOL_NOT_FOUND", "expected the program flock in PATH, got none", {
+        hint: "it is part of util-linux (Debian: apt install util-linux)",
+        cause,
+      });
+    }
+    throw new QemuError("QEMU_FILE", `expected to lock a file, got: ${cause.message}`, { cause });
+  }
 }
 
 async function isAt(descriptor: number, path: string): Promise<boolean> {

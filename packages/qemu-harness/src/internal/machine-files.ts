@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { QemuError } from "../errors.ts";
-import type { ResolvedMachine } from "../machine.ts";
+import { type FileDisk, isThrownAway, type ResolvedMachine } from "../machine.ts";
 import { openMemoryFile, openUnnamedFile } from "./unnamed-file.ts";
 
 const MEBIBYTE = 1024 * 1024;
@@ -64,7 +64,7 @@ async function createLayers(machine: ResolvedMachine, cwd: string | undefined): 
   const layers: number[][] = [];
   try {
     for (const disk of machine.disks) {
-      layers.push(disk.access === "throw-away" ? [await createOverlay(disk, cwd)] : []);
+      layers.push(isThrownAway(disk) ? [await createOverlay(disk, cwd)] : []);
     }
     return layers;
   } catch (error) {
@@ -73,7 +73,7 @@ async function createLayers(machine: ResolvedMachine, cwd: string | undefined): 
   }
 }
 
-async function createOverlay(disk: ResolvedMachine["disks"][number], cwd: string | undefined): Promise<number> {
+async function createOverlay(disk: FileDisk, cwd: string | undefined): Promise<number> {
   // Machines without disks don't pay for loading it.
   const { fileSource, qcow2Sink, qcow2Source } = await import("@leveret/disk-image");
   const descriptor = openUnnamedFile();

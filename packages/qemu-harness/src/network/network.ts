@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { z } from "zod";
+import * as z from "zod";
 import { QemuError } from "../errors.ts";
 import { parseOptions } from "../machine.ts";
 import { DEFAULT_MAX_CAPTURE_BYTES, PcapRecorder } from "./capture.ts";

@@ -1,4 +1,3 @@
-import { execa } from "execa";
 import { QemuError } from "../errors.ts";
 import type { WaitOptions } from "../internal/wait.ts";
 import { findProgram } from "../qemu.ts";
@@ -22,6 +21,8 @@ export function textReader(env: Readonly<Record<string, string | undefined>>): R
       });
     }
     // One block of text, in letters of a size that `forReading` makes; one thread, for others work here too.
+    // Most machines are never read from, and start sooner without it.
+    const { execa } = await import("execa");
     const answer = await execa(program, ["stdin", "stdout", "--psm", "6", "--dpi", "200"], {
       input: picture,
       env: { OMP_THREAD_LIMIT: "1" },

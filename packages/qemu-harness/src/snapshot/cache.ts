@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { QemuError } from "../errors.ts";
 import { cacheDirectory } from "../internal/cache-directory.ts";
 import { lockFile } from "../internal/file-lock.ts";

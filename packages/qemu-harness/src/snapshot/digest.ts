@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { type BigIntStats, createReadStream } from "node:fs";
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { cacheDirectory } from "../internal/cache-directory.ts";
 import { assertNotAborted } from "../internal/wait.ts";
 import { fileError, writeAtomically } from "./files.ts";
@@ -32,37 +32,52 @@ const known = new Map<string, string>();
  */
 export async function digestOf(path: string, options: DigestOptions): Promise<string> {
   try {
-    const found = await stat(path, { bigint: true });
-    const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs } = found;
-    const identity = [dev, ino, size, mtimeNs, ctimeNs].join(" ");
-    // A device does not say when its content changes.
-    const settled = found.isFile() && BigInt(Date.now()) - ctimeMs > SETTLED_MS;
-    if (!settled) return await read(path, options.signal);
-    const before = known.get(identity);
-    if (before !== undefined) return before;
-    const digest = await (size >= WORTH_REMEMBERING ? remembered(path, identity, options) : read(path, options.signal));
-    known.set(identity, digest);
-    return digest;
+    return await digestOnce(await stat(path, { bigint: true }), "", () => readAll(path, options.signal), options);
   } catch (error) {
     assertNotAborted(options.signal);
     throw fileError(error, "read", path);
   }
 }
 
-async function read(path: string, signal: AbortSignal | undefined): Promise<string> {
+/**
+ * A digest of a file's content, which is remembered as that of {@link digestOf}.
+ *
+ * @param found - State of the file.
+ * @param kind - What tells this digest from others of the same file; empty for that of all of it.
+ * @param read - Computes it.
+ */
+export async function digestOnce(
+  found: BigIntStats,
+  kind: string,
+  read: () => Promise<string>,
+  options: DigestOptions,
+): Promise<string> {
+  const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs } = found;
+  const identity = [dev, ino, size, mtimeNs, ctimeNs, ...(kind === "" ? [] : [kind])].join(" ");
+  // A device does not say when its content changes.
+  const settled = found.isFile() && BigInt(Date.now()) - ctimeMs > SETTLED_MS;
+  if (!settled) return read();
+  const before = known.get(identity);
+  if (before !== undefined) return before;
+  const digest = await (size >= WORTH_REMEMBERING ? remembered(identity, read, options) : read());
+  known.set(identity, digest);
+  return digest;
+}
+
+async function readAll(path: string, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash("sha256");
   const stream = createReadStream(path, { highWaterMark: READ_SIZE, ...(signal === undefined ? {} : { signal }) });
   for await (const chunk of stream as AsyncIterable<Uint8Array>) hash.update(chunk);
   return hash.digest("hex");
 }
 
-async function remembered(path: string, identity: string, { env, signal }: DigestOptions): Promise<string> {
+async function remembered(identity: string, read: () => Promise<string>, { env }: DigestOptions): Promise<string> {
   const directory = cacheDirectory(env);
-  if (directory === undefined) return read(path, signal);
+  if (directory === undefined) return read();
   const list = join(directory, "qemu-digests.json");
   const found = (await readList(list)).get(identity);
   if (found !== undefined) return found;
-  const digest = await read(path, signal);
+  const digest = await read();
   const entries = [...(await readList(list)), [identity, digest] as const].slice(-MAX_REMEMBERED);
   await mkdir(dirname(list), { recursive: true })
     .then(() => writeAtomically(list, (sink) => sink.write(0, Buffer.from(JSON.stringify(entries))), { mode: 0o600 }))

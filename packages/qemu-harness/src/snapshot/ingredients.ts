@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { buildArgv } from "../argv.ts";
 import { type Difference, QemuError } from "../errors.ts";
 import { AGENT_FILE } from "../initrd.ts";
-import { isDirect, type ResolvedMachine } from "../machine.ts";
+import { type FileDisk, isDirect, type ResolvedMachine } from "../machine.ts";
 import type { MachinePlan } from "../plan.ts";
 import { findProgram } from "../qemu.ts";
 import { digestOf } from "./digest.ts";
@@ -22,9 +22,12 @@ export interface IngredientsOptions {
 /**
  * Everything that a snapshot of a machine is bound to: QEMU, the accelerator, the host's processor, the description, and
  * the content of every file that it names, wherever that file is.
+ *
+ * @throws {QemuError} `QEMU_BAD_OPTIONS` for disks of type `device`, `QEMU_FILE`, `QEMU_ABORTED`.
  */
 export async function ingredientsOf(plan: MachinePlan, options: IngredientsOptions): Promise<Ingredients> {
   const { machine, qemu, accelerator } = plan;
+  const disks = fileDisks(machine);
   const found = new Map<string, string>([
     ["qemu.version", qemu.versionText],
     ["accelerator", accelerator.kind],
@@ -34,12 +37,20 @@ export async function ingredientsOf(plan: MachinePlan, options: IngredientsOptio
     ...flatten("machine", descriptionOf(machine)),
     ["arguments", JSON.stringify(argumentsOf(plan))],
   ]);
-  for (const disk of machine.disks)
-    if (disk.format === "qcow2") await assertWhole(resolve(options.cwd ?? "", disk.path));
+  for (const disk of disks) if (disk.format === "qcow2") await assertWhole(resolve(options.cwd ?? "", disk.path));
   for (const [name, path] of await filesOf(plan, options.env)) {
     found.set(`${name}.content`, await digestOf(resolve(options.cwd ?? "", path), options));
   }
   return Object.fromEntries([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** All disks, in order, of a machine none of whose disks ends with the process that serves it. */
+function fileDisks({ disks }: ResolvedMachine): readonly FileDisk[] {
+  return disks.map((disk, index) => {
+    if (disk.type === "file") return disk;
+    const message = `expected disks that are files in a machine to keep on a disk, got the device ${disk.name}`;
+    throw new QemuError("QEMU_BAD_OPTIONS", message, { issues: [{ path: `disks[${index}].type`, message }] });
+  });
 }
 
 /** Refuses an image that is not all there is of a disk. */
@@ -79,9 +90,9 @@ async function filesOf(
     ["firmware.variables", boot.type === "uefi" ? (boot.variables?.path ?? firmware?.variablesPath) : undefined],
     ["kernel", isDirect(boot) ? boot.kernelPath : undefined],
     ["initrd", isDirect(boot) ? boot.initrdPath : undefined],
-    ["agent", machine.agent && isDirect(boot) ? AGENT_FILE : undefined],
+    ["agent", machine.agent ? AGENT_FILE : undefined],
     ["swtpm", machine.tpm === undefined ? undefined : await findProgram("swtpm", env)],
-    ...machine.disks.map(({ path }, index) => [`disks[${index}]`, path] as const),
+    ...fileDisks(machine).map(({ path }, index) => [`disks[${index}]`, path] as const),
     ...machine.cds.map(({ path }, index) => [`cds[${index}]`, path] as const),
     ...machine.fwCfg.map(({ path }, index) => [`fwCfg[${index}]`, path] as const),
   ];
@@ -104,7 +115,7 @@ function argumentsOf({ machine, qemu, accelerator, fds }: MachinePlan): readonly
       : boot.type === "uefi" && boot.variables !== undefined
         ? { ...boot, variables: { ...boot.variables, path: "variables" } }
         : boot,
-    disks: machine.disks.map((disk) => ({ ...disk, path: "disk" })),
+    disks: fileDisks(machine).map((disk) => ({ ...disk, path: "disk" })),
     cds: machine.cds.map((cd) => ({ ...cd, path: "cd" })),
     fwCfg: machine.fwCfg.map((item) => (item.path === undefined ? item : { ...item, path: "item" })),
     networks: machine.networks.map((each) => (each.type === "user" ? { ...each, forwards: [] } : each)),

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { wholeFiles } from "@leveret/block-source";
-import { z } from "zod";
+import * as z from "zod";
 import { QemuError } from "../errors.ts";
 import { type ResolvedMachine, resolveMachine } from "../machine.ts";
 import { partSchema } from "./part.ts";

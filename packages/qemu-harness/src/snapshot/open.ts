@@ -6,10 +6,11 @@ import type { MachineDescription } from "../machine.ts";
 import { type MachinePlan, type PlanOptions, planMachine } from "../plan.ts";
 import { templateOf } from "../start.ts";
 import type { Template } from "../template.ts";
+import { digestOnce } from "./digest.ts";
 import { fileError } from "./files.ts";
 import { differencesOf, type Ingredients, ingredientsOf } from "./ingredients.ts";
 import { corrupt, type Manifest, readManifest } from "./manifest.ts";
-import { isIntact, type Part, storedBytes } from "./part.ts";
+import { digestOfPart, type Part, storedBytes } from "./part.ts";
 import { diskName } from "./save.ts";
 
 /** How {@link openSnapshot} opens. */
@@ -20,6 +21,8 @@ export interface OpenSnapshotOptions extends PlanOptions {
   readonly description?: MachineDescription | undefined;
   /** directory that relative paths of the description start from, default the process's */
   readonly cwd?: string | undefined;
+  /** whether what is stored is compared with its digests, default true; not worth it for what was written just now */
+  readonly verify?: boolean | undefined;
 }
 
 /** What a snapshot is of, and what it takes. */
@@ -36,9 +39,9 @@ export interface SnapshotInfo {
 /**
  * Opens a snapshot that {@link Template.save} has written, in this process or another, today or last year.
  *
- * What is stored is read once and compared with its digests, and everything that has to be as it was is: the version and
- * the program of QEMU, how guest code is run, the host's processor, the description, and the content, not the place, of
- * firmware, kernel, initrd, disks and CDs.
+ * What is stored is read and compared with its digests, once for as long as its files do not change, and everything that
+ * has to be as it was is: the version and the program of QEMU, how guest code is run, the host's processor, the
+ * description, and the content, not the place, of firmware, kernel, initrd, disks and CDs.
  *
  * @param path - Its directory, which may be removed once it is open.
  * @param options - The machine, where that is not the one it was made of; QEMU and environment.
@@ -51,7 +54,7 @@ export interface SnapshotInfo {
  */
 export async function openSnapshot(path: string, options: OpenSnapshotOptions = {}): Promise<Template> {
   const manifest = await readManifest(path);
-  const { description, ...rest } = options;
+  const { description, verify: _, ...rest } = options;
   const found = description === undefined ? manifest.description : { ...description, forkable: true };
   const accelerator = options.accelerator ?? manifest.accelerator;
   const plan = await planMachine(found, { ...rest, accelerator });
@@ -101,13 +104,18 @@ async function openParts(
   path: string,
   manifest: Manifest,
   plan: MachinePlan,
-  { cwd, env, signal }: OpenSnapshotOptions,
+  { cwd, env = process.env, signal, verify = true }: OpenSnapshotOptions,
 ): Promise<Template> {
   const opened: number[] = [];
   const openPart = async (name: string, part: Part): Promise<number> => {
     const descriptor = openSync(join(path, name), "r");
     opened.push(descriptor);
-    if (!(await isIntact(descriptor, fstatSync(descriptor).size, part, signal))) {
+    const found = fstatSync(descriptor, { bigint: true });
+    const digest = (): Promise<string> => digestOfPart(descriptor, part, signal);
+    const isIntact =
+      found.size === BigInt(part.sizeBytes) &&
+      (!verify || (await digestOnce(found, "runs", digest, { env, signal })) === part.sha256);
+    if (!isIntact) {
       throw corrupt(path, `another ${name} than was written`);
     }
     return descriptor;

@@ -3,7 +3,7 @@ import { read as readCallback } from "node:fs";
 import { open } from "node:fs/promises";
 import { promisify } from "node:util";
 import { handleSink, isZero } from "@leveret/block-source";
-import { z } from "zod";
+import * as z from "zod";
 import { assertNotAborted } from "../internal/wait.ts";
 
 const read = promisify(readCallback);
@@ -64,26 +64,20 @@ export async function writePart(
   return { sizeBytes, runs, sha256: hash.digest("hex") };
 }
 
-/** Whether an open file is what {@link writePart} wrote, as far as it is not zeros. */
-export async function isIntact(
-  descriptor: number,
-  foundBytes: number,
-  part: Part,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
-  if (foundBytes !== part.sizeBytes) return false;
+/** SHA-256 of what an open file has where {@link writePart} wrote; empty for one that ends before. */
+export async function digestOfPart(descriptor: number, part: Part, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash("sha256");
   const chunk = Buffer.allocUnsafe(CHUNK_SIZE);
   for (const [start, length] of part.runs) {
     for (let done = 0; done < length; ) {
       assertNotAborted(signal);
       const count = await fill(descriptor, chunk, start + done, Math.min(CHUNK_SIZE, length - done));
-      if (count === 0) return false;
+      if (count === 0) return "";
       hash.update(chunk.subarray(0, count));
       done += count;
     }
   }
-  return hash.digest("hex") === part.sha256;
+  return hash.digest("hex");
 }
 
 /** Reads at a place until `length` bytes are there or the file ends. */

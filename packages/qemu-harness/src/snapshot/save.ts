@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { fstatSync } from "node:fs";
-import { lstat, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { syncDirectory } from "@leveret/block-source";
 import { QemuError } from "../errors.ts";
 import type { MachineFiles } from "../internal/machine-files.ts";
 import type { MachinePlan } from "../plan.ts";
@@ -56,9 +57,9 @@ export async function saveSnapshot(source: SnapshotSource, path: string, { signa
       disks,
     });
     await writeFile(join(beside, MANIFEST), manifest, { mode: 0o600, flush: true });
-    await synchronize(beside);
+    await syncDirectory(beside);
     await rename(beside, place);
-    await synchronize(dirname(place));
+    await syncDirectory(dirname(place));
   } catch (error) {
     await rm(beside, { recursive: true, force: true });
     throw fileError(error, "write", place);
@@ -87,9 +88,4 @@ async function removeAbandoned(place: string): Promise<void> {
     if (pid === undefined || (await lstat(`/proc/${pid}`).catch(() => undefined)) !== undefined) continue;
     await rm(join(directory, entry), { recursive: true, force: true });
   }
-}
-
-async function synchronize(directory: string): Promise<void> {
-  await using handle = await open(directory, "r");
-  await handle.sync();
 }

@@ -1,14 +1,18 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { test as base, expect } from "vitest";
+import { test as base, expect, type TestAPI } from "vitest";
 import type { MachineDescription } from "../machine.ts";
 import { resolveMachine } from "../machine.ts";
 import type { Machine } from "../running-machine.ts";
+import { type CachedTemplate, openTemplateCache, type TemplateRequest } from "../snapshot/cache.ts";
 import { type StartOptions, startMachine } from "../start.ts";
+import type { ForkOptions } from "../template.ts";
 import { MemoryBudget } from "./budget.ts";
-import { listensOn, type MatcherOptions, reachesConsole } from "./matchers.ts";
+import { hasUnitActive, listensOn, type MatcherOptions, reachesConsole } from "./matchers.ts";
+import { matchesScreenshot, type ScreenshotOptions } from "./screenshot.ts";
 
 export { DEFAULT_MATCHER_TIMEOUT_MS, type MatcherOptions } from "./matchers.ts";
+export type { ScreenshotOptions } from "./screenshot.ts";
 export { expect };
 
 /** How long a picture for a failed test may take, in `milliseconds`. */
@@ -29,6 +33,23 @@ export interface MachineFixtures {
    * the test's output names.
    */
   readonly startMachine: (description: MachineDescription, options?: StartOptions) => Promise<Machine>;
+  /**
+   * Continues a template of the user's cache as a machine of the test, like one that `startMachine` starts. The first
+   * test that asks for a template makes it; all others, in this file and others, in this run and later ones, fork it.
+   */
+  readonly forkMachine: (request: TemplateRequest, options?: ForkOptions) => Promise<Machine>;
+}
+
+/** What the fixtures share. */
+interface InnerFixtures {
+  /** takes memory, starts a machine, and ends it with the test */
+  readonly startForTest: (
+    memoryMiB: number,
+    signal: AbortSignal | undefined,
+    start: () => Promise<Machine>,
+  ) => Promise<Machine>;
+  /** opens a template once for all tests of a file */
+  readonly templateOfFile: (request: TemplateRequest) => Promise<CachedTemplate>;
 }
 
 /**
@@ -40,14 +61,42 @@ export interface MachineFixtures {
  *   await expect(machine).toReachConsole(/Interactive Shell/);
  * });
  */
-export const test = base.extend<MachineFixtures>({
-  startMachine: async ({ task }, use) => {
-    const machines: { readonly machine: Machine; readonly release: () => void }[] = [];
-    await use(async (description, options = {}) => {
+export const test: TestAPI<MachineFixtures> = base.extend<MachineFixtures & InnerFixtures>({
+  startMachine: ({ startForTest }, use) =>
+    use(async (description, options = {}) => {
       const { memoryMiB } = resolveMachine(description);
-      const release = await budget.take(memoryMiB, options.signal);
+      return startForTest(memoryMiB, options.signal, () => startMachine(description, options));
+    }),
+  forkMachine: ({ startForTest, templateOfFile }, use) =>
+    use(async (request, options = {}) => {
+      const { memoryMiB } = resolveMachine(request.description);
+      return startForTest(memoryMiB, options.signal, async () => (await templateOfFile(request)).fork(options));
+    }),
+  templateOfFile: [
+    // biome-ignore lint/correctness/noEmptyPattern: vitest reads which fixtures it needs from here
+    async ({}, use) => {
+      const templates = new Map<string, Promise<CachedTemplate>>();
+      await use((request) => {
+        const { description, key, prepare, cwd, qemu, accelerator } = request;
+        const name = JSON.stringify([description, key, prepare.toString(), cwd, qemu, accelerator]);
+        const template = templates.get(name) ?? openTemplateCache().template(request);
+        templates.set(name, template);
+        // One that could not be made is tried again by the next test.
+        template.catch(() => templates.delete(name));
+        return template;
+      });
+      for (const each of await Promise.allSettled(templates.values())) {
+        if (each.status === "fulfilled") await each.value.close();
+      }
+    },
+    { scope: "file" },
+  ],
+  startForTest: async ({ task }, use) => {
+    const machines: { readonly machine: Machine; readonly release: () => void }[] = [];
+    await use(async (memoryMiB, signal, start) => {
+      const release = await budget.take(memoryMiB, signal);
       try {
-        const machine = await startMachine(description, options);
+        const machine = await start();
         machines.push({ machine, release });
         return machine;
       } catch (error) {
@@ -84,8 +133,15 @@ async function keep(machine: Machine, directory: string): Promise<void> {
 function directoryOf(test: { readonly name: string; readonly suite?: Named | undefined }): string {
   const names: string[] = [];
   for (let each: Named | undefined = test; each !== undefined; each = each.suite) names.unshift(each.name);
-  const folder = names.filter((name) => name !== "").join(" › ");
-  const safe = folder.replace(/[^\p{L}\p{N} ._()›-]/gu, "_").slice(0, MAX_NAME);
+  return resultsOf(names.filter((name) => name !== "").join(" › "));
+}
+
+/** Directory for what a failed test leaves. */
+function resultsOf(test: string): string {
+  const safe = test
+    .replace(/ > /g, " › ")
+    .replace(/[^\p{L}\p{N} ._()›-]/gu, "_")
+    .slice(0, MAX_NAME);
   return resolve(process.env.LEVERET_TEST_RESULTS ?? "test-results", safe);
 }
 
@@ -99,6 +155,13 @@ interface MachineMatchers<R> {
   readonly toReachConsole: (pattern: string | RegExp, options?: MatcherOptions) => Promise<R>;
   /** waits until something in the guest listens on a TCP port. Needs the agent. */
   readonly toListenOn: (port: number, options?: Omit<MatcherOptions, "console">) => Promise<R>;
+  /** waits until a systemd unit is active; one that has failed fails at once, with its messages. Needs the agent. */
+  readonly toHaveUnitActive: (unit: string, options?: Omit<MatcherOptions, "console">) => Promise<R>;
+  /**
+   * waits until the display shows a stored picture. The first time, and with vitest's `--update`, it is stored, in
+   * `__screenshots__` beside the test; what differs is written to `test-results`
+   */
+  readonly toMatchScreenshot: (name: string, options?: ScreenshotOptions) => Promise<R>;
 }
 
 declare module "vitest" {
@@ -106,4 +169,16 @@ declare module "vitest" {
   interface Matchers<T = any> extends MachineMatchers<T> {}
 }
 
-expect.extend({ toReachConsole: reachesConsole, toListenOn: listensOn });
+expect.extend({
+  toReachConsole: reachesConsole,
+  toListenOn: listensOn,
+  toHaveUnitActive: hasUnitActive,
+  toMatchScreenshot(machine: Machine, name: string, options: ScreenshotOptions = {}) {
+    const { testPath = "test", currentTestName = "test", snapshotState } = this;
+    return matchesScreenshot(machine, name, options, {
+      testPath,
+      results: resultsOf(currentTestName),
+      update: snapshotState?.snapshotUpdateState ?? "new",
+    });
+  },
+});

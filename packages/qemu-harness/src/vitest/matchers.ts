@@ -69,3 +69,46 @@ function absent(error: unknown): Uint8Array {
   if (error instanceof QemuError && error.code === "QEMU_AGENT_REFUSED") return new Uint8Array();
   throw error;
 }
+
+/** Properties of a unit that say how it is. */
+const UNIT_PROPERTIES = ["LoadState", "ActiveState", "SubState", "Result"] as const;
+/** Values that say nothing. */
+const USUAL: ReadonlySet<string | undefined> = new Set([undefined, "loaded", "success", "failed", "dead"]);
+/** How much of a unit's messages a failed test shows, in lines. */
+const JOURNAL_LINES = 20;
+
+/** How long one question to a busy guest may take at least, in `milliseconds`. */
+const MIN_ANSWER_MS = 10_000;
+
+/** Whether a systemd unit is active, or becomes so; one that has failed is not waited for. */
+export async function hasUnitActive(machine: Machine, unit: string, limits: WaitOptions = {}): Promise<Found> {
+  const { timeoutMs = DEFAULT_MATCHER_TIMEOUT_MS, signal } = limits;
+  const until = Date.now() + timeoutMs;
+  const run = async (...argv: string[]): Promise<string> => {
+    const left = Math.max(MIN_ANSWER_MS, until - Date.now());
+    const { stdout, stderr } = await machine.agent.exec(argv, { timeoutMs: left, signal });
+    return stdout === "" ? stderr : stdout;
+  };
+  try {
+    for (;;) {
+      const properties = await run("systemctl", "show", `--property=${UNIT_PROPERTIES.join(",")}`, "--", unit);
+      const value = (name: (typeof UNIT_PROPERTIES)[number]): string | undefined =>
+        new RegExp(`^${name}=(.*)$`, "m").exec(properties)?.[1];
+      const state = value("ActiveState");
+      if (state === "active") return { pass: true, message: () => `expected ${unit} not to be active, got that it is` };
+      // A unit that systemd starts again is activating, not failed.
+      if (state === "failed" || Date.now() >= until) {
+        const lines = ["--unit", unit, "--lines", `${JOURNAL_LINES}`];
+        const said =
+          state === undefined ? properties : await run("journalctl", ...lines, "--output", "cat", "--no-pager");
+        const details = [value("SubState"), value("LoadState"), value("Result")].filter((each) => !USUAL.has(each));
+        const how = [state ?? "no answer", ...(details.length === 0 ? [] : [`(${details.join(", ")})`])].join(" ");
+        return { pass: false, message: () => `expected ${unit} to be active, got ${how}\n${said}`.trimEnd() };
+      }
+      await sleep(LOOK_AGAIN_MS, undefined, signal && { signal });
+    }
+  } catch (error) {
+    if (!(error instanceof QemuError) || error.code !== "QEMU_AGENT_TIMEOUT") throw error;
+    return { pass: false, message: () => `expected ${unit} to be active, got no answer: ${error.message}` };
+  }
+}
