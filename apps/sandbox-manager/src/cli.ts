@@ -34,6 +34,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .description("start this directory's machine, or find it; with a terminal, open a shell in it")
     .argument("[name]", "vm-1, vm-2 …; the first that is free unless given")
     .option("--new", "one more, although this directory has one")
+    .option("--isolated", "keep what is changed in the workspace apart from this directory, until apply")
     .option("--memory <MiB>", "memory", "1024")
     .option("--cpus <count>", "processors", "2")
     .option("--image <directory>", "another guest: a directory with os.config.ts and its lock")
@@ -68,6 +69,19 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("leveret-sandbox ls"))
     .action(async (flags) => (await import("./commands/others.ts")).list(flags, io));
   program
+    .command("ports")
+    .description("list the ports that something listens on in a machine")
+    .argument("[name]", "which; this directory's unless given")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox ports"))
+    .action(async (name, flags) => (await import("./commands/others.ts")).ports(name, flags, io));
+  program
+    .command("logs")
+    .description("print what a machine's console and its supervisor have said, also when it has ended")
+    .argument("[name]", "which; this directory's unless given")
+    .addHelpText("after", example("leveret-sandbox logs vm-1"))
+    .action(async (name) => (await import("./commands/others.ts")).logs(name, io));
+  program
     .command("url")
     .description("where a port of a machine is on this host")
     .argument("<port>", "what something listens on inside")
@@ -75,8 +89,54 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("curl $(leveret-sandbox url 3000)"))
     .action(async (port, flags) => (await import("./commands/others.ts")).url(port, flags, io));
   program
+    .command("diff")
+    .description("print what an isolated workspace has changed, as a patch")
+    .argument("[path...]", "files and directories; all unless given")
+    .option("-n, --name <name>", "which machine; this directory's unless given")
+    .option("--stat", "print names only")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox diff | git apply --check"))
+    .action(async (paths, flags) => (await import("./commands/changes.ts")).diff(paths, flags, io));
+  program
+    .command("apply")
+    .description("bring what an isolated workspace has changed into this directory")
+    .argument("[path...]", "files and directories; all that is not held back unless given")
+    .option("-n, --name <name>", "which machine; this directory's unless given")
+    .option("--force", "also what this directory has changed since the machine was started")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox apply src test"))
+    .action(async (paths, flags) => (await import("./commands/changes.ts")).apply(paths, flags, io));
+  program
+    .command("fork")
+    .description("make copies of a machine with an isolated workspace, which go on side by side")
+    .argument("[name]", "which; this directory's unless given")
+    .option("-n, --count <count>", "how many", "1")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox fork vm-1 -n 4"))
+    .action(async (name, flags) => {
+      ofProgram = await (await import("./commands/copies.ts")).fork(name, flags, io);
+    });
+  program
+    .command("checkpoint")
+    .description("keep a machine with an isolated workspace as it is, until it ends")
+    .argument("[name]", "which; this directory's unless given")
+    .option("--list", "print those there are, and make none")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox checkpoint"))
+    .action(async (name, flags) => (await import("./commands/copies.ts")).checkpoint(name, flags, io));
+  program
+    .command("rewind")
+    .description("make a machine what it was at a checkpoint")
+    .argument("<checkpoint>", "what checkpoint printed")
+    .option("-n, --name <name>", "which machine; this directory's unless given")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox rewind 1"))
+    .action(async (id, flags) => (await import("./commands/copies.ts")).rewind(id, flags, io));
+  program
     .command("stop")
-    .description("end a machine, and everything that was changed in it outside of the workspace")
+    .description(
+      "end a machine, and everything in it: also what an isolated workspace has changed and nobody has applied",
+    )
     .argument("[name]", "which; this directory's unless given")
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-sandbox stop vm-2"))

@@ -16,6 +16,12 @@ export type SandboxErrorCode =
   | "SANDBOX_MISSING_TOOLS"
   /** a place that this user may not write to */
   | "SANDBOX_NOT_WRITABLE"
+  /** what a guest says it has changed, and cannot have */
+  | "SANDBOX_CHANGES_INVALID"
+  /** files that were changed in the sandbox and in the project */
+  | "SANDBOX_CONFLICT"
+  /** a file of the project that cannot be read, or changed */
+  | "SANDBOX_PROJECT_FILE"
   /** a workspace that is not a directory, or not there */
   | "SANDBOX_WORKSPACE_DIRECTORY"
   /** a guest whose requests for files are none */

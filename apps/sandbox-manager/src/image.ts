@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { access, cp, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { access, cp, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { PipelineOptions } from "@leveret/os-builder";
-import { z } from "zod";
+import * as z from "zod";
+import { replaceJson } from "./files.ts";
 import type { Environment, Places } from "./places.ts";
 
 /** The description of the guest, and its lock: `examples/sandbox-guest`, put there when this package is built. */
@@ -48,8 +49,7 @@ export async function guestImage(places: Places, { description, ...options }: Im
   // The package's own directory may be read-only, and building leaves its state beside the description.
   await cp(DESCRIPTION, directory, { recursive: true });
   const image = await build(directory, options);
-  await writeFile(`${built}.new`, JSON.stringify({ key, image }));
-  await rename(`${built}.new`, built);
+  await replaceJson(built, { key, image });
   return image;
 }
 

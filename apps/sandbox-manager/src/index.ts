@@ -1,3 +1,10 @@
+// What isolated workspaces have changed
+export type { SandboxApplied, SandboxApplyOptions, SandboxChanges } from "./changes/changes.ts";
+export type { Difference, Version } from "./changes/compare.ts";
+export type { HeldBack } from "./changes/guarded.ts";
+export { formatPatch } from "./changes/patch.ts";
+export { DEFAULT_MAX_CHANGED_BYTES, DEFAULT_MAX_CHANGES } from "./changes/tree.ts";
+export type { SandboxCheckpoint } from "./checkpoint.ts";
 export type { SandboxExit, SandboxProcess } from "./control/connection.ts";
 // Errors
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.ts";
@@ -9,10 +16,9 @@ export {
   Sandbox,
   type SandboxExecOptions,
   type SandboxResult,
-  type SandboxStartOptions,
-  startSandbox,
   WORKSPACE,
 } from "./sandbox.ts";
+export { type SandboxStartOptions, startSandbox } from "./start.ts";
 export type { SandboxState } from "./state.ts";
 // Workspaces
 export {

@@ -1,7 +1,6 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
+import { lockOpenFile } from "@leveret/block-source";
 import { SandboxError } from "./errors.ts";
 import { addressOf, MAX_SANDBOXES, nameOf } from "./names.ts";
 import type { Places } from "./places.ts";
@@ -15,9 +14,6 @@ export interface Lease {
   /** the locked file; whoever inherits it has the lease too */
   readonly file: FileHandle;
 }
-
-/** Exit code with which flock says that somebody else holds the lock. */
-const HELD = 75;
 
 /**
  * Takes the first name that is free, or the one that is wanted. The kernel owns the lease: it ends with the last process
@@ -41,14 +37,9 @@ export async function takeLease(places: Places, wanted?: number): Promise<Lease>
   throw new SandboxError("SANDBOX_NONE_FREE", `expected ${what}, got none`, { hint: "leveret-sandbox stop ends one" });
 }
 
-// Node itself has no way to lock a file. The lock belongs to the open file, so it stays when flock has ended.
 async function isLocked(fd: number): Promise<boolean> {
-  const argv = ["--nonblock", "--conflict-exit-code", `${HELD}`, "3"];
-  const flock = spawn("flock", argv, { stdio: ["ignore", "ignore", "ignore", fd] });
-  const [exitCode] = await once(flock, "close").catch((cause: unknown) => {
-    const hint = "apt-get install util-linux";
-    throw new SandboxError("SANDBOX_MISSING_TOOLS", "expected flock on the PATH, found none", { cause, hint });
+  return lockOpenFile(fd).catch((cause: Error) => {
+    const hint = "apt-get install util-linux, which has flock";
+    throw new SandboxError("SANDBOX_MISSING_TOOLS", `expected to lock a file, got: ${cause.message}`, { cause, hint });
   });
-  if (exitCode === 0 || exitCode === HELD) return exitCode === 0;
-  throw new SandboxError("SANDBOX_MISSING_TOOLS", `expected flock to lock a file, it ended with ${exitCode}`);
 }

@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { lstat, mkdir } from "node:fs/promises";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { SandboxError } from "./errors.ts";
@@ -20,24 +20,50 @@ const OWNER_ONLY = 0o700;
 
 /**
  * Where the sandboxes of a user are: below `XDG_STATE_HOME`, `XDG_RUNTIME_DIR` and `XDG_CACHE_HOME`, or where these are
- * when they are not set. Nobody else can look into them.
+ * when they are not set; a path that is empty or relative counts as not set. Nobody else can look into them.
  *
- * @throws {SandboxError} `SANDBOX_NOT_WRITABLE`.
+ * @throws {SandboxError} `SANDBOX_NOT_WRITABLE`: one of them can't be made, or belongs to somebody else.
+ * @see XDG Base Directory Specification
  */
 export async function openPlaces(env: Environment): Promise<Places> {
-  const home = env.HOME ?? homedir();
-  const state = env.XDG_STATE_HOME ?? join(home, ".local", "state");
-  const cache = env.XDG_CACHE_HOME ?? join(home, ".cache");
-  const runtime = env.XDG_RUNTIME_DIR ?? join(tmpdir(), `leveret-${userInfo().uid}`);
+  const home = absolute(env.HOME) ?? homedir();
+  const state = absolute(env.XDG_STATE_HOME) ?? join(home, ".local", "state");
+  const cache = absolute(env.XDG_CACHE_HOME) ?? join(home, ".cache");
+  const runtime = absolute(env.XDG_RUNTIME_DIR) ?? (await openTemporary());
   const places = {
     machines: join(state, "leveret", "sandbox"),
     sockets: join(runtime, "leveret-sandbox"),
     cache: join(cache, "leveret", "sandbox"),
   };
-  for (const path of Object.values(places)) {
-    await mkdir(path, { recursive: true, mode: OWNER_ONLY }).catch((cause: NodeJS.ErrnoException) => {
-      throw new SandboxError("SANDBOX_NOT_WRITABLE", `expected to make ${path}, got ${cause.code}`, { path, cause });
+  for (const path of Object.values(places)) await openDirectory(path);
+  return places;
+}
+
+function absolute(path: string | undefined): string | undefined {
+  return path?.startsWith("/") ? path : undefined;
+}
+
+// Everybody can write to the directory above it, and so may have made it before.
+async function openTemporary(): Promise<string> {
+  const { uid } = userInfo();
+  const path = join(tmpdir(), `leveret-${uid}`);
+  await openDirectory(path);
+  const found = await lstat(path);
+  if (!found.isDirectory() || found.uid !== uid) {
+    throw new SandboxError("SANDBOX_NOT_WRITABLE", `expected a directory of user ${uid}, got another's: ${path}`, {
+      path,
     });
   }
-  return places;
+  return path;
+}
+
+async function openDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: OWNER_ONLY }).catch((cause: NodeJS.ErrnoException) => {
+    throw new SandboxError("SANDBOX_NOT_WRITABLE", `expected to make ${path}, got ${cause.code}`, { path, cause });
+  });
+}
+
+/** Where a sandbox is asked. */
+export function socketPath(places: Places, name: string): string {
+  return join(places.sockets, name);
 }

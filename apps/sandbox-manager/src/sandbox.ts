@@ -1,44 +1,25 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { open, realpath } from "node:fs/promises";
+import { realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createInterface } from "node:readline";
-import type { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
+import {
+  applyChanges,
+  changesOf,
+  type Isolated,
+  type SandboxApplied,
+  type SandboxApplyOptions,
+  type SandboxChanges,
+} from "./changes/changes.ts";
+import { checkpointPath, listCheckpoints, type SandboxCheckpoint } from "./checkpoint.ts";
 import { ask, isAlive, type SandboxProcess, start as startProcess } from "./control/connection.ts";
-import { SandboxError, type SandboxErrorCode } from "./errors.ts";
-import { guestImage, type ImageOptions } from "./image.ts";
+import { SandboxError } from "./errors.ts";
 import { type Lease, takeLease } from "./lease.ts";
-import { nameOf, numberOf } from "./names.ts";
-import { type Environment, openPlaces, type Places } from "./places.ts";
+import { MAX_SANDBOXES, nameOf, numberOf } from "./names.ts";
+import { type Environment, openPlaces, type Places, socketPath } from "./places.ts";
 import { readStates, type SandboxState } from "./state.ts";
-import { progressSchema, type SupervisorConfig } from "./supervisor/config.ts";
+import { supervise } from "./supervise.ts";
 
-const SUPERVISOR = fileURLToPath(new URL("../dist/supervisor.js", import.meta.url));
 /** Where the project is inside. */
 export const WORKSPACE = "/workspace";
-const DEFAULT_MEMORY_MIB = 1024;
-
-/** How a sandbox is started. */
-export interface SandboxStartOptions {
-  /** the project, default the working directory */
-  readonly directory?: string | undefined;
-  /** `vm-3`; default the first that is free */
-  readonly name?: string | undefined;
-  /** a sandbox more, although the project has one */
-  readonly another?: boolean | undefined;
-  /** directory with the `os.config.ts` of another guest, and its lock; default what comes with this package */
-  readonly image?: string | undefined;
-  /** default 1024 */
-  readonly memoryMiB?: number | undefined;
-  /** default 2 */
-  readonly cpus?: number | undefined;
-  /** default `process.env` */
-  readonly env?: Environment | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ImageOptions["onProgress"];
-}
 
 /** How a program is run in a sandbox. */
 export interface SandboxExecOptions {
@@ -59,12 +40,18 @@ export interface SandboxResult {
 /** A sandbox that runs, in whatever process it was started. */
 export class Sandbox implements AsyncDisposable {
   readonly state: SandboxState;
+  readonly #places: Places;
+  readonly #env: Environment;
   readonly #socket: string;
+  readonly #directory: string;
 
   /** Use {@link startSandbox} or {@link findSandbox}. */
-  constructor(state: SandboxState, socket: string) {
+  constructor(state: SandboxState, places: Places, env: Environment) {
     this.state = state;
-    this.#socket = socket;
+    this.#places = places;
+    this.#env = env;
+    this.#socket = socketPath(places, state.name);
+    this.#directory = join(places.machines, state.name);
   }
 
   /** `vm-1` */
@@ -75,6 +62,12 @@ export class Sandbox implements AsyncDisposable {
   /** The host's address that the sandbox's ports appear on: `127.0.1.1`. */
   get address(): string {
     return this.state.address;
+  }
+
+  /** The ports that something listens on inside, as far as the host has them, in order. @throws As {@link Sandbox.spawn}. */
+  async ports(): Promise<readonly number[]> {
+    const reply = await ask(this.#socket, { kind: "ports" });
+    return "ports" in reply ? (reply.ports ?? []) : [];
   }
 
   /** Where something that listens on a port inside is reached from the host. */
@@ -107,7 +100,126 @@ export class Sandbox implements AsyncDisposable {
     return { ...end, stdout: stdout.toString(), stderr: stderr.toString() };
   }
 
-  /** Ends it, and everything that was changed in it outside of the workspace. */
+  /**
+   * What an isolated workspace has that the project has not.
+   *
+   * @param paths - Files and directories from the project on; all unless given.
+   * @throws {SandboxError} `SANDBOX_BAD_OPTIONS` for a workspace that is live, and a path without changes;
+   *   `SANDBOX_CHANGES_INVALID`, `SANDBOX_PROJECT_FILE`, `SANDBOX_ENDED`.
+   * @example
+   * console.log(formatPatch((await vm.diff()).differences));
+   */
+  async diff(paths: readonly string[] = []): Promise<SandboxChanges> {
+    return changesOf(this.#isolated, paths);
+  }
+
+  /**
+   * Brings changes of an isolated workspace into the project. What the project's own programs would run unasked is held
+   * back until it is named: git's hooks, CI's files, scripts of packages.
+   *
+   * @throws {SandboxError} As {@link Sandbox.diff}, and `SANDBOX_CONFLICT` when the project has changed the same files
+   *   since the sandbox was started; nothing is done then.
+   * @example
+   * const { applied, heldBack } = await vm.apply({ paths: ["src"] });
+   */
+  async apply(options: SandboxApplyOptions = {}): Promise<SandboxApplied> {
+    return applyChanges(this.#isolated, options);
+  }
+
+  /**
+   * Keeps all of it as it is: memory, programs, files, and what was changed in the workspace. It goes on meanwhile, but for
+   * the moment that its memory takes to be copied.
+   *
+   * @returns Name of the checkpoint: `1`, `2` …
+   * @throws {SandboxError} `SANDBOX_BAD_OPTIONS` for a workspace that is live, because nobody can keep that;
+   *   `SANDBOX_ENDED`. {QemuError} `QEMU_TEMPLATE_FAILED`, `QEMU_FILE`.
+   */
+  async checkpoint(): Promise<string> {
+    return this.#keep(false);
+  }
+
+  /** The checkpoints that it has, the oldest first; they end with it. */
+  async checkpoints(): Promise<SandboxCheckpoint[]> {
+    return listCheckpoints(this.#directory);
+  }
+
+  /**
+   * Makes it what it was at a checkpoint. Programs that were started by {@link Sandbox.spawn} since then end.
+   *
+   * @throws {SandboxError} `SANDBOX_NOT_FOUND`, `SANDBOX_ENDED`; it stays what it is then.
+   */
+  async rewind(checkpoint: string): Promise<void> {
+    const known = await this.checkpoints();
+    if (!known.some(({ id }) => id === checkpoint)) {
+      const ids = known.map(({ id }) => id).join(", ") || "none";
+      const message = `expected a checkpoint of ${this.name}, got ${checkpoint}; there are ${ids}`;
+      throw new SandboxError("SANDBOX_NOT_FOUND", message, { sandbox: this.name });
+    }
+    await ask(this.#socket, { kind: "rewind", id: checkpoint });
+  }
+
+  /**
+   * Makes copies that go on side by side, each with its own name, address, memory and changes. What they are copies of is
+   * captured once.
+   *
+   * @param count - How many.
+   * @param options - Signal that ends those that have not begun to run.
+   * @returns What became of each, in order.
+   * @throws As {@link Sandbox.checkpoint}.
+   * @example
+   * const forks = await vm.fork(4);
+   */
+  async fork(
+    count = 1,
+    { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<PromiseSettledResult<Sandbox>[]> {
+    if (!Number.isInteger(count) || count < 1 || count > MAX_SANDBOXES) {
+      throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected 1 to ${MAX_SANDBOXES} copies, got ${count}`);
+    }
+    const path = checkpointPath(this.#directory, await this.#keep(true));
+    const [places, env] = [this.#places, this.#env];
+    const { directory, workspace } = this.state;
+    const start = async (lease: Promise<Lease>): Promise<Sandbox> => {
+      await supervise(
+        places,
+        await lease,
+        { directory, workspace, origin: { kind: "checkpoint", path } },
+        { env, signal },
+      );
+      return findSandbox((await lease).name, { env });
+    };
+    try {
+      const forks: Promise<Sandbox>[] = [];
+      // Names in the order of the results: one after the other.
+      for (let index = 0; index < count; index += 1) {
+        const lease = takeLease(places);
+        forks.push(start(lease));
+        await lease.catch(() => {});
+      }
+      return await Promise.allSettled(forks);
+    } finally {
+      await rm(path, { recursive: true, force: true });
+    }
+  }
+
+  async #keep(forFork: boolean): Promise<string> {
+    const { name, workspace } = this.state;
+    if (workspace !== "isolated") {
+      throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a sandbox with an isolated workspace, got ${name}`, {
+        sandbox: name,
+        hint: "a live one is the project itself, which is not copied; leveret-sandbox start --isolated",
+      });
+    }
+    const reply = await ask(this.#socket, { kind: "checkpoint", forFork });
+    if ("checkpoint" in reply && reply.checkpoint !== undefined) return reply.checkpoint;
+    throw new SandboxError("SANDBOX_PROTOCOL", "expected the name of a checkpoint, got none", { sandbox: name });
+  }
+
+  get #isolated(): Isolated {
+    return { state: this.state, directory: this.#directory, spawn: (argv, options) => this.spawn(argv, options) };
+  }
+
+  /** Ends it, and everything that was changed in it: outside of the workspace, and in one that is isolated. */
   async stop(): Promise<void> {
     await ask(this.#socket, { kind: "stop" });
   }
@@ -120,53 +232,6 @@ export class Sandbox implements AsyncDisposable {
 }
 
 /**
- * Starts a sandbox for a project, or finds the one that it has.
- *
- * @throws {SandboxError} `SANDBOX_BAD_OPTIONS`, `SANDBOX_NONE_FREE`, `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`,
- *   `SANDBOX_NOT_WRITABLE`. Errors of the libraries below.
- * @example
- * await using vm = await startSandbox({ directory: "." });
- * console.log((await vm.exec(["uname", "-a"])).stdout);
- */
-export async function startSandbox(options: SandboxStartOptions = {}): Promise<Sandbox> {
-  const { env = process.env, name, signal } = options;
-  const wanted = name === undefined ? undefined : numberOf(name);
-  const directory = await projectDirectory(options.directory ?? ".");
-  const places = await openPlaces(env);
-  if (!options.another) {
-    const known = (await running(places)).find(
-      ({ state }) => state.directory === directory && (wanted === undefined || state.name === nameOf(wanted)),
-    );
-    if (known !== undefined) return known;
-  }
-  const description = options.image === undefined ? undefined : resolve(options.image);
-  const image = await guestImage(places, { description, env, signal, onProgress: options.onProgress });
-  const lease = await takeLease(places, wanted);
-  try {
-    signal?.throwIfAborted();
-    await supervise(
-      lease,
-      {
-        name: lease.name,
-        address: lease.address,
-        directory,
-        stateDirectory: lease.directory,
-        socketPath: socketPath(places, lease.name),
-        image,
-        templates: join(places.cache, "templates"),
-        memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
-        cpus: options.cpus ?? 2,
-      },
-      options,
-    );
-  } finally {
-    // The supervisor has it now, or nobody.
-    await lease.file.close();
-  }
-  return findSandbox(lease.name, { env });
-}
-
-/**
  * The sandbox of a name, or of a project.
  *
  * @param name - `vm-1` or `1`; the one of `directory` when it is left out.
@@ -176,7 +241,7 @@ export async function findSandbox(
   name?: string,
   options: { readonly directory?: string | undefined; readonly env?: Environment | undefined } = {},
 ): Promise<Sandbox> {
-  const found = await running(await openPlaces(options.env ?? process.env));
+  const found = await running(options.env ?? process.env);
   if (name !== undefined) {
     const wanted = nameOf(numberOf(name));
     const sandbox = found.find((each) => each.name === wanted);
@@ -195,67 +260,22 @@ export async function findSandbox(
 
 /** All sandboxes of this user that run, in the order of their numbers. */
 export async function listSandboxes(options: { readonly env?: Environment | undefined } = {}): Promise<Sandbox[]> {
-  return running(await openPlaces(options.env ?? process.env));
+  return running(options.env ?? process.env);
 }
 
-async function running(places: Places): Promise<Sandbox[]> {
+async function running(env: Environment): Promise<Sandbox[]> {
+  const places = await openPlaces(env);
   const states = await readStates(places);
   const alive = await Promise.all(states.map(({ name }) => isAlive(socketPath(places, name))));
-  return states.filter((_, index) => alive[index]).map((state) => new Sandbox(state, socketPath(places, state.name)));
+  return states.filter((_, index) => alive[index]).map((state) => new Sandbox(state, places, env));
 }
 
-function socketPath(places: Places, name: string): string {
-  return join(places.sockets, name);
-}
-
-async function projectDirectory(path: string): Promise<string> {
+/** A project as sandboxes know it: its directory, without links. */
+export async function projectDirectory(path: string): Promise<string> {
   return realpath(resolve(path)).catch((cause: NodeJS.ErrnoException) => {
     throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a directory, got ${cause.code} for ${path}`, {
       path,
       cause,
     });
   });
-}
-
-/** Starts the process that owns the machine, and waits until it says that the machine is ready. */
-async function supervise(
-  lease: Lease,
-  config: SupervisorConfig,
-  { env = process.env, signal, onProgress }: SandboxStartOptions,
-): Promise<void> {
-  await using log = await open(join(lease.directory, "log"), "w", 0o600);
-  const child = spawn(process.execPath, [SUPERVISOR], {
-    detached: true,
-    cwd: "/",
-    env: { ...env },
-    stdio: ["pipe", log.fd, log.fd, lease.file.fd, "pipe"],
-  });
-  const abort = (): void => void child.kill("SIGKILL");
-  signal?.addEventListener("abort", abort, { once: true });
-  try {
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(JSON.stringify(config));
-    await ready(child, (step) => onProgress?.({ step }));
-  } catch (error) {
-    child.kill("SIGKILL");
-    signal?.throwIfAborted();
-    throw error;
-  } finally {
-    signal?.removeEventListener("abort", abort);
-    child.unref();
-  }
-}
-
-async function ready(child: ChildProcess, onStep: (step: string) => void): Promise<void> {
-  await once(child, "spawn");
-  for await (const line of createInterface({ input: child.stdio[4] as Readable })) {
-    const progress = progressSchema.parse(JSON.parse(line));
-    if ("ready" in progress) return;
-    if ("error" in progress) {
-      const { code, message, hint } = progress.error;
-      throw new SandboxError(code as SandboxErrorCode, message, { hint });
-    }
-    onStep(progress.step);
-  }
-  throw new SandboxError("SANDBOX_START_FAILED", "expected the supervisor to start a machine, it ended without a word");
 }

@@ -1,6 +1,7 @@
-import { readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
+import { replaceJson } from "./files.ts";
 import type { Places } from "./places.ts";
 
 const STATE_FILE = "state.json";
@@ -14,10 +15,14 @@ const stateSchema = z.object({
   address: z.string(),
   /** the project: what is `/workspace` inside */
   directory: z.string(),
+  /** whether the project's directory is in it, or can only be looked at below changes of its own */
+  workspace: z.enum(["live", "isolated"]),
   /** process id of its supervisor */
   pid: z.number(),
   /** when it was started, in `milliseconds` since 1970 */
   startedAt: z.number(),
+  /** when its workspace was last what the project is: its start, or that of the sandbox that it is a fork of */
+  since: z.number(),
 });
 
 /** What a sandbox says of itself, in a file that anybody of the same user can read. */
@@ -25,9 +30,7 @@ export type SandboxState = z.output<typeof stateSchema>;
 
 /** Puts a state in the place of the one before, at once. */
 export async function writeState(directory: string, state: SandboxState): Promise<void> {
-  const path = join(directory, STATE_FILE);
-  await writeFile(`${path}.new`, `${JSON.stringify(state, undefined, 2)}\n`);
-  await rename(`${path}.new`, path);
+  await replaceJson(join(directory, STATE_FILE), state);
 }
 
 /** What sandboxes say of themselves, also of those that have ended without having taken it back. */

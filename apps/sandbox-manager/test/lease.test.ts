@@ -36,6 +36,17 @@ describe("leases", () => {
   });
 });
 
+describe("places", () => {
+  test("are below the home when a variable is empty or relative", async () => {
+    const variables = { XDG_STATE_HOME: "", XDG_RUNTIME_DIR: directory, XDG_CACHE_HOME: "cache" };
+    expect(await openPlaces({ HOME: directory, ...variables })).toEqual({
+      machines: join(directory, ".local/state/leveret/sandbox"),
+      sockets: join(directory, "leveret-sandbox"),
+      cache: join(directory, ".cache/leveret/sandbox"),
+    });
+  });
+});
+
 describe("names", () => {
   test("are numbers with or without what is before them", () => {
     expect([numberOf("vm-7"), numberOf("7"), numberOf("250")]).toEqual([7, 7, 250]);

@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -60,7 +61,7 @@ async function start(project: string): Promise<string> {
   return stdout;
 }
 
-async function list(): Promise<{ sandboxes: { name: string; directory: string; pid: number }[] }> {
+async function list(): Promise<{ sandboxes: { name: string; address: string; directory: string; pid: number }[] }> {
   const { stdout } = await sandbox("one", "ls", "--json");
   return JSON.parse(stdout);
 }
@@ -118,6 +119,23 @@ describe("leveret-sandbox", () => {
     await expect.poll(async () => (await sandbox("one", "exec", "--", "cat", "from-host")).stdout).toBe("host again\n");
   });
 
+  test("wakes programs that watch files when the host edits them", async () => {
+    await writeFile(join(root, "one", "watched"), "1");
+    // inotify_init, and inotify_add_watch for IN_MODIFY, IN_ATTRIB and IN_CREATE.
+    const watcher = `$| = 1; my $fd = syscall(253); my $path = "/workspace/watched"; syscall(254, $fd, $path, 0x106) >= 0 or die $!;
+      print "watches\\n"; open(my $in, "<&=", $fd); sysread($in, my $event, 4096); print "woken\\n";`;
+    const argv = [BIN, "exec", "--", "perl", "-e", watcher];
+    const program = spawn(process.execPath, argv, {
+      cwd: join(root, "one"),
+      env,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const output = createInterface({ input: program.stdout })[Symbol.asyncIterator]();
+    expect((await output.next()).value).toBe("watches");
+    await writeFile(join(root, "one", "watched"), "2");
+    expect((await output.next()).value).toBe("woken");
+  });
+
   test("has no way out", async () => {
     const { stdout } = await sandbox("one", "exec", "--", "ls", "/sys/class/net");
     expect(stdout).toBe("lo\n");
@@ -131,14 +149,123 @@ describe("leveret-sandbox", () => {
       return spawn(process.execPath, argv, { cwd: join(root, project), env, stdio: ["ignore", "pipe", "inherit"] });
     });
     await Promise.all(servers.map(({ stdout }) => once(stdout, "data")));
-    await expect.poll(() => heard("127.0.1.1", 3000), { timeout: 20_000 }).toBe("of one");
-    await expect.poll(() => heard("127.0.1.2", 3000), { timeout: 20_000 }).toBe("of other");
+    await expect.poll(() => heard("127.0.1.1", 3000)).toBe("of one");
+    await expect.poll(() => heard("127.0.1.2", 3000)).toBe("of other");
+    expect((await sandbox("one", "ports")).stdout).toBe("PORT  URL\n3000  http://127.0.1.1:3000\n");
     expect((await sandbox("other", "url", "3000")).stdout).toBe("http://127.0.1.2:3000\n");
     for (const server of servers) {
       server.kill("SIGTERM");
       await once(server, "close");
     }
-    await expect.poll(() => heard("127.0.1.1", 3000), { timeout: 20_000 }).toBeUndefined();
+    await expect.poll(() => heard("127.0.1.1", 3000)).toBeUndefined();
+  });
+
+  test("keeps the changes of an isolated workspace apart, until they are wanted", async () => {
+    const project = join(root, "isolated");
+    await mkdir(join(project, ".git", "hooks"), { recursive: true });
+    await mkdir(join(project, "src"));
+    await writeFile(join(project, "src", "a"), "1\n");
+    await writeFile(join(project, "src", "b"), "b\n");
+    const isolated = (...argv: string[]): Promise<Run> => sandbox("isolated", ...argv);
+    const run = (script: string): Promise<Run> => isolated("exec", "--", "sh", "-c", script);
+    const started = await isolated("start", "--isolated", "--image", join(root, "guest"), "--memory", "512");
+    expect(started.stderr).toBe("");
+
+    const script =
+      "cat src/a; echo 2 >> src/a; rm src/b; echo new > c; echo evil > .git/hooks/post-checkout; mkdir node_modules; echo x > node_modules/x";
+    expect(await run(script)).toMatchObject({ exitCode: 0, stdout: "1\n" });
+    expect(await readFile(join(project, "src", "a"), "utf8")).toBe("1\n");
+    const { stdout: patch, stderr } = await isolated("diff");
+    expect(patch).toContain("@@ -1 +1,2 @@\n 1\n+2\n");
+    expect(patch).not.toContain("node_modules");
+    expect(stderr).toContain(".git/hooks: git runs it, or is led by it");
+
+    // Whoever is root inside takes the layer away, and finds that what is below it is not his.
+    const below = await run("umount -l /workspace; cd /workspace && cat src/a && echo 3 > src/a");
+    expect(below).toMatchObject({
+      exitCode: 2,
+      stdout: "1\n",
+      stderr: expect.stringContaining("Read-only file system"),
+    });
+
+    expect(await isolated("apply")).toMatchObject({ exitCode: 0, stdout: "A c\nM src/a\nD src/b\n" });
+    expect(await readFile(join(project, "src", "a"), "utf8")).toBe("1\n2\n");
+    await expect(readFile(join(project, "src", "b"))).rejects.toMatchObject({ code: "ENOENT" });
+    expect(await readdir(join(project, ".git", "hooks"))).toEqual([]);
+    expect((await isolated("diff", "--stat")).stdout).toBe("A .git/hooks/post-checkout\n");
+    expect((await isolated("diff")).stdout).toBe("");
+    await isolated("stop");
+  });
+
+  test("lets the project change below an isolated workspace, and brings nothing back over that unasked", async () => {
+    const project = join(root, "isolated");
+    const isolated = (...argv: string[]): Promise<Run> => sandbox("isolated", ...argv);
+    const run = async (script: string): Promise<string> => (await isolated("exec", "--", "sh", "-c", script)).stdout;
+    await isolated("start", "--isolated", "--image", join(root, "guest"), "--memory", "512");
+    expect(await run("cat src/a c; echo guest >> src/a; ls")).toBe("1\n2\nnew\nc\nsrc\n");
+    await writeFile(join(project, "new-c"), "replaced\n");
+    await rename(join(project, "new-c"), join(project, "c"));
+    await writeFile(join(project, "src", "a"), "host\n");
+    await expect.poll(() => run("cat src/a c")).toBe("1\n2\nguest\nreplaced\n");
+    expect((await isolated("diff", "--stat")).stdout).toBe("M src/a\n");
+    expect(await isolated("apply")).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("SANDBOX_CONFLICT") });
+    expect(await readFile(join(project, "src", "a"), "utf8")).toBe("host\n");
+    expect((await isolated("apply", "--force")).stdout).toBe("M src/a\n");
+    expect(await run("echo more >> src/a; cat src/a")).toBe("1\n2\nguest\nmore\n");
+    // What we have brought back ourselves is no change of the project.
+    expect((await isolated("apply")).stdout).toBe("M src/a\n");
+    expect(await readFile(join(project, "src", "a"), "utf8")).toBe("1\n2\nguest\nmore\n");
+    await isolated("stop");
+  });
+
+  test("is copied, and taken back, with its memory, its programs and its workspace", async () => {
+    await mkdir(join(root, "copied"));
+    await writeFile(join(root, "copied", "file"), "project\n");
+    const copied = (...argv: string[]): Promise<Run> => sandbox("copied", ...argv);
+    const run = async (name: string, script: string): Promise<string> =>
+      (await copied("exec", "-n", name, "--", "sh", "-c", script)).stdout;
+    const { stdout } = await copied("start", "--isolated", "--image", join(root, "guest"), "--memory", "512");
+    const [name = ""] = stdout.split(" ");
+    // A program that lives on, and has its state in nothing but memory.
+    const server = listening("127.0.0.1", 4000, "of the first");
+    await run(name, `echo 1 > file; nohup perl -e '${server}' >/tmp/log 2>&1 </dev/null & sleep 1`);
+    expect(await copied("checkpoint")).toMatchObject({ exitCode: 0, stdout: "1\n" });
+    await run(name, "echo 2 > file; echo more > another");
+
+    const forked = await copied("fork", name, "-n", "2", "--json");
+    const { forks } = JSON.parse(forked.stdout) as { forks: { sandbox: { name: string; address: string } }[] };
+    const names = forks.map(({ sandbox: { name: each } }) => each);
+    expect(new Set([name, ...names]).size).toBe(3);
+    for (const each of forks) await run(each.sandbox.name, `echo ${each.sandbox.name} >> file`);
+    for (const each of [name, ...names]) {
+      const lines = each === name ? "2\n" : `2\n${each}\n`;
+      expect(await run(each, "cat file another; hostname")).toBe(`${lines}more\n${each}\n`);
+    }
+    for (const { sandbox: each } of forks) {
+      await expect.poll(() => heard(each.address, 4000)).toBe("of the first");
+    }
+    const ids = await Promise.all([name, ...names].map((each) => run(each, "cat /etc/machine-id")));
+    expect(new Set(ids).size).toBe(3);
+    expect((await copied("diff", "-n", names[0] ?? "", "--stat")).stdout).toBe("A another\nM file\n");
+    for (const each of names) await copied("stop", each);
+
+    expect(await copied("rewind", "9")).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("SANDBOX_NOT_FOUND"),
+    });
+    expect((await copied("rewind", "1")).stdout).toBe(`${name} is what it was at 1\n`);
+    expect(await run(name, "cat file; ls")).toBe("1\nfile\n");
+    await expect.poll(() => heard("127.0.1.1", 4000)).toBeUndefined();
+    const { sandboxes } = await list();
+    const address = sandboxes.find((each) => each.name === name)?.address ?? "";
+    await expect.poll(() => heard(address, 4000)).toBe("of the first");
+    expect((await copied("checkpoint", "--list")).stdout).toMatch(/^ID {2}MADE\n1 {3}\d{4}-/);
+    expect(await readFile(join(root, "copied", "file"), "utf8")).toBe("project\n");
+    await copied("stop");
+    expect(await sandbox("one", "checkpoint")).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("isolated"),
+    });
   });
 
   test("says what it does not have", async () => {
@@ -162,6 +289,8 @@ describe("leveret-sandbox", () => {
     expect(await list()).toMatchObject({ sandboxes: [] });
     // Whoever has adopted them takes note of their end, too.
     for (const { pid } of sandboxes) await expect.poll(() => isThere(pid)).toBe(false);
-    expect(await readFile(join(root, "state/leveret/sandbox/vm-1/log"), "utf8")).toBe("ended: host-qmp-quit\n");
+    await writeFile(join(root, "state/leveret/sandbox/vm-1/console"), "hello\u001b[2J\n");
+    expect((await sandbox("one", "logs", "vm-1")).stdout).toBe("hello\\x1b[2J\nended: host-qmp-quit\n");
+    expect((await sandbox("one", "logs", "vm-200")).stderr).toContain("SANDBOX_NOT_FOUND");
   });
 });

@@ -13,11 +13,10 @@ mod attach;
 mod frames;
 mod notifier;
 mod shovel;
-mod sys;
 
 use core::arch::global_asm;
 use core::panic::PanicInfo;
-use sys::{CString, Errno, Side};
+use leveret_linux::{self as sys, CString, Errno, Side};
 
 // The kernel starts a program with its stack aligned: the number of arguments, then their addresses.
 global_asm!(
@@ -58,10 +57,10 @@ fn run([mountpoint, port]: [Option<CString<'static>>; 2]) -> Result<(), Failure>
     let (Some(mountpoint), Some(port)) = (mountpoint, port) else {
         return Err(Failure("expected a mount point and the name of a port", Errno::INVALID));
     };
-    let port = attach::open_port(port).map_err(|error| Failure("cannot open the port", error))?;
+    let port = sys::open_port(port.bytes()).map_err(|error| Failure("cannot open the port", error))?;
     let device = attach::mount(mountpoint)?;
     match sys::fork().map_err(|error| Failure("cannot start in the background", error))? {
-        Side::Parent => Ok(()),
+        Side::Parent(_) => Ok(()),
         Side::Child => {
             let _ = attach::leave_caller();
             let notifier = notifier::start(&device, mountpoint).map_err(|error| Failure("cannot start", error))?;

@@ -4,7 +4,7 @@
 //! waiting for a reply: whoever carries replies must not wait for that.
 
 use crate::frames::{MAX_NOTICE, MAX_NOTICES, REPLY_HEADER, Reply, told};
-use crate::sys::{self, CString, Fd, Result, Side, open};
+use leveret_linux::{self as sys, CString, Fd, Result, Side, open};
 
 const MAX_PATH: usize = 4096;
 
@@ -18,12 +18,12 @@ pub struct Notifier {
 
 /// Starts the process.
 pub fn start(device: &Fd, mountpoint: CString) -> Result<Notifier> {
-    let (notices_out, notices_in) = sys::pipe(sys::PIPE_OF_PACKETS)?;
-    let (receipts_out, receipts_in) = sys::pipe(0)?;
+    let (notices_out, notices_in) = sys::pipe_of_packets()?;
+    let (receipts_out, receipts_in) = sys::pipe()?;
     // A packet takes a page at least.
     notices_in.set_pipe_size(2 * MAX_NOTICE * MAX_NOTICES)?;
     match sys::fork()? {
-        Side::Parent => Ok(Notifier { notices: notices_in, receipts: receipts_out }),
+        Side::Parent(_) => Ok(Notifier { notices: notices_in, receipts: receipts_out }),
         Side::Child => {
             drop((notices_in, receipts_out));
             let mut notice = [0; MAX_NOTICE];
@@ -44,7 +44,9 @@ pub fn start(device: &Fd, mountpoint: CString) -> Result<Notifier> {
 fn deal_with(notice: &[u8], device: &Fd, mountpoint: CString) {
     let Some(Reply { code, .. }) = Reply::of(notice) else { return };
     let mut path = [0; MAX_PATH];
-    let path = join(mountpoint, notice.get(REPLY_HEADER..).unwrap_or_default(), &mut path);
+    // It ends with a NUL of its own.
+    let below = notice.get(REPLY_HEADER..).and_then(|below| below.strip_suffix(b"\0"));
+    let path = below.and_then(|below| sys::join(&[mountpoint.bytes(), b"/", below], &mut path));
     match code {
         told::TOUCH => {
             // Setting the mode that it has changes nothing, and everybody who watches hears of it.
@@ -62,14 +64,4 @@ fn deal_with(notice: &[u8], device: &Fd, mountpoint: CString) {
         // What the kernel has forgotten already needs no notification.
         _ => drop(device.write(notice)),
     }
-}
-
-/// The mount point and what comes below it, as one path.
-fn join<'a>(mountpoint: CString, below: &[u8], path: &'a mut [u8; MAX_PATH]) -> Option<CString<'a>> {
-    let mut length = 0;
-    for part in [mountpoint.bytes(), b"/", below] {
-        path.get_mut(length..length + part.len())?.copy_from_slice(part);
-        length += part.len();
-    }
-    CString::new(path.get(..length)?)
 }

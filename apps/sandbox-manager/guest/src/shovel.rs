@@ -4,7 +4,7 @@
 
 use crate::frames::{MAX_FRAME, MAX_NOTICE, REPLY_HEADER, Reply, is_answered, own, tell, told};
 use crate::notifier::Notifier;
-use crate::sys::{self, Errno, Fd, Poll, Result};
+use leveret_linux::{self as sys, Errno, Fd, Poll, Result};
 
 /// How long to wait for a host that has closed its end, in milliseconds.
 const HOST_GONE_MS: usize = 100;
@@ -47,8 +47,9 @@ enum Pause {
 pub fn run(device: &Fd, port: &Fd, notifier: &Notifier) -> Result<()> {
     device.set_nonblocking()?;
     port.set_nonblocking()?;
+    let buffers = &raw mut BUFFERS;
     // SAFETY: this function runs once in this process, and has the only reference.
-    let Buffers { to_host, from_host } = unsafe { &mut *(&raw mut BUFFERS) };
+    let Buffers { to_host, from_host } = unsafe { &mut *buffers };
     let mut shovel = Shovel {
         device,
         port,
@@ -82,7 +83,7 @@ impl Shovel<'_> {
             Poll { fd: if asks { self.device.number() } else { -1 }, events: Poll::IN, found: 0 },
             Poll { fd: self.notifier.receipts.number(), events: Poll::IN, found: 0 },
         ];
-        match sys::poll(&mut files, None) {
+        match sys::poll(&mut files) {
             Ok(_) => {}
             Err(Errno::INTERRUPTED) => return Ok(()),
             Err(error) => return Err(error),
@@ -149,7 +150,7 @@ impl Shovel<'_> {
             let room = self.from_host.get_mut(self.received..).unwrap_or_default();
             match self.port.read(room) {
                 Ok(0) => {
-                    let _ = sys::poll(&mut [], Some(HOST_GONE_MS));
+                    sys::pause(HOST_GONE_MS);
                     break;
                 }
                 Ok(count) => self.received += count,
@@ -194,9 +195,8 @@ impl Shovel<'_> {
             _ => {
                 self.asked = self.asked.saturating_sub(1);
                 // What the kernel does not take, because nobody waits for it any more, is nobody's loss.
-                match self.device.write(frame) {
-                    Err(Errno::NO_DEVICE) => return Err(Errno::NO_DEVICE),
-                    Ok(_) | Err(_) => {}
+                if let Err(Errno::NO_DEVICE) = self.device.write(frame) {
+                    return Err(Errno::NO_DEVICE);
                 }
             }
         }

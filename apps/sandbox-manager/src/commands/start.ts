@@ -1,10 +1,11 @@
 import { resolve } from "node:path";
 import { type CommandIo, UsageError, withProgress, writeJson } from "@leveret/command";
-import { startSandbox } from "../sandbox.ts";
+import { startSandbox } from "../start.ts";
 import { attach } from "./attach.ts";
 
 interface StartFlags {
   readonly new?: true;
+  readonly isolated?: true;
   readonly image?: string;
   readonly memory: string;
   readonly cpus: string;
@@ -23,6 +24,7 @@ export async function start(name: string | undefined, flags: StartFlags, io: Com
         signal: io.signal,
         name,
         another: flags.new,
+        workspace: flags.isolated ? "isolated" : undefined,
         image: flags.image === undefined ? undefined : resolve(io.cwd, flags.image),
         memoryMiB: wholeNumber(flags.memory, "MiB"),
         cpus: wholeNumber(flags.cpus, "processors"),

@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { PassThrough, type Readable, Writable } from "node:stream";
 import { SandboxError, type SandboxErrorCode } from "../errors.ts";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "./frames.ts";
-import { type Request, replySchema } from "./requests.ts";
+import { type Reply, type Request, replySchema } from "./requests.ts";
 
 /** How a program in a sandbox ended. */
 export interface SandboxExit {
@@ -31,17 +31,19 @@ export interface SandboxProcess {
 interface Connection {
   readonly socket: Socket;
   readonly frames: AsyncGenerator<Frame, void, void>;
+  readonly reply: Reply;
 }
 
 /**
- * Asks a supervisor for something that has no more to say than that it is done, and waits until the connection ends: that
- * of a `stop` does when the process has.
+ * Asks a supervisor for something, and waits until the connection ends: that of a `stop` does when the process has.
  *
+ * @returns What it answers.
  * @throws {SandboxError} `SANDBOX_ENDED` when nobody listens, and whatever the supervisor answers.
  */
-export async function ask(path: string, request: Request): Promise<void> {
-  const { frames } = await open(path, request);
+export async function ask(path: string, request: Request): Promise<Reply> {
+  const { frames, reply } = await open(path, request);
   for await (const frame of frames) throw new SandboxError("SANDBOX_PROTOCOL", `expected no more, got ${frame.kind}`);
+  return reply;
 }
 
 /** Whether a supervisor listens at a path. */
@@ -111,7 +113,7 @@ async function open(path: string, request: Request): Promise<Connection> {
   const { value: first } = await frames.next();
   if (first === undefined) throw ended();
   const reply = replySchema.parse(decodeJson(first));
-  if (!("error" in reply)) return { socket, frames };
+  if (!("error" in reply)) return { socket, frames, reply };
   socket.destroy();
   throw errorOf(reply.error);
 }

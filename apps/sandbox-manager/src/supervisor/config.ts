@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { imageSchema } from "../image.ts";
 
 /** What a supervisor is told on its standard input. */
@@ -7,15 +7,26 @@ export const supervisorSchema = z.strictObject({
   address: z.string(),
   /** the project */
   directory: z.string(),
+  workspace: z.enum(["live", "isolated"]),
   /** where its state goes */
   stateDirectory: z.string(),
   /** where it listens */
   socketPath: z.string(),
-  image: imageSchema,
-  /** directory of the templates that machines are forks of */
-  templates: z.string(),
-  memoryMiB: z.number(),
-  cpus: z.number(),
+  origin: z.discriminatedUnion("kind", [
+    z.strictObject({
+      kind: z.literal("template"),
+      image: imageSchema,
+      /** directory of the templates that machines are forks of */
+      templates: z.string(),
+      memoryMiB: z.number(),
+      cpus: z.number(),
+    }),
+    z.strictObject({
+      kind: z.literal("checkpoint"),
+      /** its directory, which may go when the sandbox runs */
+      path: z.string(),
+    }),
+  ]),
 });
 
 export type SupervisorConfig = z.output<typeof supervisorSchema>;

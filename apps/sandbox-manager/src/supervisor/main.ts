@@ -4,9 +4,10 @@ import { createWriteStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
+import { forgetCheckpoints, inheritApplied } from "../checkpoint.ts";
 import { writeState } from "../state.ts";
 import { SUPERVISOR_FD, type SupervisorProgress, supervisorSchema } from "./config.ts";
-import { startSandboxMachine } from "./machine.ts";
+import { Guest } from "./guest.ts";
 import { described, serve } from "./server.ts";
 
 const progress = createWriteStream("", { fd: SUPERVISOR_FD.progress });
@@ -16,28 +17,32 @@ const say = (line: SupervisorProgress): void => void progress.write(`${JSON.stri
 
 try {
   const config = supervisorSchema.parse(await json(process.stdin));
-  const machine = await startSandboxMachine(config, (step) => say({ step }));
-  const stop = (): void => void machine.close();
+  const { name, address, directory, workspace, stateDirectory, origin } = config;
+  await forgetCheckpoints(stateDirectory);
+  if (origin.kind === "checkpoint") await inheritApplied(origin.path, stateDirectory);
+  const guest = await Guest.start(config, (step) => say({ step }));
+  const stop = (): void => guest.stop();
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, stop);
-  const server = await serve(config.socketPath, machine, stop);
-  const { name, address, directory, stateDirectory } = config;
+  const server = await serve(config.socketPath, guest, stop);
   const state = {
     kind: "sandbox",
     version: 1,
     name,
     address,
     directory,
+    workspace,
     pid: process.pid,
     startedAt: Date.now(),
+    since: guest.since,
   } as const;
   await writeState(stateDirectory, state);
   say({ ready: true });
   progress.end();
 
-  const { reason } = await machine.waitForExit();
-  process.stderr.write(`ended: ${reason ?? "killed"}\n`);
+  process.stderr.write(`ended: ${await guest.ended()}\n`);
   server.close();
   await rm(join(stateDirectory, "state.json"), { force: true });
+  await forgetCheckpoints(stateDirectory);
   process.exit(0);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);

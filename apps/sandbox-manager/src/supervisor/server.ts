@@ -1,28 +1,29 @@
 import { once } from "node:events";
 import { unlink } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
-import type { GuestProcess, Machine } from "@leveret/qemu-harness";
+import type { GuestProcess } from "@leveret/qemu-harness";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "../control/frames.ts";
 import { controlSchema, type Request, requestSchema } from "../control/requests.ts";
+import type { Guest } from "./guest.ts";
 
 /** Answers requests on a socket until it is closed. */
-export async function serve(path: string, machine: Machine, onStop: () => void): Promise<Server> {
+export async function serve(path: string, guest: Guest, onStop: () => void): Promise<Server> {
   // Whoever has the lease has the socket; what is left there is of one who had it before.
   await unlink(path).catch(() => {});
-  const server = createServer((socket) => void handle(socket, machine, onStop));
+  const server = createServer((socket) => void handle(socket, guest, onStop));
   server.listen(path);
   await once(server, "listening");
   return server;
 }
 
-async function handle(socket: Socket, machine: Machine, onStop: () => void): Promise<void> {
+async function handle(socket: Socket, guest: Guest, onStop: () => void): Promise<void> {
   // Somebody who goes away in the middle is no fault of this side.
   socket.on("error", () => {});
   try {
     const frames = framesOf(socket);
     const { value: first } = await frames.next();
     if (first === undefined) return;
-    await answer(requestSchema.parse(decodeJson(first)), { socket, frames, machine, onStop });
+    await answer(requestSchema.parse(decodeJson(first)), { socket, frames, guest, onStop });
   } catch (error) {
     socket.write(encodeJson({ error: described(error) }));
   } finally {
@@ -33,7 +34,7 @@ async function handle(socket: Socket, machine: Machine, onStop: () => void): Pro
 interface Context {
   readonly socket: Socket;
   readonly frames: AsyncGenerator<Frame, void, void>;
-  readonly machine: Machine;
+  readonly guest: Guest;
   readonly onStop: () => void;
 }
 
@@ -42,20 +43,30 @@ async function answer(request: Request, context: Context): Promise<void> {
     case "status":
       context.socket.write(encodeJson({ ok: true }));
       return;
+    case "ports":
+      context.socket.write(encodeJson({ ok: true, ports: context.guest.ports }));
+      return;
     case "stop":
       context.socket.write(encodeJson({ ok: true }));
       context.onStop();
       // Ends with this process, which is how the other side knows that nothing is left.
       await once(context.socket, "close");
       return;
+    case "checkpoint":
+      context.socket.write(encodeJson({ ok: true, checkpoint: await context.guest.checkpoint(request.forFork) }));
+      return;
+    case "rewind":
+      await context.guest.rewind(request.id);
+      context.socket.write(encodeJson({ ok: true }));
+      return;
     case "exec":
       await run(request, context);
   }
 }
 
-async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames, machine }: Context): Promise<void> {
+async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames, guest }: Context): Promise<void> {
   const { argv, cwd, env, terminal } = request;
-  const program = await machine.agent.spawn(argv, { cwd, env, ...(terminal === undefined ? {} : { terminal }) });
+  const program = await guest.machine.agent.spawn(argv, { cwd, env, ...(terminal === undefined ? {} : { terminal }) });
   socket.write(encodeJson({ ok: true }));
   // A program whose caller is gone has nobody left to talk to.
   const gone = (): void => program.kill("SIGHUP");

@@ -3,7 +3,7 @@ import { encodeNotice } from "./codec.ts";
 import { errnoOf } from "./errno.ts";
 import { KIND, MAX_NOTICE_SIZE, NOTIFY, REPLY_HEADER_SIZE, TELL } from "./format/fuse.ts";
 import type { HostFiles } from "./host-files.ts";
-import { identityOf, knowsState, type Node, type NodeTable, noteState } from "./node-table.ts";
+import { knowsState, type Node, type NodeTable, noteState } from "./node-table.ts";
 
 /** Changes at once after which programs in the guest are told of directories only. */
 const MAX_TOUCHES = 256;
@@ -15,20 +15,24 @@ export class HostChanges {
   readonly #table: NodeTable;
   readonly #files: HostFiles;
   readonly #isHidden: (name: string) => boolean;
+  readonly #reopen: (node: Node) => void;
   readonly #notify: (notice: Buffer) => void;
 
   /**
+   * @param reopen - Closes what is open of a node, and watches it again if it was watched.
    * @param notify - Takes notices for the guest, in order.
    */
   constructor(
     table: NodeTable,
     files: HostFiles,
     isHidden: (name: string) => boolean,
+    reopen: (node: Node) => void,
     notify: (notice: Buffer) => void,
   ) {
     this.#table = table;
     this.#files = files;
     this.#isHidden = isHidden;
+    this.#reopen = reopen;
     this.#notify = notify;
   }
 
@@ -71,7 +75,8 @@ export class HostChanges {
   invalidateAll(): void {
     for (const node of this.#table.nodes()) {
       this.invalidate(node);
-      if (node.kind !== KIND.directory) continue;
+      // What it knows by name it looks for by name, whatever that is here.
+      if (node.kind !== KIND.directory || this.#table.keepsNames) continue;
       const there = new Set(this.#namesOf(node));
       for (const [name, child] of node.children) {
         const stats = there.delete(name) ? this.#stats(node, name) : undefined;
@@ -92,13 +97,15 @@ export class HostChanges {
   #lookAt(directory: Node, name: string): string | undefined {
     const stats = this.#stats(directory, name);
     const child = directory.children.get(name);
-    if (stats !== undefined && child !== undefined && child.identity === identityOf(stats)) {
+    const before = child?.identity;
+    if (stats !== undefined && child !== undefined && this.#table.isSame(child, stats)) {
+      if (child.identity !== before) this.#replaced(child);
       if (knowsState(child, stats)) return undefined;
       noteState(child, stats);
       this.invalidate(child);
       return child.kind === KIND.link ? undefined : pathOf(child);
     }
-    if (stats === undefined && child === undefined) return undefined;
+    if ((stats === undefined && child === undefined) || this.#table.keepsNames) return undefined;
     if (child !== undefined) {
       this.#table.leave(directory, name);
       // What is below it may have gone out of the directory.
@@ -110,6 +117,13 @@ export class HostChanges {
     return where === "" ? name : `${where}/${name}`;
   }
 
+  /** Something else is where a node is: what is open of the old one, and of all in it, is not it any more. */
+  #replaced(node: Node): void {
+    this.#reopen(node);
+    this.invalidate(node);
+    for (const child of node.children.values()) this.#replaced(child);
+  }
+
   #invalidateEntry(directory: Node, name: string): void {
     const body = Buffer.alloc(16 + name.length + 1);
     body.writeBigUInt64LE(BigInt(directory.id));
@@ -119,6 +133,8 @@ export class HostChanges {
   }
 
   #touch(path: string): void {
+    // Setting the mode of something is a change, and none may be made.
+    if (this.#table.keepsNames) return;
     this.#tellPath(TELL.touch, path);
   }
 

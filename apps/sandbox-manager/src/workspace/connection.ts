@@ -188,7 +188,7 @@ export class Connection {
   }
 }
 
-/** Refuses what is not implemented: a kernel then does without. */
+/** Refuses a request that has no answer here: a kernel then does without. */
 export function unknown(): never {
   throw new Refusal("ENOSYS");
 }

@@ -11,6 +11,8 @@ export interface Context {
   /** who owns everything, as the guest sees it */
   readonly owner: Owner;
   readonly isHidden: (name: string) => boolean;
+  /** whether nothing may be changed */
+  readonly readOnly: boolean;
   /** begins to notice what the host does in a directory; false where that is not possible */
   readonly watch: (directory: Node) => boolean;
   /** lets the guest learn of everything in a directory at once, before it asks for one name after the other */
@@ -29,11 +31,14 @@ const UNWATCHED_SECONDS = 1;
 const LINKED_SECONDS = 10;
 
 /** How long the guest may believe what it is told of something in a directory. */
-export function validityIn({ watch }: Context, directory: Node | undefined, stats: BigIntStats): Validity {
+export function validityIn({ watch, table }: Context, directory: Node | undefined, stats: BigIntStats): Validity {
   // The directory itself is in none.
-  const entry = directory === undefined || watch(directory) ? WATCHED_SECONDS : UNWATCHED_SECONDS;
+  const watched = directory === undefined || watch(directory) ? WATCHED_SECONDS : UNWATCHED_SECONDS;
   const isLinked = kindOf(stats) !== KIND.directory && stats.nlink > 1n;
-  return { entry, attr: isLinked ? Math.min(entry, LINKED_SECONDS) : entry };
+  return {
+    entry: table.keepsNames ? WATCHED_SECONDS : watched,
+    attr: isLinked ? Math.min(watched, LINKED_SECONDS) : watched,
+  };
 }
 
 /** How long the guest may believe that a name does not exist. */

@@ -68,9 +68,28 @@ const OPERATIONS: ReadonlyMap<number, Operation> = new Map<number, Operation>([
   [OPCODE.copyFileRange, copyFileRange],
 ]);
 
+/** What changes something. */
+const CHANGES: ReadonlySet<number> = new Set([
+  OPCODE.setattr,
+  OPCODE.symlink,
+  OPCODE.mknod,
+  OPCODE.mkdir,
+  OPCODE.unlink,
+  OPCODE.rmdir,
+  OPCODE.rename,
+  OPCODE.link,
+  OPCODE.write,
+  OPCODE.create,
+  OPCODE.rename2,
+  OPCODE.copyFileRange,
+]);
+
 /** Makes what answers requests. */
 export function dispatch(context: Context): Answer {
-  return (request) => (OPERATIONS.get(request.opcode) ?? unknown)(context, request);
+  return (request) => {
+    if (context.readOnly && CHANGES.has(request.opcode)) throw new Refusal("EROFS");
+    return (OPERATIONS.get(request.opcode) ?? unknown)(context, request);
+  };
 }
 
 /** INIT: `struct fuse_init_in`. A file system that is mounted anew knows nothing. */

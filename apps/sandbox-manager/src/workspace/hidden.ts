@@ -44,6 +44,12 @@ export const DEFAULT_HIDDEN: readonly string[] = [
 /** Most characters of a pattern. */
 export const MAX_PATTERN_CHARS = 255;
 
+/** Makes a test for names that are text; see {@link hiddenNames}. */
+export function matchNames(patterns: readonly string[]): (name: string) => boolean {
+  const matches = hiddenNames(patterns);
+  return (name) => matches(Buffer.from(name).toString("latin1"));
+}
+
 /**
  * Makes a test for names out of patterns.
  *

@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { isErrno, Refusal } from "./errno.ts";
 import { KIND } from "./format/fuse.ts";
-import { identityOf, type Node, type NodeTable, type Place } from "./node-table.ts";
+import type { Node, NodeTable, Place } from "./node-table.ts";
 
 /** `O_PATH` of Linux, which Node does not name: a file that is only referred to, not opened. */
 const O_PATH = 0o10000000;
@@ -100,7 +100,7 @@ export class HostFiles {
       const stats = this.look(place.parent, place.name);
       // Notes what it is when nobody has looked since the guest was continued.
       if (stats !== undefined && node.identity === undefined) this.#table.meet(place.parent, place.name, stats);
-      if (stats !== undefined && identityOf(stats) === node.identity) return { place, stats };
+      if (stats !== undefined && this.#table.isSame(node, stats)) return { place, stats };
     }
     throw new Refusal("ESTALE");
   }
@@ -113,7 +113,7 @@ export class HostFiles {
     const { place } = this.find(node);
     const descriptor = this.#open(this.path(place.parent, place.name), O_PATH | O_NOFOLLOW);
     try {
-      if (identityOf(fstatSync(descriptor, { bigint: true })) !== node.identity) throw new Refusal("ESTALE");
+      if (!this.#table.isSame(node, fstatSync(descriptor, { bigint: true }))) throw new Refusal("ESTALE");
       return use(`/proc/self/fd/${descriptor}`);
     } finally {
       closeSync(descriptor);
@@ -223,7 +223,7 @@ export class HostFiles {
     const descriptor = this.#open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
     const stats = fstatSync(descriptor, { bigint: true });
     if (node.identity === undefined && place !== undefined) this.#table.meet(place.parent, place.name, stats);
-    if (identityOf(stats) !== node.identity) {
+    if (!this.#table.isSame(node, stats)) {
       closeSync(descriptor);
       throw new Refusal("ESTALE");
     }

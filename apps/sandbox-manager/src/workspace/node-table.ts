@@ -47,6 +47,8 @@ const FIRST_ID_RANGE = 2 ** 47;
 /** What the guest's kernel knows. */
 export class NodeTable {
   readonly root: Node;
+  /** whether a name that the guest knows stays what it is, also when the host has put another file in its place */
+  readonly keepsNames: boolean;
   readonly #maximum: number;
   readonly #byId = new Map<number, Node>();
   readonly #byIdentity = new Map<string, Node>();
@@ -56,8 +58,9 @@ export class NodeTable {
    * @param root - State of the directory itself.
    * @param maximum - How many nodes there may be.
    */
-  constructor(root: BigIntStats, maximum: number) {
+  constructor(root: BigIntStats, maximum: number, keepsNames = false) {
     this.#maximum = maximum;
+    this.keepsNames = keepsNames;
     this.#nextId = ROOT_NODE + 1 + randomInt(FIRST_ID_RANGE);
     this.root = this.#add(ROOT_NODE, identityOf(root), KIND.directory);
     noteState(this.root, root);
@@ -104,15 +107,29 @@ export class NodeTable {
         this.#byIdentity.set(identity, there);
       }
     }
-    if (there?.identity === identity) return there;
+    if (there !== undefined && this.isSame(there, stats)) return there;
     if (there !== undefined) this.leave(parent, name);
-    let node = this.#byIdentity.get(identity);
+    // A file with two names may become two files, and each name keeps its own.
+    let node = this.keepsNames ? undefined : this.#byIdentity.get(identity);
     if (node === undefined) {
       if (this.#byId.size >= this.#maximum) throw new Refusal("ENFILE");
       node = this.#add(this.#nextId++, identity, kindOf(stats));
     }
     this.place(node, parent, name);
     return node;
+  }
+
+  /** Whether what was met is a node. Where names are kept, it becomes what was met, if that is of its kind. */
+  isSame(node: Node, stats: BigIntStats): boolean {
+    const identity = identityOf(stats);
+    if (node.identity === identity) return true;
+    if (!this.keepsNames || node.kind !== kindOf(stats)) return false;
+    if (node.identity !== undefined && this.#byIdentity.get(node.identity) === node) {
+      this.#byIdentity.delete(node.identity);
+    }
+    node.identity = identity;
+    this.#byIdentity.set(identity, node);
+    return true;
   }
 
   /** Notes that a node is at a place; a directory is nowhere else. */
@@ -195,7 +212,7 @@ export class NodeTable {
  * What a file is, whatever its name: a file system uses the number of a deleted file again, but not with its time of
  * birth.
  */
-export function identityOf(stats: BigIntStats): string {
+function identityOf(stats: BigIntStats): string {
   return `${stats.dev}:${stats.ino}:${stats.birthtimeNs}:${kindOf(stats)}`;
 }
 

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync } from "node:fs";
 import type { Duplex } from "node:stream";
-import { z } from "zod";
+import * as z from "zod";
 import { SandboxError } from "../errors.ts";
 import { HostChanges } from "./changes.ts";
 import { Connection } from "./connection.ts";
@@ -8,7 +8,7 @@ import type { Context } from "./context.ts";
 import { dispatch } from "./dispatch.ts";
 import { DEFAULT_HIDDEN, hiddenNames, MAX_PATTERN_CHARS } from "./hidden.ts";
 import { HostFiles, openRoot } from "./host-files.ts";
-import { NodeTable } from "./node-table.ts";
+import { type Node, NodeTable } from "./node-table.ts";
 import { restoreNodes, saveNodes, type WorkspaceState, workspaceStateSchema } from "./state.ts";
 import { Watches } from "./watches.ts";
 
@@ -31,6 +31,11 @@ const optionsSchema = z.strictObject({
   gid: id.default(0),
   /** names that the guest does not see and cannot make, see {@link DEFAULT_HIDDEN} */
   hidden: z.array(z.string().min(1).max(MAX_PATTERN_CHARS)).max(1000).readonly().default(DEFAULT_HIDDEN),
+  /**
+   * lets the guest look at everything and change nothing; names that it knows stay, whatever the host does, because that
+   * is what an overlay on top of it relies on, and contents are those that the host has
+   */
+  readOnly: z.boolean().default(false),
   maxNodes: z.number().int().min(16).default(DEFAULT_MAX_NODES),
   maxWatches: z.number().int().min(0).default(DEFAULT_MAX_WATCHES),
   /** what another server of the same guest left when it paused; the guest is then told to go on */
@@ -84,20 +89,26 @@ export async function serveWorkspace(stream: Duplex, options: WorkspaceOptions):
     const message = `expected valid options of a workspace, got\n${z.prettifyError(parsed.error)}`;
     throw new SandboxError("SANDBOX_BAD_OPTIONS", message);
   }
-  const { directory, uid, gid, hidden, maxNodes, maxWatches, state } = parsed.data;
+  const { directory, uid, gid, hidden, readOnly, maxNodes, maxWatches, state } = parsed.data;
   const root = openDirectory(directory);
   const isHidden = hiddenNames(hidden);
-  const table = new NodeTable(fstatSync(root, { bigint: true }), maxNodes);
+  const table = new NodeTable(fstatSync(root, { bigint: true }), maxNodes, readOnly);
   const files = new HostFiles(root, table);
-  const changes = new HostChanges(table, files, isHidden, (notice) => connection.notify(notice));
+  const reopen = (node: Node): void => {
+    files.forget(node);
+    if (watches.forget(node)) watches.ensure(node);
+  };
+  const changes = new HostChanges(table, files, isHidden, reopen, (notice) => connection.notify(notice));
   const watches = new Watches(files, maxWatches, (node, names) => changes.look(node, names));
   const context: Context = {
     table,
     files,
     owner: { uid, gid },
     isHidden,
+    readOnly,
     watch: (node) => watches.ensure(node),
-    prefetch: (node) => changes.prefetch(node),
+    // It would be the layer on top that is listed.
+    prefetch: (node) => (readOnly ? undefined : changes.prefetch(node)),
     invalidate: (node) => changes.invalidate(node),
     forget: (node) => {
       watches.forget(node);
@@ -120,12 +131,19 @@ export async function serveWorkspace(stream: Duplex, options: WorkspaceOptions):
     restoreNodes(table, state);
     connection.resume();
     changes.invalidateAll();
-    await connection.noticed();
+    await within(connection.noticed(), DEFAULT_PAUSE_TIMEOUT_MS).catch((error: unknown) => {
+      connection.end();
+      throw error;
+    });
   }
   const close = (): void => connection.end();
   return {
     pause: async ({ timeoutMs = DEFAULT_PAUSE_TIMEOUT_MS } = {}) => {
-      await within(connection.pause(), timeoutMs);
+      await within(connection.pause(), timeoutMs).catch((error: unknown) => {
+        // It may only have been slow, and goes on.
+        connection.resume();
+        throw error;
+      });
       if (connection.ended)
         throw new SandboxError("SANDBOX_WORKSPACE_CLOSED", "expected a guest to pause, got none any more");
       return saveNodes(table);

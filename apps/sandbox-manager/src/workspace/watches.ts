@@ -42,11 +42,11 @@ export class Watches {
     }
   }
 
-  /** Stops watching a directory. */
-  forget(directory: Node): void {
+  /** Stops watching a directory; false when it was not watched. */
+  forget(directory: Node): boolean {
     this.#watchers.get(directory)?.close();
-    this.#watchers.delete(directory);
     this.#changed.delete(directory);
+    return this.#watchers.delete(directory);
   }
 
   /** Stops watching. */

@@ -244,6 +244,66 @@ describe("a guest", () => {
   });
 });
 
+describe("a guest that may only look", () => {
+  beforeEach(async () => {
+    workspace.close();
+    await serve({ readOnly: true });
+  });
+
+  test("changes nothing", async () => {
+    put("a", "old");
+    const a = await client.lookup("a");
+    const refused = [
+      await client.write(a, 0, "new"),
+      await setattr(a, SETATTR.size, { size: 0 }),
+      await rename(1, "a", 1, "b"),
+      await client.ask(OPCODE.unlink, 1, text("a")),
+      await client.ask(OPCODE.mkdir, 1, Buffer.concat([fields([0o755], [0]), text("sub")])),
+      await client.ask(OPCODE.symlink, 1, text("link", "a")),
+      await client.ask(OPCODE.link, 1, Buffer.concat([fields(a), text("b")])),
+      await client.ask(OPCODE.copyFileRange, a, fields(0, 0, a, 0, 3, 1, 0)),
+      await client.ask(OPCODE.create, 1, Buffer.concat([fields([0], [0o644], [0], [0]), text("b")])),
+    ];
+    expect(refused.map(({ errno: number }) => number)).toEqual(refused.map(() => errno.EROFS));
+    expect(readdirSync(directory)).toEqual(["a"]);
+    expect(on("a")).toBe("old");
+  });
+
+  test("keeps two names of one file apart, because the host may make two files of them", async () => {
+    put("a", "both");
+    linkSync(join(directory, "a"), join(directory, "c"));
+    const [a, c] = [await client.lookup("a"), await client.lookup("c")];
+    put("b", "new");
+    renameSync(join(directory, "b"), join(directory, "a"));
+    await expect.poll(() => client.notices.map(({ code }) => code), NO_WAIT).toContain(NOTIFY.invalInode);
+    expect([await client.read(a), await client.read(c)]).toEqual(["new", "both"]);
+  });
+
+  test("keeps the names that it knows, with the contents that the host has", async () => {
+    put("a", "old");
+    mkdirSync(join(directory, "sub"));
+    put("sub/x", "1");
+    const a = await client.lookup("a");
+    const sub = await client.lookup("sub");
+    const x = await client.lookup("x", sub);
+    expect([await client.read(a), await client.read(x)]).toEqual(["old", "1"]);
+    put("b", "another file");
+    renameSync(join(directory, "b"), join(directory, "a"));
+    renameSync(join(directory, "sub"), join(directory, "old-sub"));
+    mkdirSync(join(directory, "sub"));
+    put("sub/x", "22");
+    await expect.poll(() => client.notices.map(({ code }) => code), NO_WAIT).toContain(NOTIFY.invalInode);
+    expect([await client.read(a), await client.read(x)]).toEqual(["another file", "22"]);
+    expect([await client.lookup("a"), await client.lookup("x", sub)]).toEqual([a, x]);
+    rmSync(join(directory, "a"));
+    expect((await client.ask(OPCODE.getattr, a, fields([0], [0], 0))).errno).toBe(errno.ESTALE);
+    await workspace.settled();
+    // A layer on top of this one knows its names for good, and would take a touched file for one that is changed.
+    const codes = new Set(client.notices.map(({ code }) => code));
+    expect([...codes].filter((code) => code !== NOTIFY.invalInode)).toEqual([]);
+  });
+});
+
 describe("the host's edits", () => {
   const codes = () => client.notices.map(({ code }) => code);
 

@@ -1,0 +1,139 @@
+import { constants } from "node:fs";
+import { open, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { lockOpenFile } from "@leveret/block-source";
+import * as z from "zod";
+import type { SandboxProcess } from "../control/connection.ts";
+import { SandboxError } from "../errors.ts";
+import { replaceJson } from "../files.ts";
+import type { SandboxState } from "../state.ts";
+import { DEFAULT_HIDDEN, hiddenNames } from "../workspace/hidden.ts";
+import { applyDifferences, conflictsAmong } from "./apply.ts";
+import { compareChanges, type Difference } from "./compare.ts";
+import { type HeldBack, heldBack, isWithin } from "./guarded.ts";
+import { APPLIED_FILE, archiveChanges } from "./layer.ts";
+import { readChanges } from "./tree.ts";
+
+/** What is not the same in a sandbox and in its project. */
+export interface SandboxChanges {
+  /** by path */
+  readonly differences: readonly Difference[];
+  /** those of them that are not brought back unless they are named */
+  readonly heldBack: readonly HeldBack[];
+  /** what is never brought back: devices, pipes, sockets, and names that sandboxes do not see, such as `.env` */
+  readonly leftOut: readonly string[];
+}
+
+/** What {@link Sandbox.apply} is told. */
+export interface SandboxApplyOptions {
+  /** files and directories from the project on; everything that is not held back unless given */
+  readonly paths?: readonly string[] | undefined;
+  /** also what the project has changed since the sandbox was started */
+  readonly force?: boolean | undefined;
+}
+
+/** What was brought back. */
+export interface SandboxApplied extends Omit<SandboxChanges, "differences"> {
+  readonly applied: readonly Difference[];
+}
+
+const appliedSchema = z
+  .string()
+  .transform((text) => JSON.parse(text) as unknown)
+  .pipe(z.record(z.string(), z.number()))
+  // Without it, what was brought back counts as the project's: nothing is lost by that.
+  .catch({});
+/** How tar ends when a file changed, or went away, while it was read. */
+const TAR_CHANGED = 1;
+
+/** A sandbox whose workspace is isolated, as far as its changes matter. */
+export interface Isolated {
+  readonly state: SandboxState;
+  /** directory of what is kept of it on the host */
+  readonly directory: string;
+  readonly spawn: (argv: readonly string[], options: { readonly cwd: string }) => Promise<SandboxProcess>;
+}
+
+/** Reads what is different. @throws {SandboxError} As `Sandbox.diff`. */
+export async function changesOf(sandbox: Isolated, paths: readonly string[]): Promise<SandboxChanges> {
+  const { name, workspace, directory } = sandbox.state;
+  if (workspace !== "isolated") {
+    throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a sandbox with an isolated workspace, got ${name}`, {
+      sandbox: name,
+      hint: "what is changed in a live one is in the project already; leveret-sandbox start --isolated keeps it apart",
+    });
+  }
+  const named = paths.map(normalized);
+  const program = await sandbox.spawn(archiveChanges(named), { cwd: "/" });
+  program.stdin.end();
+  program.stderr.resume();
+  const root = await readChanges(program.stdout);
+  const { exitCode = TAR_CHANGED + 1 } = await program.exit;
+  if (exitCode > TAR_CHANGED) {
+    throw new SandboxError("SANDBOX_CHANGES_INVALID", `expected tar to print all changes, it ended with ${exitCode}`);
+  }
+  const { differences, leftOut } = compareChanges(root, directory, hiddenNames(DEFAULT_HIDDEN));
+  // The project itself is everything, and no name of what is held back in it.
+  const isWanted = (path: string): boolean =>
+    named.length === 0 || named.some((each) => each === "" || isWithin(path, each));
+  const wanted = differences.filter(({ path }) => isWanted(path));
+  for (const each of named) {
+    if (each === "" || wanted.some(({ path }) => isWithin(path, each))) continue;
+    throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected changes at ${each}, got none`, { path: each });
+  }
+  const held = wanted.map((difference) => heldBack(difference, named)).filter((each) => each !== undefined);
+  return { differences: wanted, heldBack: held, leftOut: leftOut.filter(isWanted) };
+}
+
+/** Brings changes back. @throws {SandboxError} As `Sandbox.apply`. */
+export async function applyChanges(sandbox: Isolated, options: SandboxApplyOptions): Promise<SandboxApplied> {
+  // One after the other, whichever sandbox of the project they are of.
+  await using project = await open(sandbox.state.directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  await lockOpenFile(project.fd, { wait: true }).catch((cause: Error) => {
+    const hint = "apt-get install util-linux, which has flock";
+    throw new SandboxError("SANDBOX_MISSING_TOOLS", `expected to lock a directory, got: ${cause.message}`, {
+      cause,
+      hint,
+    });
+  });
+  const { paths = [], force = false } = options;
+  const { name, directory, since } = sandbox.state;
+  const { differences, ...rest } = await changesOf(sandbox, paths);
+  const held = new Set(rest.heldBack.map(({ path }) => path));
+  const wanted = differences.filter(({ path }) => !held.has(path));
+  const record = join(sandbox.directory, APPLIED_FILE);
+  const times = await readApplied(record, since);
+  const conflicts = force ? [] : conflictsAmong(wanted, since, times);
+  if (conflicts.length > 0) {
+    const message = `expected files that only ${name} has changed, got changes of the project too: ${conflicts.join(", ")}`;
+    throw new SandboxError("SANDBOX_CONFLICT", message, {
+      sandbox: name,
+      path: conflicts[0],
+      hint: "nothing was done; name the others, or take the sandbox's versions with --force",
+    });
+  }
+  try {
+    applyDifferences(directory, wanted, (path, changedAt) => {
+      if (changedAt === undefined) delete times[path];
+      else times[path] = changedAt;
+    });
+  } finally {
+    await replaceJson(record, times);
+  }
+  return { applied: wanted, ...rest };
+}
+
+/** What was brought back since the sandbox began; a file of one that had its name before says nothing of this one. */
+async function readApplied(path: string, since: number): Promise<Record<string, number>> {
+  const text = await readFile(path, "utf8").catch(() => "{}");
+  const times = appliedSchema.parse(text);
+  return Object.fromEntries(Object.entries(times).filter(([, time]) => time > since));
+}
+
+function normalized(path: string): string {
+  const names = path.split("/").filter((name) => name !== "" && name !== ".");
+  if (path.startsWith("/") || names.includes("..") || path === "") {
+    throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a path from the project on, got ${path}`, { path });
+  }
+  return names.join("/");
+}

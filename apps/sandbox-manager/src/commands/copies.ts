@@ -1,0 +1,68 @@
+import { type CommandIo, escapeText, table, UsageError, writeJson } from "@leveret/command";
+import { findSandbox, type Sandbox } from "../sandbox.ts";
+
+interface JsonFlag {
+  readonly json?: true;
+}
+
+/** @returns The exit code: 1 when any of the copies could not be made. */
+export async function fork(
+  name: string | undefined,
+  flags: JsonFlag & { readonly count: string },
+  io: CommandIo,
+): Promise<number> {
+  if (!/^[1-9]\d{0,2}$/.test(flags.count)) {
+    throw new UsageError(`expected a number of copies, got ${JSON.stringify(flags.count)}`);
+  }
+  const results = await (await find(name, io)).fork(Number(flags.count), { signal: io.signal });
+  const failed = results.some(({ status }) => status === "rejected");
+  if (flags.json) {
+    const forks = results.map((result) =>
+      result.status === "fulfilled" ? { sandbox: result.value.state } : { error: described(result.reason) },
+    );
+    writeJson(io, { kind: "sandbox-forks", version: 1, forks });
+    return failed ? 1 : 0;
+  }
+  for (const result of results) {
+    if (result.status === "fulfilled") io.stdout.write(`${result.value.name} ${result.value.address}\n`);
+    else io.stderr.write(`error: ${escapeText(described(result.reason).message)}\n`);
+  }
+  return failed ? 1 : 0;
+}
+
+export async function checkpoint(
+  name: string | undefined,
+  flags: JsonFlag & { readonly list?: true },
+  io: CommandIo,
+): Promise<void> {
+  const sandbox = await find(name, io);
+  if (!flags.list) {
+    const id = await sandbox.checkpoint();
+    if (flags.json) writeJson(io, { kind: "sandbox-checkpoint", version: 1, name: sandbox.name, id });
+    else io.stdout.write(`${id}\n`);
+    return;
+  }
+  const checkpoints = await sandbox.checkpoints();
+  if (flags.json) {
+    writeJson(io, { kind: "sandbox-checkpoints", version: 1, name: sandbox.name, checkpoints });
+    return;
+  }
+  const rows = checkpoints.map(({ id, createdAt }) => [id, createdAt.toISOString()]);
+  io.stdout.write(rows.length === 0 ? `${sandbox.name} has no checkpoints\n` : `${table([["ID", "MADE"], ...rows])}\n`);
+}
+
+export async function rewind(id: string, flags: JsonFlag & { readonly name?: string }, io: CommandIo): Promise<void> {
+  const sandbox = await find(flags.name, io);
+  await sandbox.rewind(id);
+  if (flags.json) writeJson(io, { kind: "sandbox-rewound", version: 1, name: sandbox.name, id });
+  else io.stdout.write(`${sandbox.name} is what it was at ${id}\n`);
+}
+
+async function find(name: string | undefined, io: CommandIo): Promise<Sandbox> {
+  return findSandbox(name, { directory: io.cwd, env: io.env });
+}
+
+function described(reason: unknown): { code?: string; message: string } {
+  const { code, message } = reason as { code?: string; message: string };
+  return { ...(code === undefined ? {} : { code }), message };
+}

@@ -1,0 +1,68 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { SandboxError, type SandboxErrorCode } from "./errors.ts";
+import type { ImageOptions } from "./image.ts";
+import type { Lease } from "./lease.ts";
+import { type Places, socketPath } from "./places.ts";
+import { progressSchema, type SupervisorConfig } from "./supervisor/config.ts";
+import { LOG_FILE } from "./transcript.ts";
+
+const SUPERVISOR = fileURLToPath(new URL("../dist/supervisor.js", import.meta.url));
+
+/**
+ * Starts the process that owns the machine, and waits until it says that the machine is ready. The lease is that process's
+ * then, or nobody's.
+ *
+ * @throws {SandboxError} `SANDBOX_START_FAILED`, and whatever that process says.
+ */
+export async function supervise(
+  places: Places,
+  lease: Lease,
+  what: Pick<SupervisorConfig, "directory" | "workspace" | "origin">,
+  { env, signal, onProgress }: ImageOptions,
+): Promise<void> {
+  const { name, address, directory: stateDirectory } = lease;
+  const config: SupervisorConfig = { name, address, stateDirectory, socketPath: socketPath(places, name), ...what };
+  await using _ = lease.file;
+  signal?.throwIfAborted();
+  await using log = await open(join(lease.directory, LOG_FILE), "w", 0o600);
+  const child = spawn(process.execPath, [SUPERVISOR], {
+    detached: true,
+    cwd: "/",
+    env: { ...env },
+    stdio: ["pipe", log.fd, log.fd, lease.file.fd, "pipe"],
+  });
+  const abort = (): void => void child.kill("SIGKILL");
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(JSON.stringify(config));
+    await ready(child, (step) => onProgress?.({ step }));
+  } catch (error) {
+    child.kill("SIGKILL");
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+    child.unref();
+  }
+}
+
+async function ready(child: ChildProcess, onStep: (step: string) => void): Promise<void> {
+  await once(child, "spawn");
+  for await (const line of createInterface({ input: child.stdio[4] as Readable })) {
+    const progress = progressSchema.parse(JSON.parse(line));
+    if ("ready" in progress) return;
+    if ("error" in progress) {
+      const { code, message, hint } = progress.error;
+      throw new SandboxError(code as SandboxErrorCode, message, { hint });
+    }
+    onStep(progress.step);
+  }
+  throw new SandboxError("SANDBOX_START_FAILED", "expected the supervisor to start a machine, it ended without a word");
+}

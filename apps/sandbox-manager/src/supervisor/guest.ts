@@ -1,0 +1,190 @@
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { type Machine, openSnapshot, QemuError, type Template } from "@leveret/qemu-harness";
+import { CHANGES, UPPER } from "../changes/layer.ts";
+import { checkpointPath, nextCheckpoint, readCheckpoint, snapshotIn, writeCheckpoint } from "../checkpoint.ts";
+import { SandboxError } from "../errors.ts";
+import { CONSOLE_FILE, Transcript } from "../transcript.ts";
+import { serveWorkspace, type Workspace, type WorkspaceState } from "../workspace/index.ts";
+import type { SupervisorConfig } from "./config.ts";
+import { forwardPorts, type Ports } from "./ports.ts";
+import { openTemplate, WORKSPACE_PORT } from "./template.ts";
+
+/** What a guest knows of a workspace that is mounted and has never been looked at. */
+const UNSEEN: WorkspaceState = { version: 1, nodes: [] };
+
+/** Covers the project with a layer that takes all changes; what is below may not be changed at all. */
+const ISOLATE = [
+  "/bin/mount",
+  ...["-t", "overlay", "-o", `nosuid,nodev,lowerdir=/workspace,upperdir=${UPPER},workdir=${CHANGES}/work`],
+  ...["workspace", "/workspace"],
+];
+
+/** A machine, and what this process does for it. */
+interface Running {
+  readonly machine: Machine;
+  readonly workspace: Workspace;
+  readonly ports: Ports;
+  /** when the host has nothing of its ports any more */
+  readonly closed: Promise<void>;
+}
+
+/** The guest of a sandbox, whichever machine it is in. */
+export class Guest {
+  readonly #config: SupervisorConfig;
+  /** when its workspace was last what the project is, in `milliseconds` since 1970 */
+  readonly since: number;
+  #running: Running;
+  /** what has to be done one after the other */
+  #turn: Promise<unknown> = Promise.resolve();
+  #stopping = false;
+
+  private constructor(config: SupervisorConfig, since: number, running: Running) {
+    this.#config = config;
+    this.since = since;
+    this.#running = running;
+  }
+
+  /**
+   * Starts a sandbox's guest: as a fork of one that has booted before, or as it was at a checkpoint.
+   *
+   * @param onStep - Told what is being done.
+   * @throws {SandboxError} `SANDBOX_START_FAILED`. {QemuError} As `openTemplateCache`, `openSnapshot` and `fork`.
+   */
+  static async start(config: SupervisorConfig, onStep: (step: string) => void): Promise<Guest> {
+    const { origin } = config;
+    if (origin.kind === "checkpoint") {
+      const { since, nodes } = await readCheckpoint(origin.path);
+      await using template = await openSnapshot(snapshotIn(origin.path), { verify: false });
+      return new Guest(config, since, await enter(config, template, nodes));
+    }
+    await using template = await openTemplate(origin, onStep);
+    const running = await enter(config, template);
+    return new Guest(config, Date.now(), running);
+  }
+
+  /** The machine that it is in now. */
+  get machine(): Machine {
+    return this.#running.machine;
+  }
+
+  /** The ports of it that are open on the host. */
+  get ports(): readonly number[] {
+    return this.#running.ports.open();
+  }
+
+  /**
+   * Keeps what it is, and goes on.
+   *
+   * @param forFork - Whether nobody is told of it, because forks are started from it and then it is gone.
+   * @returns Its name.
+   */
+  async checkpoint(forFork: boolean): Promise<string> {
+    return this.#next(async () => {
+      const { stateDirectory } = this.#config;
+      const id = forFork ? `fork-${randomBytes(6).toString("hex")}` : await nextCheckpoint(stateDirectory);
+      const { machine, workspace } = this.#running;
+      const nodes = await workspace.pause();
+      const template = await machine.checkpoint().finally(() => workspace.resume());
+      await using _ = template;
+      await writeCheckpoint(stateDirectory, id, template, { since: this.since, nodes });
+      return id;
+    });
+  }
+
+  /** Becomes what it was at a checkpoint. */
+  async rewind(id: string): Promise<void> {
+    await this.#next(async () => {
+      const path = checkpointPath(this.#config.stateDirectory, id);
+      const { nodes } = await readCheckpoint(path);
+      await using template = await openSnapshot(snapshotIn(path));
+      const before = this.#running;
+      this.#running = await enter(this.#config, template, nodes, before);
+    });
+  }
+
+  /** Waits until the machine has ended without another one in its place. @returns Why. */
+  async ended(): Promise<string> {
+    for (;;) {
+      const { machine } = this.#running;
+      const { reason } = await machine.waitForExit();
+      // It may be about to be replaced.
+      await this.#turn;
+      if (machine === this.machine) return reason ?? "killed";
+    }
+  }
+
+  /** Ends it, when what is being done with it is done; nothing more is. */
+  stop(): void {
+    this.#stopping = true;
+    void this.#turn.then(() => this.machine.close());
+  }
+
+  async #next<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(() => {
+      if (!this.#stopping) return run();
+      throw new SandboxError("SANDBOX_ENDED", "expected a sandbox that runs, got one that ends");
+    });
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+}
+
+/**
+ * Continues a template as a sandbox's machine.
+ *
+ * @param nodes - What it knows of its workspace; nothing yet, unless given.
+ * @param before - The machine that it takes the place of, which is ended.
+ */
+async function enter(
+  { name, address, directory, workspace: kind, stateDirectory }: SupervisorConfig,
+  template: Template,
+  nodes?: WorkspaceState,
+  before?: Running,
+): Promise<Running> {
+  const transcript = new Transcript(join(stateDirectory, CONSOLE_FILE));
+  const machine = await template.fork({
+    onConsole: (console, chunk) => console === "serial0" && transcript.add(chunk),
+  });
+  try {
+    const isolated = kind === "isolated";
+    const [workspace] = await Promise.all([
+      serveWorkspace(machine.port(WORKSPACE_PORT), { directory, state: nodes ?? UNSEEN, readOnly: isolated }),
+      personalise(machine, name),
+    ]);
+    if (isolated && nodes === undefined) await isolate(machine);
+    // Its ports are the new one's.
+    await before?.machine.close();
+    await before?.closed;
+    const ports = forwardPorts(machine, address);
+    return { machine, workspace, ports, closed: whenEnded(ports) };
+  } catch (error) {
+    await machine.close();
+    throw error;
+  }
+}
+
+async function whenEnded({ ended }: Ports): Promise<void> {
+  await ended.catch((error: unknown) => {
+    // The end of the machine is the end of its ports, and no news.
+    if (error instanceof QemuError) return;
+    process.stderr.write(`ports: ${error instanceof Error ? error.message : error}\n`);
+  });
+}
+
+async function isolate({ agent }: Machine): Promise<void> {
+  const { exitCode, stderr } = await agent.exec(ISOLATE);
+  if (exitCode === 0) return;
+  throw new SandboxError("SANDBOX_START_FAILED", `expected an overlay over the workspace, got: ${stderr.trim()}`);
+}
+
+/** Gives a fork what no two machines may have in common; its clock and random numbers are its own already. */
+async function personalise({ agent }: Machine, name: string): Promise<void> {
+  const hosts = `127.0.0.1 localhost\n127.0.1.1 ${name}\n::1 localhost\n`;
+  await Promise.all([
+    agent.writeFile("/proc/sys/kernel/hostname", name),
+    agent.writeFile("/etc/hostname", `${name}\n`),
+    agent.writeFile("/etc/hosts", hosts),
+    agent.writeFile("/etc/machine-id", `${randomBytes(16).toString("hex")}\n`),
+  ]);
+}

@@ -1,0 +1,341 @@
+import { execFile } from "node:child_process";
+import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import { afterEach, describe, expect, test } from "vitest";
+import { applyDifferences, conflictsAmong } from "../../src/changes/apply.ts";
+import { type Comparison, compareChanges } from "../../src/changes/compare.ts";
+import { heldBack } from "../../src/changes/guarded.ts";
+import { formatPatch } from "../../src/changes/patch.ts";
+import { type Change, type ChangedDirectory, readChanges } from "../../src/changes/tree.ts";
+import { DEFAULT_HIDDEN, hiddenNames } from "../../src/workspace/hidden.ts";
+
+const run = promisify(execFile);
+const scratches: string[] = [];
+afterEach(async () => {
+  for (const each of scratches.splice(0)) await rm(each, { recursive: true });
+});
+
+/** A directory with files: text, a program (`!` before it), or a link (`->` before it). */
+async function project(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "sandbox-changes-"));
+  scratches.push(directory);
+  for (const [path, content] of Object.entries(files)) {
+    const place = join(directory, path);
+    await mkdir(dirname(place), { recursive: true });
+    if (typeof content === "string" && content.startsWith("->")) await symlink(content.slice(2), place);
+    else if (typeof content === "string" && content.startsWith("!")) {
+      await writeFile(place, content.slice(1));
+      await chmod(place, 0o755);
+    } else await writeFile(place, content);
+  }
+  return directory;
+}
+
+/** What is in a directory, as {@link project} takes it. */
+async function contents(directory: string, below = ""): Promise<Record<string, string>> {
+  const all: Record<string, string> = {};
+  for (const name of await readdir(join(directory, below))) {
+    const path = join(below, name);
+    const stats = await lstat(join(directory, path));
+    if (name === ".git") continue;
+    if (stats.isDirectory()) Object.assign(all, await contents(directory, path));
+    else if (stats.isSymbolicLink()) all[path] = `->${await readlink(join(directory, path))}`;
+    else all[path] = `${stats.mode & 0o100 ? "!" : ""}${await readFile(join(directory, path), "latin1")}`;
+  }
+  return all;
+}
+
+type Layer = { readonly [name: string]: Change | string | Uint8Array };
+
+/** An upper layer: text for a file, `!` and `->` as above. */
+function layer(entries: Layer, opaque = false): ChangedDirectory {
+  const changes = Object.entries(entries).map(([name, entry]): [string, Change] => {
+    if (entry instanceof Uint8Array) return [name, { kind: "file", executable: false, content: entry }];
+    if (typeof entry !== "string") return [name, entry];
+    if (entry.startsWith("->")) return [name, { kind: "symlink", target: entry.slice(2) }];
+    const executable = entry.startsWith("!");
+    return [name, { kind: "file", executable, content: Buffer.from(executable ? entry.slice(1) : entry) }];
+  });
+  return { kind: "directory", opaque, entries: new Map(changes) };
+}
+
+const REMOVED: Change = { kind: "removed" };
+
+function compare(changes: ChangedDirectory, directory: string): Comparison {
+  return compareChanges(changes, directory, hiddenNames(DEFAULT_HIDDEN));
+}
+
+/** Both ways of bringing changes back, which have to come to the same. */
+async function applied(
+  files: Readonly<Record<string, string | Uint8Array>>,
+  changes: ChangedDirectory,
+): Promise<unknown> {
+  const [ours, gits] = [await project(files), await project(files)];
+  const { differences } = compare(changes, ours);
+  await writeFile(join(gits, "../", `${gits.split("/").at(-1)}.patch`), formatPatch(differences));
+  const patch = join(gits, "../", `${gits.split("/").at(-1)}.patch`);
+  if (differences.length > 0) await run("git", ["apply", patch], { cwd: gits });
+  await rm(patch);
+  applyDifferences(ours, differences, () => {});
+  const result = await contents(ours);
+  expect(await contents(gits)).toEqual(result);
+  expect(compare(changes, ours).differences).toEqual([]);
+  return result;
+}
+
+describe("changes", () => {
+  test("are files, programs, links and what is gone, and git makes the same of them", async () => {
+    const before = {
+      "a.txt": "one\ntwo\n",
+      "b/run": "echo",
+      "b/old": "x",
+      "b/deep/x": "1",
+      link: "->a.txt",
+      keep: "k",
+    };
+    const b = layer({ run: "!echo", old: REMOVED, deep: REMOVED, 'a name with "quotes" and ü': "new" });
+    const changes = layer({
+      "a.txt": "one\n2\n",
+      b,
+      link: "->b/run",
+      fresh: layer({ bin: "!#!/bin/sh\n", empty: "" }),
+    });
+    expect(await applied(before, changes)).toEqual({
+      "a.txt": "one\n2\n",
+      "b/run": "!echo",
+      'b/a name with "quotes" and ü': "new",
+      link: "->b/run",
+      "fresh/bin": "!#!/bin/sh\n",
+      "fresh/empty": "",
+      keep: "k",
+    });
+  });
+
+  test("of one kind into another", async () => {
+    const before = { file: "f", link: "->file", "dir/a": "1", "dir/b": "2", other: "->dir" };
+    const changes = layer({
+      file: "->link",
+      link: "now a file",
+      dir: "no directory",
+      other: layer({ below: "b" }, true),
+    });
+    expect(await applied(before, changes)).toEqual({
+      file: "->link",
+      link: "now a file",
+      dir: "no directory",
+      "other/below": "b",
+    });
+  });
+
+  test("of bytes, long lines, ends without a line feed, and ends with carriage returns", async () => {
+    const binary = Uint8Array.from({ length: 5000 }, (_, index) => (index * index) % 251);
+    const before = { blob: binary, gone: binary, text: "a\r\nb\r\nc", empty: "" };
+    const changes = layer({ blob: binary.slice(7), gone: REMOVED, text: "a\r\nB\r\nc\n", empty: "x", more: binary });
+    expect(Object.keys((await applied(before, changes)) as object)).toEqual(
+      expect.arrayContaining(["blob", "text", "empty", "more"]),
+    );
+  });
+
+  test("of many lines, wherever they are", async () => {
+    const lines = Array.from({ length: 3000 }, (_, index) => `line ${index}`);
+    const after = lines.flatMap((line, index) => (index % 97 === 0 ? [] : index % 89 === 0 ? [line, "more"] : [line]));
+    await applied({ text: lines.join("\n") }, layer({ text: after.join("\n") }));
+  });
+
+  test("leave out what no project has, and what sandboxes do not see", async () => {
+    const directory = await project({ ".env": "SECRET=1", "dir/.env": "SECRET=2", "dir/a": "a" });
+    const changes = layer({ pipe: { kind: "other" }, ".env": "mine", ".ENV": "mine", dir: REMOVED });
+    const { differences, leftOut } = compare(changes, directory);
+    expect(leftOut).toEqual([".ENV", ".env", "pipe"]);
+    applyDifferences(directory, differences, () => {});
+    expect(await contents(directory)).toEqual({ ".env": "SECRET=1", "dir/.env": "SECRET=2" });
+  });
+
+  test("of a directory that hides the one below are all that was in that", async () => {
+    const changes = layer({ dir: layer({ b: "2", c: "3" }, true) });
+    expect(await applied({ "dir/a": "1", "dir/b": "b", "dir/d/e": "5" }, changes)).toEqual({
+      "dir/b": "2",
+      "dir/c": "3",
+    });
+  });
+
+  test("never lead through a link of the project", async () => {
+    const outside = await project({ secret: "s" });
+    const directory = await project({ link: `->${outside}` });
+    const { differences } = compare(layer({ link: layer({ secret: "changed", more: "m" }) }), directory);
+    applyDifferences(directory, differences, () => {});
+    expect(await contents(outside)).toEqual({ secret: "s" });
+    expect(await contents(directory)).toEqual({ "link/secret": "changed", "link/more": "m" });
+    // Somebody puts a link there between looking and doing.
+    const { differences: late } = compare(layer({ d: layer({ secret: "changed" }) }), directory);
+    await symlink(outside, join(directory, "d"));
+    expect(() => applyDifferences(directory, late, () => {})).toThrow(
+      expect.objectContaining({ code: "SANDBOX_PROJECT_FILE", path: "d/secret" }),
+    );
+    expect(await contents(outside)).toEqual({ secret: "s" });
+  });
+
+  test("keep who may read a file", async () => {
+    const directory = await project({ secret: "1" });
+    await chmod(join(directory, "secret"), 0o600);
+    applyDifferences(directory, compare(layer({ secret: "2" }), directory).differences, () => {});
+    expect((await lstat(join(directory, "secret"))).mode & 0o777).toBe(0o600);
+    applyDifferences(directory, compare(layer({ secret: "!2" }), directory).differences, () => {});
+    expect((await lstat(join(directory, "secret"))).mode & 0o777).toBe(0o700);
+  });
+
+  test("that the project has made too are conflicts, until they were brought back", async () => {
+    const directory = await project({ a: "1", b: "1" });
+    const changes = layer({ a: "2", b: "2", c: "2" });
+    const since = Math.max(...compare(changes, directory).differences.map(({ changedAt = 0 }) => changedAt));
+    // The file system's clock ticks only a few hundred times a second.
+    const edit = async (): Promise<number> => {
+      await writeFile(join(directory, "a"), "theirs");
+      return (await lstat(join(directory, "a"))).ctimeMs;
+    };
+    await expect.poll(edit, { interval: 5 }).toBeGreaterThan(since);
+    const { differences } = compare(changes, directory);
+    expect(conflictsAmong(differences, since, {})).toEqual(["a"]);
+    const times: Record<string, number> = {};
+    applyDifferences(directory, differences, (path, changedAt) => {
+      if (changedAt !== undefined) times[path] = changedAt;
+    });
+    const next = compare(layer({ a: "3", b: "3", c: "3" }), directory).differences;
+    expect(conflictsAmong(next, since, {})).toEqual(["a", "b", "c"]);
+    expect(conflictsAmong(next, since, times)).toEqual([]);
+  });
+});
+
+describe("what is held back", () => {
+  const held = (path: string, named: string[] = [], before?: string, after = "x"): string | undefined => {
+    const version = (text: string | undefined) =>
+      text === undefined ? undefined : ({ mode: "100644", content: Buffer.from(text) } as const);
+    return heldBack({ path, before: version(before), after: version(after) }, named)?.reason;
+  };
+
+  test.each([
+    ".git/hooks/pre-commit",
+    ".git/config",
+    "sub/.git/config",
+    ".GIT/hooks/x",
+    ".git/HEAD",
+    ".gitmodules",
+    ".envrc",
+    "sub/.envrc",
+    ".github/workflows/ci.yml",
+    ".gitlab-ci.yml",
+    ".vscode/tasks.json",
+    ".husky/pre-push",
+    ".mcp.json",
+    ".claude/settings.json",
+    ".npmrc",
+    ".cargo/config.toml",
+    "package.json",
+    "a\nb/.git/hooks/pre-commit",
+    "a\u2028b/package.json",
+    "bare/HEAD",
+    ".g\u200cit/config",
+    "git~1/config",
+    ".git./config",
+    "flake.nix",
+    "sub/AGENTS.md",
+    ".yarn/releases/yarn.cjs",
+    ".github/copilot-instructions.md",
+  ])("%s, until it is named", (path) => {
+    const after = path.endsWith("package.json") ? '{"scripts":{"postinstall":"evil"}}' : "x";
+    expect(held(path, [], undefined, after)).toBeDefined();
+    expect(held(path, [path], undefined, after)).toBeUndefined();
+    expect(held(path, ["src"], undefined, after)).toBeDefined();
+  });
+
+  test.each(["src/index.ts", ".gitignore", "docs/.github.md", "environment", "github/README.md", "src/head.ts"])(
+    "not %s",
+    (path) => {
+      expect(held(path)).toBeUndefined();
+    },
+  );
+
+  test("is a package only when its scripts have changed", () => {
+    expect(held("package.json", [], '{"scripts":{"a":"b"}}', '{"scripts":{"a":"b"},"version":"2"}')).toBeUndefined();
+    expect(held("package.json", [], '{"scripts":{"a":"b"}}', '{"scripts":{"a":"c"}}')).toBeDefined();
+    expect(held("package.json", [], "{}", "not JSON")).toBeDefined();
+    expect(held("package.json", [], "{}", '{"packageManager":"pnpm@https://evil"}')).toBeDefined();
+    expect(held("package.json", [], "{}", '{"dependencies":{"a":"1"}}')).toBeUndefined();
+  });
+
+  test("is not let go by naming a directory around it that people name for other reasons", () => {
+    expect(held(".git/hooks/pre-commit", [".git"])).toBeDefined();
+    expect(held(".git/hooks/pre-commit", [".git/hooks"])).toBeUndefined();
+    expect(held(".git/objects/ab", [".git"])).toBeUndefined();
+    expect(held(".github/workflows/ci.yml", [".github"])).toBeUndefined();
+    expect(held("sub/.git/config", ["sub"])).toBeDefined();
+  });
+});
+
+describe("a link", () => {
+  test.each([
+    ["/etc/passwd", true],
+    ["../../x", true],
+    ["../x", false],
+    ["x/../../../y", true],
+    ["x", false],
+  ])("to %s is held back: %s", (target, isHeld) => {
+    const after = { mode: "120000", content: Buffer.from(target) } as const;
+    expect(heldBack({ path: "dir/link", after }, []) !== undefined).toBe(isHeld);
+  });
+});
+
+describe("a patch", () => {
+  test("of megabytes, and of hundreds of thousands of lines, is written", async () => {
+    const bytes = Uint8Array.from({ length: 9_000_000 }, (_, index) => (index * 2_654_435_761) >>> 13);
+    const lines = Array.from({ length: 300_000 }, (_, index) => `${index}`).join("\n");
+    await applied({ gone: bytes }, layer({ gone: REMOVED, lines }));
+  });
+});
+
+describe("an archive of changes", () => {
+  async function* archive(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+    yield bytes;
+  }
+  const tar = async (directory: string, ...names: string[]): Promise<Buffer> => {
+    const options = { encoding: "buffer", cwd: directory } as const;
+    return (await run("tar", ["--create", "--format=pax", "-P", ...names], options)).stdout;
+  };
+
+  test("has files, links, names with several directories, and two names of one file", async () => {
+    const directory = await project({ "a/b/c": "!run", link: "->a", one: "1" });
+    await run("ln", ["one", "two"], { cwd: directory });
+    const root = await readChanges(archive(await tar(directory, ".")));
+    const a = root.entries.get("a") as ChangedDirectory;
+    const b = a.entries.get("b") as ChangedDirectory;
+    expect(b.entries.get("c")).toEqual({
+      kind: "file",
+      executable: true,
+      content: Uint8Array.from(Buffer.from("run")),
+    });
+    expect(root.entries.get("link")).toEqual({ kind: "symlink", target: "a" });
+    expect(root.entries.get("two")).toEqual(root.entries.get("one"));
+  });
+
+  test("that leads elsewhere, is cut, or is none, is refused", async () => {
+    const directory = await project({ "in/file": "1" });
+    const good = await tar(directory, "in/file");
+    for (const bytes of [
+      await tar(join(directory, "in"), "../in/file"),
+      good.subarray(0, 600),
+      Buffer.from("garbage"),
+      Buffer.alloc(0),
+    ]) {
+      await expect(readChanges(archive(bytes))).rejects.toMatchObject({ code: "SANDBOX_CHANGES_INVALID" });
+    }
+    for (let at = 0; at < 512; at += 1) {
+      const damaged = Uint8Array.from(good);
+      damaged[at] = (damaged[at] ?? 0) ^ 0x40;
+      await readChanges(archive(damaged)).catch((error) =>
+        expect(error).toMatchObject({ code: "SANDBOX_CHANGES_INVALID" }),
+      );
+    }
+  });
+});
