@@ -1,8 +1,10 @@
 # Makes the initrd out of the installed system: systemd, and what the way from the firmware to /usr and / needs.
 #
-#   installed   directory with system.tar     modules  kernel modules, with whatever they depend on
-#   files    directory with lists and units of the initrd itself
-#   epoch    time stamp, in seconds
+#   installed  directory with system.tar    functions  kernel.sh
+#   files      directory with lists and units of the initrd itself
+#   modules    kernel modules, with whatever they depend on
+#   epoch      time stamp, in seconds
+. "$functions"
 target=/build/target initrd=/build/initrd
 mkdir "$target" "$initrd"
 tar --extract --file "$installed/system.tar" --directory "$target" --no-same-owner --no-same-permissions
@@ -50,26 +52,17 @@ mkdir -p "$initrd/etc/systemd/system.conf.d"
 # No journal runs in here: units write to the kernel's log, which the system's journal takes over.
 printf '[Manager]\nDefaultStandardOutput=kmsg\nDefaultStandardError=kmsg\n' > "$initrd/etc/systemd/system.conf.d/log.conf"
 
-release=$(ls "$target/usr/lib/modules")
+find_kernel
 module_dir=/usr/lib/modules/$release
 mkdir -p "$initrd$module_dir"
-for module in $modules; do
-  modprobe --dirname "$target/usr" --set-version "$release" --show-depends "$module" > /build/depends ||
-    { echo "expected the kernel module $module in $release, found none"; exit 1; }
-  sed -n 's/^insmod \([^ ]*\).*/\1/p' /build/depends | while read -r file; do
-    path=${file#"$target"}
-    plain=$initrd${path%.xz}
-    [ ! -e "$plain" ] || continue
-    mkdir -p "${plain%/*}"
-    # The whole initrd is compressed, once.
-    case $file in *.xz) xz --decompress --stdout "$file" > "$plain" ;; *) cp "$file" "$plain" ;; esac
-  done
-done
+module_files > /build/modules
+while read -r file; do
+  plain=$initrd${file#"$target"}
+  mkdir -p "${plain%/*}"
+  copy_module "$file" "${plain%.xz}"
+done < /build/modules
 cp "$target$module_dir"/modules.{builtin,builtin.modinfo,order} "$initrd$module_dir/"
 depmod --basedir "$initrd/usr" "$release"
 
-cd "$initrd"
-find . -exec touch --no-dereference --date="@$epoch" {} +
 mkdir "$out"
-find . -mindepth 1 -print0 | LC_ALL=C sort -z |
-  cpio --null --create --format=newc --owner=0:0 --reproducible --quiet | zstd --quiet -15 -T2 > "$out/initrd"
+archive "$initrd" | zstd --quiet -15 -T2 > "$out/initrd"

@@ -43,8 +43,7 @@ export async function lockPackages(project: Project, options: PipelineOptions): 
  * @throws {OsBuilderError} `OS_BUSY`, and as `readLock`. {NixGenError} As `openNix`, `findDebianMirror`, `buildFlake`.
  */
 export async function buildProject(project: Project, options: PipelineOptions): Promise<Artefacts> {
-  const lock = await readLock(project);
-  return exclusively(stateDirectory(project), () => buildLocked(project, lock, options), options.signal);
+  return buildWith(buildArtefacts, project, options);
 }
 
 /**
@@ -55,10 +54,7 @@ export async function buildProject(project: Project, options: PipelineOptions): 
  * const { kernel, initrd, root } = await buildDirect(await loadProject("examples/sandbox-guest"), { env: process.env });
  */
 export async function buildDirect(project: Project, options: PipelineOptions): Promise<DirectArtefacts> {
-  const lock = await readLock(project);
-  const build = async (): Promise<DirectArtefacts> =>
-    buildDirectArtefacts(project, await nixOptions(project, lock, options));
-  return exclusively(stateDirectory(project), build, options.signal);
+  return buildWith(buildDirectArtefacts, project, options);
 }
 
 /**
@@ -79,15 +75,21 @@ export async function buildProjectImage(
   const directory = stateDirectory(project);
   const outputDirectory = options.outputDirectory ?? resolve(project.directory, IMAGES_DIRECTORY);
   const build = async (): Promise<BuiltImage> => {
-    const artefacts = await buildLocked(project, lock, options);
+    const artefacts = await buildArtefacts(project, await nixOptions(project, lock, options));
     return buildImage(project, { artefacts, lock, stateDirectory: directory, outputDirectory, signal, onProgress });
   };
   const image = await exclusively(directory, build, signal);
   return { project, image };
 }
 
-async function buildLocked(project: Project, lock: DebianLock, options: PipelineOptions): Promise<Artefacts> {
-  return buildArtefacts(project, await nixOptions(project, lock, options));
+async function buildWith<T>(
+  build: (project: Project, options: BuildArtefactsOptions) => Promise<T>,
+  project: Project,
+  options: PipelineOptions,
+): Promise<T> {
+  const lock = await readLock(project);
+  const run = async (): Promise<T> => build(project, await nixOptions(project, lock, options));
+  return exclusively(stateDirectory(project), run, options.signal);
 }
 
 async function nixOptions(

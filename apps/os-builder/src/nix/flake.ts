@@ -54,8 +54,9 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
   const build = (name: string, script: string, env: Record<string, string | NixExpr>, keepOwners = false): NixExpr =>
     debian.build({ name, tools, script: builder(script), env, owners: keepOwners ? "remembered" : "ignored" });
   const epoch = `${imageEpochSeconds(lock)}`;
+  const functions = builder("kernel.sh");
   const { units } = config;
-  const fileSystem = (label: string, more: Record<string, string>): Record<string, string | NixExpr> => ({
+  const fileSystem = (label: string, more: Record<string, string | NixExpr>): Record<string, string | NixExpr> => ({
     configure: builder("configure.sh"),
     installed: ref("system"),
     tree: hasTree ? source(`./${FLAKE_LAYOUT.tree}`, "tree") : "",
@@ -104,7 +105,7 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
           build(
             toStoreName(`${imageName(config)}-direct`),
             "direct.sh",
-            fileSystem("root", { modules: DIRECT_MODULES.join(" ") }),
+            fileSystem("root", { functions, modules: DIRECT_MODULES.join(" ") }),
             true,
           ),
         ),
@@ -113,11 +114,12 @@ export function renderOsFlake(config: OsConfig, lock: DebianLock, mirror: Debian
           build(`${config.id}-initrd`, "initrd.sh", {
             installed: ref("system"),
             files: source(`./${FLAKE_LAYOUT.builders}/initrd`, "initrd-files"),
+            functions,
             modules: initrdModules(config).join(" "),
             epoch,
           }),
         ),
-        bind("boot-files", build(`${config.id}-boot-files`, "boot-files.sh", { installed: ref("system") })),
+        bind("boot-files", build(`${config.id}-boot-files`, "boot-files.sh", { installed: ref("system"), functions })),
       ],
       outputs: {
         packages: {
