@@ -47,12 +47,15 @@ export const standalone: Options = {
       },
     },
   ],
-  async onSuccess() {
-    const { resolve } = createRequire(join(process.cwd(), "package.json"));
-    for (const name of INSIDE) {
-      const target = join("dist", "licenses", `${name}.txt`);
-      mkdirSync(dirname(target), { recursive: true });
-      copyFileSync(join(dirname(resolve(name)), "LICENSE"), target);
-    }
-  },
+  onSuccess: copyLicenses,
 };
+
+/** Puts the licenses of what is inside of a package into it. */
+export async function copyLicenses(): Promise<void> {
+  const { resolve } = createRequire(join(process.cwd(), "package.json"));
+  for (const name of INSIDE) {
+    const target = join("dist", "licenses", `${name}.txt`);
+    mkdirSync(dirname(target), { recursive: true });
+    copyFileSync(join(dirname(resolve(name)), "LICENSE"), target);
+  }
+}

@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config";
 
+/** What `expect.poll` waits for ends much sooner; its own limit of a second is too little on a busy machine. */
+const poll = { timeout: 20_000 };
+
 // `unit` is pure and quick; `e2e` runs the real QEMU, Nix, firmware and foreign tools, one file at a time, because
 // emulated machines on two cores slow each other down.
 export default defineConfig({
@@ -11,6 +14,9 @@ export default defineConfig({
           include: ["{packages,apps,examples}/*/test/**/*.test.ts"],
           exclude: ["**/*.e2e.test.ts", "**/node_modules/**"],
           testTimeout: 60_000,
+          // Some make keys, which takes as long as it takes.
+          hookTimeout: 60_000,
+          expect: { poll },
         },
       },
       {
@@ -22,6 +28,7 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
           testTimeout: 300_000,
           hookTimeout: 900_000,
+          expect: { poll },
           fileParallelism: false,
         },
       },

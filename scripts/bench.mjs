@@ -7,7 +7,19 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildWorkspaces, colour, ensureDebianPackages, ensureNpmPackages } from "./setup.mjs";
 
-const PARTS = ["verity", "erofs-read", "erofs-write", "uki", "nothing-changed", "one-file", "cold", "disk", "boot"];
+const PARTS = [
+  "verity",
+  "erofs-read",
+  "erofs-write",
+  "uki",
+  "nothing-changed",
+  "one-file",
+  "cold",
+  "disk",
+  "boot",
+  "disk-in-node",
+  "fork",
+];
 const GREEN = 32;
 const RED = 31;
 const EXIT = { failed: 1, usage: 2, interrupted: 130 };
@@ -34,6 +46,8 @@ const measure = {
   cold: part("images", "cold"),
   disk: part("images", "disk"),
   boot: part("images", "boot"),
+  "disk-in-node": part("disk", "diskInNode"),
+  fork: part("fork", "fork"),
 };
 
 // From here on there are things to tidy up, which leaving at once would not do.

@@ -10,4 +10,4 @@ export {
   UsageError,
   writeJson,
 } from "./run.ts";
-export { countText, escapeName, formatBytes, formatDuration, style, table } from "./text.ts";
+export { countText, escapeName, escapeText, formatBytes, formatDuration, style, table } from "./text.ts";

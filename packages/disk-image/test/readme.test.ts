@@ -1,8 +1,11 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import * as api from "../src/index.ts";
 
+const SRC = new URL("../src/", import.meta.url);
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+const errors = readFileSync(new URL("errors.ts", SRC), "utf8");
+const codesIn = (text: string): string[] => [...new Set(text.match(/\bDISK_[A-Z_]+\b/g))].sort();
 
 describe("the README", () => {
   test("lists every function, class and constant", () => {
@@ -10,8 +13,13 @@ describe("the README", () => {
   });
 
   test("lists every error code, and no other", () => {
-    const codes = (text: string): string[] => [...new Set(text.match(/\bDISK_[A-Z_]+\b/g))].sort();
-    const source = readFileSync(new URL("../src/errors.ts", import.meta.url), "utf8");
-    expect(codes(readme)).toEqual(codes(source));
+    expect(codesIn(readme)).toEqual(codesIn(errors));
   });
+});
+
+test("every error code is one that the package gives", () => {
+  const names = readdirSync(SRC, { recursive: true, encoding: "utf8" });
+  const sources = names.filter((name) => name.endsWith(".ts") && name !== "errors.ts");
+  const given = sources.map((name) => readFileSync(new URL(name, SRC), "utf8")).join("\n");
+  expect(codesIn(errors).filter((code) => !given.includes(`"${code}"`))).toEqual([]);
 });
