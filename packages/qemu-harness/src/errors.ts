@@ -75,6 +75,8 @@ export interface QemuErrorDetails {
   readonly searched?: readonly string[] | undefined;
   /** error class QEMU named in its QMP reply */
   readonly qmpClass?: string | undefined;
+  /** name of the error that the guest's agent refused with, such as `ENOENT` */
+  readonly errno?: string | undefined;
   /** problems of a description, or of the arguments of a QMP command, one per wrong field */
   readonly issues?: readonly { readonly path: string; readonly message: string }[] | undefined;
   /** what a snapshot was made with and what is here instead, one entry per difference */
@@ -118,6 +120,8 @@ export class QemuError extends Error {
   declare readonly searched?: readonly string[];
   /** Error class QEMU named in its QMP reply. */
   declare readonly qmpClass?: string;
+  /** Name of the error that the guest's agent refused with, such as `ENOENT`. */
+  declare readonly errno?: string;
   /** Problems of a description, or of the arguments of a QMP command, one per wrong field. */
   declare readonly issues?: readonly { readonly path: string; readonly message: string }[];
   /** What a snapshot was made with and what is here instead, one entry per difference. */

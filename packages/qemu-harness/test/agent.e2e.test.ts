@@ -255,6 +255,7 @@ describe.skipIf(missing !== "")(titled("the agent", missing), () => {
     await expect(buffer(refused)).rejects.toMatchObject({
       code: "QEMU_AGENT_REFUSED",
       message: "expected the guest to connect to its port 7001, got ECONNREFUSED",
+      errno: "ECONNREFUSED",
     });
     await expect(agent.connect(0)).rejects.toMatchObject({ code: "QEMU_BAD_OPTIONS" });
   });

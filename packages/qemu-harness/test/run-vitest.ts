@@ -24,7 +24,9 @@ export function runVitest(options: {
   readonly args?: readonly string[];
 }): { readonly output: string; readonly result: (name: string) => TestResult | undefined } {
   const config = join(options.directory, "vitest.config.mjs");
-  writeFileSync(config, `export default { test: { include: ["**/*.test.{mjs,ts}"], testTimeout: 280_000 } };\n`);
+  // Pictures are written in CI, too: these tests are of what is written.
+  const test = { include: ["**/*.test.{mjs,ts}"], testTimeout: 280_000, update: "new" };
+  writeFileSync(config, `export default ${JSON.stringify({ test })};\n`);
   const reporter = join(FIXTURES, "reporter.mjs");
   const args = ["run", "--root", options.root, "--config", config, "--reporter", reporter, ...(options.args ?? [])];
   const { VITEST: _, VITEST_MODE: __, VITEST_WORKER_ID: ___, VITEST_POOL_ID: ____, ...env } = process.env;

@@ -1,7 +1,6 @@
 import { createServer, type Server, type Socket } from "node:net";
-import { createInterface } from "node:readline";
 import { pipeline } from "node:stream/promises";
-import type { GuestProcess, Machine } from "@leveret/qemu-harness";
+import { type Machine, QemuError } from "@leveret/qemu-harness";
 import { SandboxError } from "../errors.ts";
 
 const TRACE = "/sys/kernel/tracing/instances/leveret";
@@ -17,9 +16,20 @@ cd ${TRACE}
 echo 'newstate == 10 || oldstate == 10' > events/sock/inet_sock_set_state/filter
 echo 1 > events/sock/inet_sock_set_state/enable
 `;
-/** Prints a line for each event. A copy of a machine has the one of that machine, too, which would take them away. */
-const WATCH = ["/bin/sh", "-c", `kill "$(cat ${WATCHER})" 2>&-; echo $$ > ${WATCHER}; exec cat ${TRACE}/trace_pipe`];
-const EVENT = "inet_sock_set_state";
+/**
+ * Prints something when it has begun, and for each event. A copy of a machine has the one of that machine, too, which would
+ * take events away until it is gone.
+ */
+const WATCH = [
+  "/bin/sh",
+  "-c",
+  `exec 9>>${WATCHER}; kill "$(cat ${WATCHER})" 2>&-; flock 9; echo $$ > ${WATCHER}; echo; exec cat ${TRACE}/trace_pipe`,
+];
+/** After this time, in `milliseconds`, it is tried again to see or to open what could not be; twice as long each time. */
+const RETRY_MS = 1000;
+const MAX_RETRY_MS = 60_000;
+/** Why a port is not the user's to open, however often it is tried: below 1024 they are root's. */
+const FOR_GOOD = ["EACCES", "EADDRNOTAVAIL"];
 
 /** Tables of the kernel's sockets, by the family of their addresses. See Linux, `Documentation/networking/proc_net_tcp.rst`. */
 const TABLES = [
@@ -31,14 +41,8 @@ const LISTENING = /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]{4} 0A /;
 /** Most ports that one guest has on the host at a time. */
 const MAX_PORTS = 1024;
 
+type Agent = Machine["agent"];
 type Family = 4 | 6;
-
-/** A port that the guest listens on, and its other end on the host. */
-interface OpenPort {
-  readonly server: Server;
-  /** of the guest's loopback address that it is reached at */
-  family: Family;
-}
 
 /** A guest's ports, on the host. */
 export interface Ports {
@@ -53,81 +57,49 @@ export interface Ports {
  * Connections go through the agent, so the guest needs no network for them, and what listens on `localhost` is reached too.
  */
 export function forwardPorts(machine: Machine, address: string): Ports {
-  const ports = new Map<number, OpenPort>();
-  return {
-    open: () => [...ports.keys()].sort((one, other) => one - other),
-    ended: keepOpen(ports, { machine, address }),
-  };
+  const ports = new HostPorts(machine.agent, address);
+  return { open: () => ports.open(), ended: keepOpen(ports, machine.agent) };
 }
 
-async function keepOpen(ports: Map<number, OpenPort>, place: Place): Promise<never> {
-  const { agent } = place.machine;
+async function keepOpen(ports: HostPorts, agent: Agent): Promise<never> {
   const watch = await agent.spawn(WATCH);
-  const tables = await tablesOf(place.machine);
-  let looking: Promise<void> | undefined;
-  let again = false;
-  // Many events are one look, and an event during a look is another one.
-  const look = async (): Promise<void> => {
-    while (again) {
-      again = false;
-      match(ports, await listening(place.machine, tables), place);
-    }
-  };
-  const note = (): void => {
-    again = true;
-    // A guest that cannot be looked at for the moment keeps what it has.
-    looking ??= look()
-      .catch(() => {})
-      .finally(() => {
-        looking = undefined;
-      });
+  let retry: NodeJS.Timeout | undefined;
+  let wait = RETRY_MS;
+  // Looks are one after the other: what is said during one of them is read, all at once, after it.
+  let looks = Promise.resolve();
+  const look = (): Promise<void> => {
+    clearTimeout(retry);
+    looks = looks.then(async () => {
+      // A guest that cannot be looked at for the moment keeps what it has.
+      const wanted = await listening(agent).catch(() => undefined);
+      const all = wanted !== undefined && (await ports.match(wanted));
+      if (all) return;
+      retry = setTimeout(look, wait).unref();
+      wait = Math.min(wait * 2, MAX_RETRY_MS);
+    });
+    return looks;
   };
   try {
-    note();
-    const lines = createInterface({ input: watch.stdout }).on("error", () => {});
-    lines.on("line", (line) => line.includes(EVENT) && note());
-    await ended(watch);
+    for await (const _ of watch.stdout) {
+      wait = RETRY_MS;
+      await look();
+    }
     throw new SandboxError(
       "SANDBOX_START_FAILED",
       "expected the guest's kernel to say which ports are listened on, it ceased to",
     );
   } finally {
-    await looking;
-    await Promise.all([...ports.values()].map(({ server }) => closed(server)));
-    ports.clear();
+    await looks;
+    clearTimeout(retry);
+    await ports.close();
   }
 }
 
-/** Waits for the end of a program's output, and throws what ended it. */
-async function ended({ stdout }: GuestProcess): Promise<void> {
-  await new Promise<void>((resolve, reject) => stdout.once("end", resolve).once("error", reject));
-}
-
-async function closed(server: Server): Promise<void> {
-  await new Promise((resolve) => server.close(resolve));
-}
-
-type Table = (typeof TABLES)[number];
-
-/** The tables that there are: a kernel without IPv6 has none of it. */
-async function tablesOf({ agent }: Machine): Promise<Table[]> {
-  const found = await Promise.all(
-    TABLES.map((table) =>
-      agent.readFile(table[1]).then(
-        () => [table],
-        () => [],
-      ),
-    ),
-  );
-  return found.flat();
-}
-
 /** Ports that something in the guest listens on; with both families, the one that everybody tries first on the host. */
-async function listening({ agent }: Machine, tables: readonly Table[]): Promise<Map<number, Family>> {
+async function listening(agent: Agent): Promise<Map<number, Family>> {
   const found = new Map<number, Family>();
-  for (const [family, path] of tables) {
-    const table = Buffer.from(await agent.readFile(path)).toString("latin1");
-    for (const line of table.split("\n")) {
+  for (const [family, path] of TABLES) {
+    for (const line of (await readTable(agent, path)).split("\n")) {
       const [, port] = LISTENING.exec(line) ?? [];
       if (port === undefined) continue;
       const number = Number.parseInt(port, 16);
@@ -137,40 +109,93 @@ async function listening({ agent }: Machine, tables: readonly Table[]): Promise<
   return found;
 }
 
-interface Place {
-  readonly machine: Machine;
-  readonly address: string;
-}
-
-/** Opens what has come and closes what has gone. */
-function match(ports: Map<number, OpenPort>, wanted: ReadonlyMap<number, Family>, place: Place): void {
-  for (const [port, { server }] of ports) {
-    if (wanted.has(port)) continue;
-    server.close();
-    ports.delete(port);
-  }
-  for (const [port, family] of wanted) {
-    const known = ports.get(port);
-    if (known === undefined) ports.set(port, open(port, family, place));
-    else known.family = family;
+/** What is in a table. One that is not there, as of IPv6 in a kernel without it, is empty. */
+async function readTable(agent: Agent, path: string): Promise<string> {
+  try {
+    return Buffer.from(await agent.readFile(path)).toString("latin1");
+  } catch (error) {
+    if (error instanceof QemuError && error.errno === "ENOENT") return "";
+    throw error;
   }
 }
 
-function open(port: number, family: Family, { machine, address }: Place): OpenPort {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    void connect(socket, machine, port, opened.family);
+/** A port that the guest listens on, and its other end on the host. */
+interface OpenPort {
+  readonly server: Server;
+  /** of the guest's loopback address that it is reached at */
+  family: Family;
+}
+
+/** The other ends of a guest's ports. */
+class HostPorts {
+  readonly #agent: Agent;
+  readonly #address: string;
+  readonly #open = new Map<number, OpenPort>();
+  /** those whose reason for not being open has been said */
+  readonly #refused = new Set<number>();
+
+  constructor(agent: Agent, address: string) {
+    this.#agent = agent;
+    this.#address = address;
+  }
+
+  /** The numbers of those that are open, in order. */
+  open(): number[] {
+    return [...this.#open.keys()].sort((one, other) => one - other);
+  }
+
+  /** Opens what has come and closes what has gone. @returns False if it is worth trying again. */
+  async match(wanted: ReadonlyMap<number, Family>): Promise<boolean> {
+    for (const [port, { server }] of this.#open) {
+      if (wanted.has(port)) continue;
+      server.close();
+      this.#open.delete(port);
+    }
+    let all = true;
+    for (const [port, family] of wanted) {
+      const known = this.#open.get(port);
+      if (known !== undefined) known.family = family;
+      else all = (await this.#add(port, family)) && all;
+    }
+    return all;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#open.values()].map(({ server }) => new Promise((resolve) => server.close(resolve))));
+    this.#open.clear();
+  }
+
+  async #add(port: number, family: Family): Promise<boolean> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      void connect(socket, this.#agent, port, opened.family);
+    });
+    const opened: OpenPort = { server, family };
+    const error = await listen(server, port, this.#address);
+    if (error === undefined) {
+      this.#open.set(port, opened);
+      return true;
+    }
+    // Another program may have it; the guest has it all the same.
+    if (!this.#refused.has(port)) process.stderr.write(`port ${port} of ${this.#address}: ${error.message}\n`);
+    this.#refused.add(port);
+    return FOR_GOOD.includes(error.code ?? "");
+  }
+}
+
+/** Begins to listen. @returns What is in the way, if something is. */
+async function listen(server: Server, port: number, host: string): Promise<NodeJS.ErrnoException | undefined> {
+  return new Promise((resolve) => {
+    server.once("listening", () => resolve(undefined));
+    // One connection that cannot be accepted is not the end of the others.
+    server.on("error", resolve);
+    server.listen(port, host);
   });
-  const opened: OpenPort = { server, family };
-  // Ports below 1024 are root's on the host, and another program may have this one; the guest has it all the same.
-  server.on("error", (error) => process.stderr.write(`port ${port} of ${address}: ${error.message}\n`));
-  server.listen(port, address);
-  return opened;
 }
 
-async function connect(socket: Socket, machine: Machine, port: number, family: Family): Promise<void> {
+async function connect(socket: Socket, agent: Agent, port: number, family: Family): Promise<void> {
   try {
     socket.setNoDelay(true);
-    const guest = await machine.agent.connect(port, { family });
+    const guest = await agent.connect(port, { family });
     await Promise.all([pipeline(socket, guest, { end: true }), pipeline(guest, socket)]);
   } catch {
     // Either end may go away; the other one sees it.

@@ -318,7 +318,8 @@ export class GuestAgent {
 
   #refused(what: string, errno: number, step: number): QemuError {
     const name = errno > 0 && errno < 4096 ? getSystemErrorName(-errno) : String(errno);
-    return this.#error("QEMU_AGENT_REFUSED", `expected the guest to ${what}, got ${name}${STEPS[step] ?? ""}`);
+    const message = `expected the guest to ${what}, got ${name}${STEPS[step] ?? ""}`;
+    return this.#error("QEMU_AGENT_REFUSED", message, { errno: name });
   }
 
   #error(code: QemuError["code"], message: string, details: QemuErrorDetails = {}): QemuError {
