@@ -9,5 +9,6 @@ export {
   runCommand,
   UsageError,
   writeJson,
+  writeJsonLine,
 } from "./run.ts";
 export { countText, escapeName, escapeText, formatBytes, formatDuration, style, table } from "./text.ts";

@@ -26,9 +26,18 @@ export function writeJson<T extends JsonEnvelope>(io: CommandIo, document: T): v
   io.stdout.write(`${renderJson(document)}\n`);
 }
 
-/** A part of such a document, for one that is written piece by piece. */
-export function renderJson(value: unknown): string {
-  return JSON.stringify(value, jsonValue, 2).replace(/[^\P{C}\n]/gu, jsonEscape);
+/** The same on one line, for commands that print several. */
+export function writeJsonLine<T extends JsonEnvelope>(io: CommandIo, document: T): void {
+  io.stdout.write(`${renderJson(document, 0)}\n`);
+}
+
+/**
+ * A part of such a document, for one that is written piece by piece.
+ *
+ * @param indent - Blanks at each level; everything is on one line with 0.
+ */
+export function renderJson(value: unknown, indent = 2): string {
+  return JSON.stringify(value, jsonValue, indent).replace(/[^\P{C}\n]/gu, jsonEscape);
 }
 
 /** What a program returns, for commands to change that say more with it, as one that compares does. */
@@ -54,6 +63,7 @@ export function packageVersion(moduleUrl: string): string {
  * document on stdout, `{ kind: "error", version: 1, code, message, … }`.
  *
  * @param codes - What is returned instead of 0 and 1, read when the command has ended.
+ * @param write - How failures are printed with `--json`: as other documents of the program are.
  * @returns 0 done, 1 failed (a coded error is printed with its hint; anything else is a bug and is printed with its
  *   stack), 2 wrong usage, 128 and the signal's number when interrupted (130 for Ctrl-C), 141 when nobody reads the output.
  */
@@ -62,9 +72,10 @@ export async function runCommand(
   argv: readonly string[],
   io: CommandIo,
   codes: Readonly<ExitCodes> = { done: 0, failed: 1 },
+  write: typeof writeJson = writeJson,
 ): Promise<number> {
   configure(program, io);
-  const json = argv.includes("--json");
+  const json = argv.includes("--json") ? write : undefined;
   const failure = await program.parseAsync(argv, { from: "user" }).then(
     () => undefined,
     (error: unknown) => ({ error }),
@@ -83,20 +94,23 @@ function interruptionOf(reason: unknown): Interruption {
   return reason instanceof Interruption ? reason : Interruption.bySignal("SIGINT");
 }
 
-function reportInterruption({ origin, message, exitCode }: Interruption, io: CommandIo, json: boolean): number {
-  if (origin === "signal" && json) writeError(io, { code: "INTERRUPTED", message });
+/** How failures are printed with `--json`; undefined without. */
+type ErrorWriter = typeof writeJson | undefined;
+
+function reportInterruption({ origin, message, exitCode }: Interruption, io: CommandIo, json: ErrorWriter): number {
+  if (origin === "signal" && json) json(io, errorDocument({ code: "INTERRUPTED", message }));
   else if (origin !== "reader") io.stderr.write(`${message}\n`);
   return exitCode;
 }
 
-function reportFailure(error: unknown, io: CommandIo, json: boolean, codes: Readonly<ExitCodes>): number {
+function reportFailure(error: unknown, io: CommandIo, json: ErrorWriter, codes: Readonly<ExitCodes>): number {
   if (!isCommanderError(error)) {
     reportError(error, io, json);
     return error instanceof UsageError ? 2 : codes.failed;
   }
   if (error.exitCode === 0) return 0;
   // Commander itself has told the person.
-  if (json) writeError(io, { code: "USAGE", message: error.message.replace(/^error: /, "") });
+  if (json) json(io, errorDocument({ code: "USAGE", message: error.message.replace(/^error: /, "") }));
   return 2;
 }
 
@@ -112,15 +126,15 @@ function configure(command: Command, io: CommandIo): void {
   for (const child of command.commands) configure(child, io);
 }
 
-function reportError(error: unknown, io: CommandIo, json: boolean): void {
+function reportError(error: unknown, io: CommandIo, json: ErrorWriter): void {
   if (!isCodedError(error)) {
-    if (json) writeError(io, { code: "BUG", message: error instanceof Error ? error.message : String(error) });
+    if (json) json(io, errorDocument({ code: "BUG", message: error instanceof Error ? error.message : String(error) }));
     io.stderr.write(`${escapeText((error instanceof Error ? error.stack : undefined) ?? String(error))}\n`);
     io.stderr.write("This is a bug in leveret; please report it with the lines above.\n");
     return;
   }
   const { code, message, hint } = error;
-  if (json) writeError(io, { ...error, code, message, hint });
+  if (json) json(io, errorDocument({ ...error, code, message, hint }));
   else {
     // Names in images and lock files, and what builders print, end up in messages: none of it is trusted.
     const [first = "", ...rest] = escapeText(message.trimEnd()).split("\n");
@@ -131,8 +145,8 @@ function reportError(error: unknown, io: CommandIo, json: boolean): void {
   }
 }
 
-function writeError(io: CommandIo, facts: { code: string; message: string; hint?: string | undefined }): void {
-  writeJson(io, { kind: "error", version: 1, ...facts });
+function errorDocument(facts: { code: string; message: string; hint?: string | undefined }): JsonEnvelope {
+  return { kind: "error", version: 1, ...facts };
 }
 
 /** Lists in messages bring their own indentation; everything else gets two blanks. */

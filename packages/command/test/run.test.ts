@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { Interruption, runCommand, UsageError, writeJson } from "../src/index.ts";
+import { Interruption, runCommand, UsageError, writeJson, writeJsonLine } from "../src/index.ts";
 import { capture } from "./capture.ts";
 
 const nothing = (): void => {};
@@ -39,6 +39,21 @@ describe("runCommand", () => {
     };
     expect(await runCommand(program(fail), ["go", "--json"], io)).toBe(1);
     expect(JSON.parse(out())).toEqual({ kind: "error", version: 1, code: "X_BAD", message: "bad", offset: "12" });
+  });
+
+  test("prints failures on one line where other documents are", async () => {
+    const { io, out } = capture();
+    const fail = () => {
+      writeJsonLine(io, { kind: "event", version: 1 });
+      throw Object.assign(new Error("two\nlines"), { code: "X_BAD" });
+    };
+    const codes = { done: 0, failed: 1 };
+    expect(await runCommand(program(fail), ["go", "--json"], io, codes, writeJsonLine)).toBe(1);
+    const lines = out().trimEnd().split("\n");
+    expect(lines.map((line) => JSON.parse(line))).toEqual([
+      { kind: "event", version: 1 },
+      { kind: "error", version: 1, code: "X_BAD", message: "two\nlines" },
+    ]);
   });
 
   test("indents what follows the first line, but not lists that already are", async () => {

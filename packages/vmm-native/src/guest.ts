@@ -1,4 +1,4 @@
-import { access, constants, stat } from "node:fs/promises";
+import { access } from "node:fs/promises";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
@@ -10,6 +10,7 @@ import {
   startMachine,
 } from "@leveret/qemu-harness";
 import { VmmError } from "./errors.ts";
+import { assertLoadable } from "./guest-files.ts";
 import { type GuestStop, type HypervisorEvent, parseEvent } from "./internal/events.ts";
 import { type GuestDescription, type ResolvedGuest, type RunOptions, resolveGuest } from "./options.ts";
 
@@ -60,7 +61,8 @@ export interface Guest extends AsyncDisposable {
  * @param options - QEMU, limit and signal.
  * @returns The guest, which runs.
  * @throws {VmmError} `VMM_BAD_OPTIONS`, `VMM_NOT_BUILT` in a checkout without Rust, `VMM_UNREADABLE` when a file cannot be
- *   read, `VMM_START_FAILED` with what the hypervisor expected and got.
+ *   read, `VMM_BAD_KERNEL` when the kernel cannot be loaded, or not into this memory; `VMM_START_FAILED` with what the
+ *   hypervisor expected and got.
  * @throws {QemuError} Whatever QEMU itself goes wrong with.
  * @example
  * await using guest = await startGuest({ kernelPath: "vmlinuz", initrdPath: "initrd", commandLine: "console=ttyS0" });
@@ -68,13 +70,17 @@ export interface Guest extends AsyncDisposable {
  */
 export async function startGuest(description: GuestDescription, options: RunOptions = {}): Promise<Guest> {
   const resolved = resolveGuest(description);
-  await assertReadable("kernel", resolved.kernelPath);
-  if (resolved.initrdPath !== undefined) await assertReadable("initrd", resolved.initrdPath);
-  for (const disk of resolved.disks) await assertReadable("disk", disk.path);
   await assertBuilt();
-  const { signal, timeoutMs = DEFAULT_START_TIMEOUT_MS } = options;
+  await assertLoadable(resolved);
+  const { signal, onConsole, timeoutMs = DEFAULT_START_TIMEOUT_MS, ...inMachine } = options;
   // KVM has no AMD-V to pass on unless the host has; emulation always has.
-  const machine = await startMachine(describeMachine(resolved), { ...options, timeoutMs, accelerator: "tcg" });
+  const machine = await startMachine(describeMachine(resolved), {
+    ...inMachine,
+    signal,
+    timeoutMs,
+    accelerator: "tcg",
+    onConsole: onConsole && ((name, chunk) => name === CONSOLE.guest && onConsole(chunk)),
+  });
   try {
     const { event } = await nextEvent(machine, ["running"], { timeoutMs, signal });
     if (event !== "running") throw new Error(`bug: waited for a running guest, got ${event}`);
@@ -121,19 +127,6 @@ function describeMachine(guest: ResolvedGuest): MachineDescription {
       ...(onReset === "restart" ? [{ name: file("restarts"), value: "yes" }] : []),
     ],
   };
-}
-
-/** QEMU reads files whole: one without an end would never start, and one without a beginning is no kernel and no disk. */
-async function assertReadable(what: string, path: string): Promise<void> {
-  const refuse = (actual: string, cause?: unknown): VmmError =>
-    new VmmError("VMM_UNREADABLE", `expected a readable ${what}, got ${actual}`, { path, cause });
-  const found = await access(path, constants.R_OK)
-    .then(() => stat(path))
-    .catch((cause: Error) => {
-      throw refuse(cause.message, cause);
-    });
-  if (!found.isFile()) throw refuse(`${path}, which is no regular file`);
-  if (found.size === 0) throw refuse(`${path}, which is empty`);
 }
 
 class RunningGuest implements Guest {

@@ -27,6 +27,7 @@ export {
 export {
   type GuestDescription,
   guestSchema,
+  type HostOptions,
   MAX_GUEST_CPUS,
   MAX_GUEST_DISKS,
   MAX_GUEST_MEMORY_MIB,

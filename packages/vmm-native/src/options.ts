@@ -62,10 +62,16 @@ export type GuestDescription = z.input<typeof guestSchema>;
 export type ResolvedGuest = z.output<typeof guestSchema>;
 
 /**
- * How {@link startGuest} starts: in which QEMU, on which private networks, with which limit (default 60 s) and signal,
- * which also ends the guest.
+ * How a machine for the hypervisor starts: which QEMU, on which private networks, with which limit (default 60 s) and signal,
+ * which also ends it.
  */
-export type RunOptions = Pick<StartOptions, "qemu" | "env" | "networks" | "timeoutMs" | "signal">;
+export type HostOptions = Pick<StartOptions, "qemu" | "env" | "networks" | "timeoutMs" | "signal">;
+
+/** How {@link startGuest} starts. */
+export interface RunOptions extends HostOptions {
+  /** called with every chunk the guest's first serial port writes, from the first byte on; must not keep or change it */
+  readonly onConsole?: ((chunk: Uint8Array) => void) | undefined;
+}
 
 /** Validates a description; every problem is reported at once. */
 export function resolveGuest(description: GuestDescription): ResolvedGuest {

@@ -1,6 +1,6 @@
 import { startMachine } from "@leveret/qemu-harness";
 import { assertBuilt, HYPERVISOR_FILE, nextEvent } from "./guest.ts";
-import type { RunOptions } from "./options.ts";
+import type { HostOptions } from "./options.ts";
 
 /** How long, in `milliseconds`, the test may take. */
 const DEFAULT_SELF_TEST_TIMEOUT_MS = 60_000;
@@ -29,7 +29,7 @@ export interface RuleCheck {
  * const checks = await selfTest();
  * console.log(checks.filter(({ refused }) => !refused).map(({ rule }) => rule));
  */
-export async function selfTest(options: RunOptions = {}): Promise<RuleCheck[]> {
+export async function selfTest(options: HostOptions = {}): Promise<RuleCheck[]> {
   await assertBuilt();
   const { signal, timeoutMs = DEFAULT_SELF_TEST_TIMEOUT_MS } = options;
   await using machine = await startMachine(

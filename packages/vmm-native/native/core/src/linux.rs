@@ -17,6 +17,7 @@ pub const MAX_COMMAND_LINE: usize = 0x1_0000 - 1;
 const LOW_MEMORY_END: u64 = 0x9_fc00;
 const HIGH_MEMORY: u64 = 0x10_0000;
 const SECTOR: u64 = 512;
+const PARAGRAPH: u64 = 16;
 const PAGE: u64 = 4096;
 /// The 64-bit entry, from the beginning of the loaded kernel on.
 const ENTRY_64: u64 = 0x200;
@@ -24,6 +25,8 @@ const ENTRY_64: u64 = 0x200;
 /// Offsets in the file, and in `struct boot_params` alike.
 mod header {
     pub const SETUP_SECTORS: usize = 0x1f1;
+    /// Size without the real-mode part, in paragraphs; whoever signs a kernel appends to it.
+    pub const PARAGRAPHS: usize = 0x1f4;
     pub const JUMP_LENGTH: usize = 0x201;
     pub const MAGIC: usize = 0x202;
     pub const VERSION: usize = 0x206;
@@ -160,7 +163,9 @@ impl LinuxPlan {
             sectors => u64::from(sectors),
         };
         let offset = (setup_sectors + 1) * SECTOR;
-        let Some(length) = kernel_size.checked_sub(offset).filter(|length| *length > ENTRY_64) else {
+        let whole = u64::from(u32::from_le_bytes(field(header, header::PARAGRAPHS))) * PARAGRAPH;
+        let is_whole = |length: &u64| *length >= whole && *length > ENTRY_64;
+        let Some(length) = kernel_size.checked_sub(offset).filter(is_whole) else {
             return Err(LinuxError::Truncated { size: kernel_size });
         };
         let address = u64::from_le_bytes(field(header, header::PREFERRED_ADDRESS));
@@ -278,6 +283,7 @@ mod tests {
         let mut header = [0; HEADER_SIZE];
         let mut set = |offset: usize, bytes: &[u8]| header[offset..offset + bytes.len()].copy_from_slice(bytes);
         set(header::SETUP_SECTORS, &[39]);
+        set(header::PARAGRAPHS, &(MIB as u32 / 16).to_le_bytes());
         set(header::JUMP_LENGTH, &[0x6a]);
         set(header::MAGIC, MAGIC);
         set(header::VERSION, &0x020f_u16.to_le_bytes());
@@ -342,7 +348,7 @@ mod tests {
         let no_entry = |header: &mut [u8; HEADER_SIZE]| header[header::EXTENDED_LOAD_FLAGS] &= !1;
         assert_eq!(plan(&no_entry, 10 * MIB, 0, 128 * MIB), Err(LinuxError::No64BitEntry));
         let same = |_: &mut [u8; HEADER_SIZE]| {};
-        for size in [0, HEADER_SIZE as u64, 40 * 512, 40 * 512 + 0x200] {
+        for size in [0, HEADER_SIZE as u64, 40 * 512, 40 * 512 + 0x200, 40 * 512 + MIB - 1] {
             assert_eq!(plan(&same, size, 0, 128 * MIB), Err(LinuxError::Truncated { size }));
         }
         let needed = 16 * MIB + 0x02b4_6000 + 50 * MIB;
