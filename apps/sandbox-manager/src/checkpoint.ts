@@ -72,21 +72,25 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
   }
 }
 
-/** All of a sandbox that are complete, in the order in which they were made. */
+/** All of a sandbox that can be read, in the order in which they were made. */
 export async function listCheckpoints(stateDirectory: string): Promise<SandboxCheckpoint[]> {
-  const names = await readdir(join(stateDirectory, DIRECTORY)).catch(() => []);
-  const ids = names.filter((name) => /^[1-9]\d*$/.test(name)).sort((one, other) => Number(one) - Number(other));
-  return Promise.all(
-    ids.map(async (id) => {
-      const { createdAt } = await readCheckpoint(checkpointPath(stateDirectory, id));
-      return { id, createdAt: new Date(createdAt) };
+  const found = await Promise.all(
+    (await idsIn(stateDirectory)).map(async (id) => {
+      const checkpoint = await readCheckpoint(checkpointPath(stateDirectory, id)).catch(() => undefined);
+      return checkpoint && { id, createdAt: new Date(checkpoint.createdAt) };
     }),
   );
+  return found.filter((checkpoint) => checkpoint !== undefined);
 }
 
 /** Name of the next one. */
 export async function nextCheckpoint(stateDirectory: string): Promise<string> {
-  return `${Number((await listCheckpoints(stateDirectory)).at(-1)?.id ?? 0) + 1}`;
+  return `${Number((await idsIn(stateDirectory)).at(-1) ?? 0) + 1}`;
+}
+
+async function idsIn(stateDirectory: string): Promise<string[]> {
+  const names = await readdir(join(stateDirectory, DIRECTORY)).catch(() => []);
+  return names.filter((name) => /^[1-9]\d*$/.test(name)).sort((one, other) => Number(one) - Number(other));
 }
 
 /** Removes what was kept of a sandbox that had the name before. */

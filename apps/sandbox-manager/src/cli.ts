@@ -35,8 +35,8 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .argument("[name]", "vm-1, vm-2 …; the first that is free unless given")
     .option("--new", "one more, although this directory has one")
     .option("--isolated", "keep what is changed in the workspace apart from this directory, until apply")
-    .option("--memory <MiB>", "memory", "1024")
-    .option("--cpus <count>", "processors", "2")
+    .option("--memory <MiB>", "memory (default: 1024)")
+    .option("--cpus <count>", "processors (default: 2)")
     .option("--image <directory>", "another guest: a directory with os.config.ts and its lock")
     .option("--no-shell", "open no shell")
     .option("--json", "print one JSON document")
@@ -121,6 +121,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .description("keep a machine with an isolated workspace as it is, until it ends")
     .argument("[name]", "which; this directory's unless given")
     .option("--list", "print those there are, and make none")
+    .option("--remove <checkpoint>", "remove one, and make none")
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-sandbox checkpoint"))
     .action(async (name, flags) => (await import("./commands/copies.ts")).checkpoint(name, flags, io));
@@ -134,10 +135,9 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .action(async (id, flags) => (await import("./commands/copies.ts")).rewind(id, flags, io));
   program
     .command("stop")
-    .description(
-      "end a machine, and everything in it: also what an isolated workspace has changed and nobody has applied",
-    )
+    .description("end a machine, and everything in it")
     .argument("[name]", "which; this directory's unless given")
+    .option("--discard", "also what an isolated workspace has changed and nobody has applied")
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-sandbox stop vm-2"))
     .action(async (name, flags) => (await import("./commands/others.ts")).stop(name, flags, io));

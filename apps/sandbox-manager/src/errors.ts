@@ -4,6 +4,8 @@ export type SandboxErrorCode =
   | "SANDBOX_BAD_OPTIONS"
   /** no sandbox of that name, or none of this project */
   | "SANDBOX_NOT_FOUND"
+  /** several sandboxes, of which nobody has said which one is meant */
+  | "SANDBOX_AMBIGUOUS"
   /** every name is taken */
   | "SANDBOX_NONE_FREE"
   /** a machine that did not come up */
@@ -20,6 +22,8 @@ export type SandboxErrorCode =
   | "SANDBOX_CHANGES_INVALID"
   /** files that were changed in the sandbox and in the project */
   | "SANDBOX_CONFLICT"
+  /** changes of an isolated workspace that would be lost */
+  | "SANDBOX_UNAPPLIED"
   /** a file of the project that cannot be read, or changed */
   | "SANDBOX_PROJECT_FILE"
   /** a workspace that is not a directory, or not there */

@@ -8,12 +8,12 @@ export type { SandboxCheckpoint } from "./checkpoint.ts";
 export type { SandboxExit, SandboxProcess } from "./control/connection.ts";
 // Errors
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.ts";
-export type { Environment } from "./places.ts";
 // Sandboxes
+export { findSandbox, listSandboxes } from "./find.ts";
+export type { Environment } from "./places.ts";
 export {
-  findSandbox,
-  listSandboxes,
   Sandbox,
+  type SandboxDiffOptions,
   type SandboxExecOptions,
   type SandboxResult,
   WORKSPACE,

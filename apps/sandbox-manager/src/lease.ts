@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
-import { lockOpenFile } from "@leveret/block-source";
 import { SandboxError } from "./errors.ts";
+import { lock } from "./lock.ts";
 import { addressOf, MAX_SANDBOXES, nameOf } from "./names.ts";
 import type { Places } from "./places.ts";
 
@@ -30,16 +30,9 @@ export async function takeLease(places: Places, wanted?: number): Promise<Lease>
     const directory = join(places.machines, name);
     await mkdir(directory, { recursive: true });
     const file = await open(join(directory, "lease"), "a");
-    if (await isLocked(file.fd)) return { name, address: addressOf(number), directory, file };
+    if (await lock(file)) return { name, address: addressOf(number), directory, file };
     await file.close();
   }
   const what = wanted === undefined ? `one of ${MAX_SANDBOXES} sandboxes to be free` : `${nameOf(wanted)} to be free`;
   throw new SandboxError("SANDBOX_NONE_FREE", `expected ${what}, got none`, { hint: "leveret-sandbox stop ends one" });
-}
-
-async function isLocked(fd: number): Promise<boolean> {
-  return lockOpenFile(fd).catch((cause: Error) => {
-    const hint = "apt-get install util-linux, which has flock";
-    throw new SandboxError("SANDBOX_MISSING_TOOLS", `expected to lock a file, got: ${cause.message}`, { cause, hint });
-  });
 }

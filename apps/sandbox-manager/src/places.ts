@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { lstat, mkdir } from "node:fs/promises";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export interface Places {
   /** what is kept of each sandbox, by name */
   readonly machines: string;
+  /** what is noted of changes to projects, while they are made */
+  readonly journals: string;
   /** sockets, whose paths have to be short */
   readonly sockets: string;
   /** what can be made again: the guest's image, templates */
@@ -17,6 +20,8 @@ export interface Places {
 }
 
 const OWNER_ONLY = 0o700;
+/** In hexadecimal digits. */
+const DIGEST_LENGTH = 32;
 
 /**
  * Where the sandboxes of a user are: below `XDG_STATE_HOME`, `XDG_RUNTIME_DIR` and `XDG_CACHE_HOME`, or where these are
@@ -32,6 +37,7 @@ export async function openPlaces(env: Environment): Promise<Places> {
   const runtime = absolute(env.XDG_RUNTIME_DIR) ?? (await openTemporary());
   const places = {
     machines: join(state, "leveret", "sandbox"),
+    journals: join(state, "leveret", "sandbox-applies"),
     sockets: join(runtime, "leveret-sandbox"),
     cache: join(cache, "leveret", "sandbox"),
   };
@@ -66,4 +72,14 @@ async function openDirectory(path: string): Promise<void> {
 /** Where a sandbox is asked. */
 export function socketPath(places: Places, name: string): string {
   return join(places.sockets, name);
+}
+
+/** Where is noted what is being done to a project. */
+export function journalPath({ journals }: Places, directory: string): string {
+  return join(journals, `${projectDigest(directory)}.json`);
+}
+
+/** A name for a project that has no slashes. */
+export function projectDigest(directory: string): string {
+  return createHash("sha256").update(directory).digest("hex").slice(0, DIGEST_LENGTH);
 }

@@ -1,5 +1,5 @@
-import { realpath, rm } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import {
   applyChanges,
@@ -10,12 +10,12 @@ import {
   type SandboxChanges,
 } from "./changes/changes.ts";
 import { checkpointPath, listCheckpoints, type SandboxCheckpoint } from "./checkpoint.ts";
-import { ask, isAlive, type SandboxProcess, start as startProcess } from "./control/connection.ts";
+import { ask, type SandboxProcess, type Supervisor, start as startProcess } from "./control/connection.ts";
 import { SandboxError } from "./errors.ts";
 import { type Lease, takeLease } from "./lease.ts";
-import { MAX_SANDBOXES, nameOf, numberOf } from "./names.ts";
-import { type Environment, openPlaces, type Places, socketPath } from "./places.ts";
-import { readStates, type SandboxState } from "./state.ts";
+import { MAX_SANDBOXES } from "./names.ts";
+import { type Environment, journalPath, type Places, socketPath } from "./places.ts";
+import type { SandboxState } from "./state.ts";
 import { supervise } from "./supervise.ts";
 
 /** Where the project is inside. */
@@ -29,6 +29,17 @@ export interface SandboxExecOptions {
   readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;
 }
 
+interface Abortable {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What {@link Sandbox.diff} is told. */
+export interface SandboxDiffOptions {
+  /** files and directories from the project on; all unless given */
+  readonly paths?: readonly string[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** A program that has run to its end. */
 export interface SandboxResult {
   readonly exitCode?: number | undefined;
@@ -37,20 +48,29 @@ export interface SandboxResult {
   readonly stderr: string;
 }
 
-/** A sandbox that runs, in whatever process it was started. */
+/**
+ * A sandbox that runs, in whatever process it was started. It stands for that one only: when it has ended, everything is
+ * `SANDBOX_ENDED`, also when another sandbox has got its name.
+ */
 export class Sandbox implements AsyncDisposable {
   readonly state: SandboxState;
+  readonly #owned: boolean;
   readonly #places: Places;
   readonly #env: Environment;
-  readonly #socket: string;
+  readonly #supervisor: Supervisor;
   readonly #directory: string;
 
-  /** Use {@link startSandbox} or {@link findSandbox}. */
-  constructor(state: SandboxState, places: Places, env: Environment) {
+  /**
+   * Use {@link startSandbox} or {@link findSandbox}.
+   *
+   * @param owned - Whether it ends when it is disposed of.
+   */
+  constructor(state: SandboxState, places: Places, { env, owned }: { env: Environment; owned: boolean }) {
     this.state = state;
     this.#places = places;
     this.#env = env;
-    this.#socket = socketPath(places, state.name);
+    this.#owned = owned;
+    this.#supervisor = { path: socketPath(places, state.name), id: state.id };
     this.#directory = join(places.machines, state.name);
   }
 
@@ -66,7 +86,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** The ports that something listens on inside, as far as the host has them, in order. @throws As {@link Sandbox.spawn}. */
   async ports(): Promise<readonly number[]> {
-    const reply = await ask(this.#socket, { kind: "ports" });
+    const reply = await ask(this.#supervisor, { kind: "ports" });
     return "ports" in reply ? (reply.ports ?? []) : [];
   }
 
@@ -83,7 +103,7 @@ export class Sandbox implements AsyncDisposable {
    */
   async spawn(argv: readonly string[], options: SandboxExecOptions = {}): Promise<SandboxProcess> {
     const { cwd = WORKSPACE, env = {}, terminal } = options;
-    return startProcess(this.#socket, { kind: "exec", argv: [...argv], cwd, env, terminal });
+    return startProcess(this.#supervisor, { kind: "exec", argv: [...argv], cwd, env, terminal });
   }
 
   /**
@@ -103,14 +123,13 @@ export class Sandbox implements AsyncDisposable {
   /**
    * What an isolated workspace has that the project has not.
    *
-   * @param paths - Files and directories from the project on; all unless given.
    * @throws {SandboxError} `SANDBOX_BAD_OPTIONS` for a workspace that is live, and a path without changes;
    *   `SANDBOX_CHANGES_INVALID`, `SANDBOX_PROJECT_FILE`, `SANDBOX_ENDED`.
    * @example
    * console.log(formatPatch((await vm.diff()).differences));
    */
-  async diff(paths: readonly string[] = []): Promise<SandboxChanges> {
-    return changesOf(this.#isolated, paths);
+  async diff({ paths = [], signal }: SandboxDiffOptions = {}): Promise<SandboxChanges> {
+    return changesOf(this.#isolated, paths, signal);
   }
 
   /**
@@ -130,12 +149,13 @@ export class Sandbox implements AsyncDisposable {
    * Keeps all of it as it is: memory, programs, files, and what was changed in the workspace. It goes on meanwhile, but for
    * the moment that its memory takes to be copied.
    *
+   * @param options - Signal that ends the waiting; the checkpoint may be made all the same.
    * @returns Name of the checkpoint: `1`, `2` …
    * @throws {SandboxError} `SANDBOX_BAD_OPTIONS` for a workspace that is live, because nobody can keep that;
    *   `SANDBOX_ENDED`. {QemuError} `QEMU_TEMPLATE_FAILED`, `QEMU_FILE`.
    */
-  async checkpoint(): Promise<string> {
-    return this.#keep(false);
+  async checkpoint({ signal }: Abortable = {}): Promise<string> {
+    return this.#keep(false, signal);
   }
 
   /** The checkpoints that it has, the oldest first; they end with it. */
@@ -146,16 +166,18 @@ export class Sandbox implements AsyncDisposable {
   /**
    * Makes it what it was at a checkpoint. Programs that were started by {@link Sandbox.spawn} since then end.
    *
+   * @param options - Signal that ends the waiting; it may be done all the same.
    * @throws {SandboxError} `SANDBOX_NOT_FOUND`, `SANDBOX_ENDED`; it stays what it is then.
    */
-  async rewind(checkpoint: string): Promise<void> {
-    const known = await this.checkpoints();
-    if (!known.some(({ id }) => id === checkpoint)) {
-      const ids = known.map(({ id }) => id).join(", ") || "none";
-      const message = `expected a checkpoint of ${this.name}, got ${checkpoint}; there are ${ids}`;
-      throw new SandboxError("SANDBOX_NOT_FOUND", message, { sandbox: this.name });
-    }
-    await ask(this.#socket, { kind: "rewind", id: checkpoint });
+  async rewind(checkpoint: string, { signal }: Abortable = {}): Promise<void> {
+    await this.#expectCheckpoint(checkpoint);
+    await ask(this.#supervisor, { kind: "rewind", id: checkpoint }, signal);
+  }
+
+  /** Removes a checkpoint; it holds as much as the memory that was in use. @throws As {@link Sandbox.rewind}. */
+  async removeCheckpoint(checkpoint: string): Promise<void> {
+    await this.#expectCheckpoint(checkpoint);
+    await ask(this.#supervisor, { kind: "forget", id: checkpoint });
   }
 
   /**
@@ -169,25 +191,17 @@ export class Sandbox implements AsyncDisposable {
    * @example
    * const forks = await vm.fork(4);
    */
-  async fork(
-    count = 1,
-    { signal }: { readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<PromiseSettledResult<Sandbox>[]> {
+  async fork(count = 1, { signal }: Abortable = {}): Promise<PromiseSettledResult<Sandbox>[]> {
     if (!Number.isInteger(count) || count < 1 || count > MAX_SANDBOXES) {
       throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected 1 to ${MAX_SANDBOXES} copies, got ${count}`);
     }
-    const path = checkpointPath(this.#directory, await this.#keep(true));
+    const path = checkpointPath(this.#directory, await this.#keep(true, signal));
     const [places, env] = [this.#places, this.#env];
-    const { directory, workspace } = this.state;
-    const start = async (lease: Promise<Lease>): Promise<Sandbox> => {
-      await supervise(
-        places,
-        await lease,
-        { directory, workspace, origin: { kind: "checkpoint", path } },
-        { env, signal },
-      );
-      return findSandbox((await lease).name, { env });
-    };
+    const { name, directory, workspace, memoryMiB, cpus, image } = this.state;
+    const origin = { kind: "checkpoint", path } as const;
+    const what = { directory, workspace, memoryMiB, cpus, image, forkOf: name, origin };
+    const start = async (lease: Promise<Lease>): Promise<Sandbox> =>
+      new Sandbox(await supervise(places, await lease, what, { env, signal }), places, { env, owned: true });
     try {
       const forks: Promise<Sandbox>[] = [];
       // Names in the order of the results: one after the other.
@@ -202,7 +216,7 @@ export class Sandbox implements AsyncDisposable {
     }
   }
 
-  async #keep(forFork: boolean): Promise<string> {
+  async #keep(forFork: boolean, signal?: AbortSignal): Promise<string> {
     const { name, workspace } = this.state;
     if (workspace !== "isolated") {
       throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a sandbox with an isolated workspace, got ${name}`, {
@@ -210,72 +224,35 @@ export class Sandbox implements AsyncDisposable {
         hint: "a live one is the project itself, which is not copied; leveret-sandbox start --isolated",
       });
     }
-    const reply = await ask(this.#socket, { kind: "checkpoint", forFork });
+    const reply = await ask(this.#supervisor, { kind: "checkpoint", forFork }, signal);
     if ("checkpoint" in reply && reply.checkpoint !== undefined) return reply.checkpoint;
     throw new SandboxError("SANDBOX_PROTOCOL", "expected the name of a checkpoint, got none", { sandbox: name });
   }
 
+  async #expectCheckpoint(checkpoint: string): Promise<void> {
+    const known = await this.checkpoints();
+    if (known.some(({ id }) => id === checkpoint)) return;
+    const ids = known.map(({ id }) => id).join(", ") || "none";
+    const message = `expected a checkpoint of ${this.name}, got ${checkpoint}; there are ${ids}`;
+    throw new SandboxError("SANDBOX_NOT_FOUND", message, { sandbox: this.name });
+  }
+
   get #isolated(): Isolated {
-    return { state: this.state, directory: this.#directory, spawn: (argv, options) => this.spawn(argv, options) };
+    const spawn = this.spawn.bind(this);
+    const journal = journalPath(this.#places, this.state.directory);
+    return { state: this.state, directory: this.#directory, journal, spawn };
   }
 
   /** Ends it, and everything that was changed in it: outside of the workspace, and in one that is isolated. */
   async stop(): Promise<void> {
-    await ask(this.#socket, { kind: "stop" });
+    await ask(this.#supervisor, { kind: "stop" });
   }
 
+  /** Ends it, if that is what has started it: one that was found runs on. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#owned) return;
     await this.stop().catch((error: unknown) => {
       if (!(error instanceof SandboxError) || error.code !== "SANDBOX_ENDED") throw error;
     });
   }
-}
-
-/**
- * The sandbox of a name, or of a project.
- *
- * @param name - `vm-1` or `1`; the one of `directory` when it is left out.
- * @throws {SandboxError} `SANDBOX_NOT_FOUND`, `SANDBOX_BAD_OPTIONS`.
- */
-export async function findSandbox(
-  name?: string,
-  options: { readonly directory?: string | undefined; readonly env?: Environment | undefined } = {},
-): Promise<Sandbox> {
-  const found = await running(options.env ?? process.env);
-  if (name !== undefined) {
-    const wanted = nameOf(numberOf(name));
-    const sandbox = found.find((each) => each.name === wanted);
-    if (sandbox !== undefined) return sandbox;
-    const names = found.map((each) => each.name).join(", ") || "none";
-    throw new SandboxError("SANDBOX_NOT_FOUND", `expected ${wanted} to run, got ${names}`, { sandbox: wanted });
-  }
-  const directory = await projectDirectory(options.directory ?? ".");
-  const sandbox = found.find(({ state }) => state.directory === directory);
-  if (sandbox !== undefined) return sandbox;
-  throw new SandboxError("SANDBOX_NOT_FOUND", `expected a sandbox of ${directory}, got none`, {
-    path: directory,
-    hint: "leveret-sandbox start starts one",
-  });
-}
-
-/** All sandboxes of this user that run, in the order of their numbers. */
-export async function listSandboxes(options: { readonly env?: Environment | undefined } = {}): Promise<Sandbox[]> {
-  return running(options.env ?? process.env);
-}
-
-async function running(env: Environment): Promise<Sandbox[]> {
-  const places = await openPlaces(env);
-  const states = await readStates(places);
-  const alive = await Promise.all(states.map(({ name }) => isAlive(socketPath(places, name))));
-  return states.filter((_, index) => alive[index]).map((state) => new Sandbox(state, places, env));
-}
-
-/** A project as sandboxes know it: its directory, without links. */
-export async function projectDirectory(path: string): Promise<string> {
-  return realpath(resolve(path)).catch((cause: NodeJS.ErrnoException) => {
-    throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a directory, got ${cause.code} for ${path}`, {
-      path,
-      cause,
-    });
-  });
 }

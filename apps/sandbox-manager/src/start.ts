@@ -1,10 +1,15 @@
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { recoverTransaction } from "./changes/transaction.ts";
+import { SandboxError } from "./errors.ts";
+import { alive, projectDirectory } from "./find.ts";
 import { guestImage, type ImageOptions } from "./image.ts";
 import { takeLease } from "./lease.ts";
+import { lockDirectory, lockProject } from "./lock.ts";
 import { nameOf, numberOf } from "./names.ts";
-import { type Environment, openPlaces } from "./places.ts";
-import { findSandbox, listSandboxes, projectDirectory, type Sandbox } from "./sandbox.ts";
-import type { SandboxState } from "./state.ts";
+import { type Environment, journalPath, openPlaces, type Places } from "./places.ts";
+import { Sandbox } from "./sandbox.ts";
+import { readStates, type SandboxState } from "./state.ts";
 import { supervise } from "./supervise.ts";
 
 const DEFAULT_MEMORY_MIB = 1024;
@@ -36,40 +41,72 @@ export interface SandboxStartOptions {
 }
 
 /**
- * Starts a sandbox for a project, or finds the one that it has.
+ * Starts a sandbox for a project, or finds the one that it has. One that is found runs on when it is disposed of.
  *
- * @throws {SandboxError} `SANDBOX_BAD_OPTIONS`, `SANDBOX_NONE_FREE`, `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`,
- *   `SANDBOX_NOT_WRITABLE`. Errors of the libraries below.
+ * @throws {SandboxError} `SANDBOX_BAD_OPTIONS`, also for one that is found and is not what is wanted; `SANDBOX_NONE_FREE`,
+ *   `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`, `SANDBOX_NOT_WRITABLE`. Errors of the libraries below.
  * @example
  * await using vm = await startSandbox({ directory: "." });
  * console.log((await vm.exec(["uname", "-a"])).stdout);
  */
 export async function startSandbox(options: SandboxStartOptions = {}): Promise<Sandbox> {
-  const { env = process.env, name, signal, onProgress } = options;
-  const wanted = name === undefined ? undefined : numberOf(name);
+  const { env = process.env, signal, onProgress, workspace = "live" } = options;
+  const wanted = options.name === undefined ? undefined : numberOf(options.name);
   const directory = await projectDirectory(options.directory ?? ".");
-  const places = await openPlaces(env);
-  const { workspace } = options;
-  if (!options.another) {
-    const known = (await listSandboxes({ env })).find(
-      ({ state }) =>
-        state.directory === directory &&
-        (wanted === undefined || state.name === nameOf(wanted)) &&
-        (workspace === undefined || state.workspace === workspace),
-    );
-    if (known !== undefined) return known;
-  }
   const description = options.image === undefined ? undefined : resolve(options.image);
+  const places = await openPlaces(env);
+  // Whoever starts one for the same project at the same time finds this one.
+  await using _ = options.another ? undefined : await lockProject(places, directory, signal);
+  await recoverProject(places, directory, options);
+  if (!options.another) {
+    const known = await find(places, {
+      ...options,
+      directory,
+      name: wanted === undefined ? undefined : nameOf(wanted),
+      image: description,
+    });
+    if (known !== undefined) return new Sandbox(known, places, { env, owned: false });
+  }
   const image = await guestImage(places, { description, env, signal, onProgress });
-  const origin = {
-    kind: "template",
-    image,
-    templates: join(places.cache, "templates"),
-    memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
-    cpus: options.cpus ?? DEFAULT_CPUS,
-  } as const;
-  const lease = await takeLease(places, wanted);
-  const kind = workspace ?? "live";
-  await supervise(places, lease, { directory, workspace: kind, origin }, { env, signal, onProgress });
-  return findSandbox(lease.name, { env });
+  const { memoryMiB = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = options;
+  const origin = { kind: "template", image, templates: join(places.cache, "templates") } as const;
+  const what = { directory, workspace, memoryMiB, cpus, image: description, origin };
+  const state = await supervise(places, await takeLease(places, wanted), what, { env, signal, onProgress });
+  return new Sandbox(state, places, { env, owned: true });
+}
+
+/** What an apply has done that was cut off is not a project that anybody has made. */
+async function recoverProject(
+  places: Places,
+  directory: string,
+  { signal, onProgress }: Pick<SandboxStartOptions, "signal" | "onProgress">,
+): Promise<void> {
+  const journal = journalPath(places, directory);
+  if (!existsSync(journal)) return;
+  await using _ = await lockDirectory(directory, signal);
+  if (recoverTransaction(directory, journal)) onProgress?.({ step: "taking back an apply that was cut off" });
+}
+
+/** The sandbox that a project has, if it is what is wanted. */
+async function find(
+  places: Places,
+  wanted: Pick<SandboxStartOptions, "directory" | "name" | "workspace" | "memoryMiB" | "cpus" | "image">,
+): Promise<SandboxState | undefined> {
+  const own = (await readStates(places)).filter(
+    ({ directory, name, workspace }) =>
+      directory === wanted.directory && name === (wanted.name ?? name) && workspace === (wanted.workspace ?? workspace),
+  );
+  const running = await alive(own, places);
+  const found = running.find(({ forkOf }) => forkOf === undefined) ?? running[0];
+  if (found === undefined) return undefined;
+  for (const option of ["memoryMiB", "cpus", "image"] as const) {
+    if (wanted[option] === undefined || wanted[option] === found[option]) continue;
+    const got = found[option] ?? "the usual one";
+    const message = `expected ${found.name} to have ${option} ${wanted[option]}, it runs with ${got}`;
+    throw new SandboxError("SANDBOX_BAD_OPTIONS", message, {
+      sandbox: found.name,
+      hint: "stop it first, or start another one beside it: --new",
+    });
+  }
+  return found;
 }

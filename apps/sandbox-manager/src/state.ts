@@ -6,17 +6,34 @@ import type { Places } from "./places.ts";
 
 const STATE_FILE = "state.json";
 
-const stateSchema = z.object({
-  kind: z.literal("sandbox"),
-  version: z.literal(1),
+/** What a sandbox is, from its start on. */
+export const identitySchema = z.strictObject({
   /** `vm-1` */
   name: z.string(),
+  /** one that no other sandbox has, of that name or any */
+  id: z.string(),
   /** the host's address that its ports appear on */
   address: z.string(),
   /** the project: what is `/workspace` inside */
   directory: z.string(),
   /** whether the project's directory is in it, or can only be looked at below changes of its own */
   workspace: z.enum(["live", "isolated"]),
+  memoryMiB: z.number(),
+  cpus: z.number(),
+  /** directory with the description of its guest, unless it is the usual one */
+  image: z.string().optional(),
+  /** name of the sandbox that it was a copy of */
+  forkOf: z.string().optional(),
+});
+
+/** What a sandbox is, from its start on. */
+export type SandboxIdentity = z.output<typeof identitySchema>;
+
+/** The state of a sandbox, as JSON has it. */
+export const stateSchema = z.object({
+  kind: z.literal("sandbox"),
+  version: z.literal(1),
+  ...identitySchema.shape,
   /** process id of its supervisor */
   pid: z.number(),
   /** when it was started, in `milliseconds` since 1970 */

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { SandboxError, type SandboxErrorCode } from "./errors.ts";
 import type { ImageOptions } from "./image.ts";
 import type { Lease } from "./lease.ts";
 import { type Places, socketPath } from "./places.ts";
+import type { SandboxIdentity, SandboxState } from "./state.ts";
 import { progressSchema, type SupervisorConfig } from "./supervisor/config.ts";
 import { LOG_FILE } from "./transcript.ts";
 
@@ -18,16 +20,22 @@ const SUPERVISOR = fileURLToPath(new URL("../dist/supervisor.js", import.meta.ur
  * Starts the process that owns the machine, and waits until it says that the machine is ready. The lease is that process's
  * then, or nobody's.
  *
+ * @returns What it is then.
  * @throws {SandboxError} `SANDBOX_START_FAILED`, and whatever that process says.
  */
 export async function supervise(
   places: Places,
   lease: Lease,
-  what: Pick<SupervisorConfig, "directory" | "workspace" | "origin">,
+  { origin, ...what }: Omit<SandboxIdentity, "name" | "id" | "address"> & Pick<SupervisorConfig, "origin">,
   { env, signal, onProgress }: ImageOptions,
-): Promise<void> {
+): Promise<SandboxState> {
   const { name, address, directory: stateDirectory } = lease;
-  const config: SupervisorConfig = { name, address, stateDirectory, socketPath: socketPath(places, name), ...what };
+  const config: SupervisorConfig = {
+    sandbox: { name, id: randomUUID(), address, ...what },
+    stateDirectory,
+    socketPath: socketPath(places, name),
+    origin,
+  };
   await using _ = lease.file;
   signal?.throwIfAborted();
   await using log = await open(join(lease.directory, LOG_FILE), "w", 0o600);
@@ -42,7 +50,7 @@ export async function supervise(
   try {
     child.stdin?.on("error", () => {});
     child.stdin?.end(JSON.stringify(config));
-    await ready(child, (step) => onProgress?.({ step }));
+    return await ready(child, (step) => onProgress?.({ step }));
   } catch (error) {
     child.kill("SIGKILL");
     signal?.throwIfAborted();
@@ -53,11 +61,11 @@ export async function supervise(
   }
 }
 
-async function ready(child: ChildProcess, onStep: (step: string) => void): Promise<void> {
+async function ready(child: ChildProcess, onStep: (step: string) => void): Promise<SandboxState> {
   await once(child, "spawn");
   for await (const line of createInterface({ input: child.stdio[4] as Readable })) {
     const progress = progressSchema.parse(JSON.parse(line));
-    if ("ready" in progress) return;
+    if ("ready" in progress) return progress.ready;
     if ("error" in progress) {
       const { code, message, hint } = progress.error;
       throw new SandboxError(code as SandboxErrorCode, message, { hint });

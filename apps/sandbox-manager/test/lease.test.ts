@@ -41,6 +41,7 @@ describe("places", () => {
     const variables = { XDG_STATE_HOME: "", XDG_RUNTIME_DIR: directory, XDG_CACHE_HOME: "cache" };
     expect(await openPlaces({ HOME: directory, ...variables })).toEqual({
       machines: join(directory, ".local/state/leveret/sandbox"),
+      journals: join(directory, ".local/state/leveret/sandbox-applies"),
       sockets: join(directory, "leveret-sandbox"),
       cache: join(directory, ".cache/leveret/sandbox"),
     });

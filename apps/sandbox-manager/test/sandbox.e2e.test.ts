@@ -25,7 +25,7 @@ beforeAll(async () => {
   env = { ...process.env, XDG_STATE_HOME: join(root, "state"), XDG_RUNTIME_DIR: join(root, "run") };
 });
 afterAll(async () => {
-  for (const { name } of (await list()).sandboxes) await sandbox("one", "stop", name);
+  for (const { name } of (await list()).sandboxes) await sandbox("one", "stop", "--discard", name);
   await rm(root, { recursive: true, force: true });
 });
 
@@ -194,7 +194,10 @@ describe("leveret-sandbox", () => {
     expect(await readdir(join(project, ".git", "hooks"))).toEqual([]);
     expect((await isolated("diff", "--stat")).stdout).toBe("A .git/hooks/post-checkout\n");
     expect((await isolated("diff")).stdout).toBe("");
-    await isolated("stop");
+
+    const unapplied = await isolated("stop");
+    expect([unapplied.exitCode, unapplied.stderr]).toEqual([1, expect.stringContaining("SANDBOX_UNAPPLIED")]);
+    expect((await isolated("stop", "--discard")).exitCode).toBe(0);
   });
 
   test("lets the project change below an isolated workspace, and brings nothing back over that unasked", async () => {
@@ -215,7 +218,15 @@ describe("leveret-sandbox", () => {
     // What we have brought back ourselves is no change of the project.
     expect((await isolated("apply")).stdout).toBe("M src/a\n");
     expect(await readFile(join(project, "src", "a"), "utf8")).toBe("1\n2\nguest\nmore\n");
-    await isolated("stop");
+    // From below its directory, too, with paths as they are there.
+    await run("mkdir src/deep; echo 1 > src/deep/x; echo 2 > src/y");
+    await mkdir(join(project, "src", "deep"));
+    const inside = (...argv: string[]): Promise<Run> => sandbox("isolated/src", ...argv);
+    expect((await inside("exec", "--", "sh", "-c", "pwd; cat deep/x")).stdout).toBe("/workspace/src\n1\n");
+    expect((await inside("diff", "--stat", "deep")).stdout).toBe("A src/deep/x\n");
+    expect((await inside("apply", "deep/x")).stdout).toBe("A src/deep/x\n");
+    expect((await isolated("apply")).stdout).toBe("A src/y\n");
+    expect(await isolated("stop")).toMatchObject({ exitCode: 0, stderr: "" });
   });
 
   test("is copied, and taken back, with its memory, its programs and its workspace", async () => {
@@ -247,7 +258,7 @@ describe("leveret-sandbox", () => {
     const ids = await Promise.all([name, ...names].map((each) => run(each, "cat /etc/machine-id")));
     expect(new Set(ids).size).toBe(3);
     expect((await copied("diff", "-n", names[0] ?? "", "--stat")).stdout).toBe("A another\nM file\n");
-    for (const each of names) await copied("stop", each);
+    for (const each of names) await copied("stop", "--discard", each);
 
     expect(await copied("rewind", "9")).toMatchObject({
       exitCode: 1,
@@ -261,7 +272,9 @@ describe("leveret-sandbox", () => {
     await expect.poll(() => heard(address, 4000)).toBe("of the first");
     expect((await copied("checkpoint", "--list")).stdout).toMatch(/^ID {2}MADE\n1 {3}\d{4}-/);
     expect(await readFile(join(root, "copied", "file"), "utf8")).toBe("project\n");
-    await copied("stop");
+    expect((await copied("checkpoint", "--remove", "1")).exitCode).toBe(0);
+    expect((await copied("checkpoint", "--list")).stdout).toBe(`${name} has no checkpoints\n`);
+    await copied("stop", "--discard");
     expect(await sandbox("one", "checkpoint")).toMatchObject({
       exitCode: 1,
       stderr: expect.stringContaining("isolated"),
@@ -273,6 +286,8 @@ describe("leveret-sandbox", () => {
     expect([exitCode, stderr]).toEqual([1, expect.stringContaining("expected vm-9 to run, got vm-1, vm-2")]);
     expect((await sandbox("one", "start", "vm-01")).stderr).toContain('expected a sandbox such as vm-1, got "vm-01"');
     expect((await sandbox("one", "start", "--memory", "lots")).exitCode).toBe(2);
+    const other = await sandbox("one", "start", "--memory", "2048");
+    expect([other.exitCode, other.stderr]).toEqual([1, expect.stringContaining("it runs with 512")]);
   });
 
   test("forgets one whose supervisor was killed, and gives its name away again", async () => {

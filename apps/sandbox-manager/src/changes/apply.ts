@@ -1,24 +1,26 @@
-import { randomBytes } from "node:crypto";
 import {
+  accessSync,
   closeSync,
   constants,
   fchmodSync,
   fstatSync,
   fsyncSync,
   lstatSync,
-  mkdirSync,
   openSync,
-  renameSync,
-  rmdirSync,
+  readdirSync,
   type Stats,
+  statSync,
   symlinkSync,
-  unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { SandboxError } from "../errors.ts";
 import type { Difference, Version } from "./compare.ts";
+import { inDirectory, inDirectoryOf, inProject, type Place, projectFile } from "./steps.ts";
+import { runTransaction, type Step } from "./transaction.ts";
 
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY, W_OK, X_OK } = constants;
+/** Longest name of a file, in `bytes`. */
+const MAX_NAME = 255;
 
 /** When a project's file was last changed by us, by path, in `milliseconds` since 1970. */
 export type AppliedTimes = Readonly<Record<string, number>>;
@@ -40,108 +42,121 @@ export function conflictsAmong(
 }
 
 /**
- * Makes a project what the sandbox has. Each file is replaced at once; what is gone goes first, with the directories that
- * are empty then. Every step is taken from a directory that is open, by one name, and no link is followed.
+ * Makes a project what the sandbox has: all of it, or nothing. Directories that have become empty go, too.
  *
  * @param directory - The project.
- * @param onApplied - Told of each path when it is done, with the time that its file has now.
- * @throws {SandboxError} `SANDBOX_PROJECT_FILE`; what was told until then is done.
+ * @param journal - Where it is noted what to take back if this process is killed; see {@link runTransaction}.
+ * @returns The time that each file has now, by path; none for what has gone.
+ * @throws {SandboxError} `SANDBOX_PROJECT_FILE`; nothing is done then.
  */
 export function applyDifferences(
   directory: string,
   differences: readonly Difference[],
-  onApplied: (path: string, changedAt: number | undefined) => void,
-): void {
-  const root = openSync(directory, O_RDONLY | O_DIRECTORY);
-  try {
-    // The deepest first, so that a directory is empty when its turn comes.
-    for (const { path, before, after } of [...differences].reverse()) {
-      if (before !== undefined && (after === undefined || isLink(before) !== isLink(after))) remove(root, path);
-      if (after === undefined) onApplied(path, undefined);
-    }
-    for (const { path, after } of differences) if (after !== undefined) onApplied(path, put(root, path, after));
-  } finally {
-    closeSync(root);
-  }
-}
-
-function put(root: number, path: string, version: Version): number {
-  return inDirectoryOf(root, path, true, (parent, name) => {
-    const place = `${parent}/${name}`;
-    const beside = `${parent}/.leveret-${randomBytes(6).toString("hex")}`;
-    try {
-      if (isLink(version)) symlinkSync(Buffer.from(version.content), beside);
-      else writeWhole(beside, version, lstatSync(place, { throwIfNoEntry: false }));
-      renameSync(beside, place);
-    } catch (error) {
-      removeIfThere(beside);
-      throw error;
-    }
-    return lstatSync(place).ctimeMs;
+  journal: string,
+): Map<string, number | undefined> {
+  return inProject(directory, (root) => {
+    const made = expectPossible(root, differences);
+    const versions = new Map(differences.map(({ path, after }) => [path, after]));
+    // What goes, goes first, the deepest of it before what it is in.
+    const gone = differences.filter(({ after }) => after === undefined).reverse();
+    const come = differences.filter(({ after }) => after !== undefined);
+    const steps: Step[] = [...gone, ...come].map(({ path, after }) => ({ path, put: after !== undefined }));
+    const stage = ({ path }: Step, place: string): void => {
+      const version = versions.get(path);
+      if (version !== undefined) write(place, version, known(root, path));
+    };
+    runTransaction(directory, journal, { made, steps, stage });
+    return new Map(steps.map(({ path, put }) => [path, put ? known(root, path)?.ctimeMs : undefined]));
   });
 }
 
+/**
+ * Looks at everything that could be in the way before anything is done.
+ *
+ * @returns Directories that have to be made, each after the one that it is in.
+ */
+function expectPossible(root: Place, differences: readonly Difference[]): string[] {
+  const gone = new Set(differences.filter(({ after }) => after === undefined).map(({ path }) => path));
+  const made = new Set<string>();
+  const { dev } = statSync(root);
+
+  function walk(parent: Place, names: readonly string[], depth: number, after: Version | undefined): void {
+    const path = names.slice(0, depth + 1).join("/");
+    const name = names[depth] ?? "";
+    const isLast = depth === names.length - 1;
+    const stats = lstatSync(`${parent}/${name}`, { throwIfNoEntry: false });
+    if (!isLast && stats?.isDirectory()) {
+      inDirectory(parent, name, path, (place) => walk(place, names, depth + 1, after));
+      return;
+    }
+    // From here on something is made, or goes.
+    if (statSync(parent).dev !== dev) throw refused(path, "another file system");
+    access(parent, path);
+    if (isLast) {
+      if (after === undefined && stats === undefined) throw refused(path, "ENOENT");
+      if (stats?.isDirectory()) expectEmptied(parent, name, path);
+      return;
+    }
+    if (stats !== undefined && !gone.has(path)) throw refused(path, "ENOTDIR");
+    for (let end = depth + 1; end < names.length; end += 1) made.add(names.slice(0, end).join("/"));
+  }
+
+  /** A file may take the place of a directory if all that is in there goes. */
+  function expectEmptied(parent: Place, name: string, path: string): void {
+    inDirectory(parent, name, path, (place) => {
+      access(place, path);
+      for (const each of readdirSync(place)) {
+        const below = `${path}/${each}`;
+        if (lstatSync(`${place}/${each}`).isDirectory()) expectEmptied(place, each, below);
+        else if (!gone.has(below)) throw refused(path, `a directory with ${below}, which stays`);
+      }
+    });
+  }
+
+  for (const { path, after } of differences) {
+    const names = path.split("/");
+    if (names.some((name) => Buffer.byteLength(name) > MAX_NAME)) throw refused(path, "ENAMETOOLONG");
+    walk(root, names, 0, after);
+  }
+  return [...made];
+}
+
+function access(place: Place, path: string): void {
+  try {
+    accessSync(place, W_OK | X_OK);
+  } catch (cause) {
+    throw projectFile("change", path, cause);
+  }
+}
+
+function refused(path: string, got: string): SandboxError {
+  return new SandboxError("SANDBOX_PROJECT_FILE", `expected to change ${path} of the project, got ${got}`, { path });
+}
+
+/** What a project has at a path, if it has something. */
+function known(root: Place, path: string): Stats | undefined {
+  try {
+    return inDirectoryOf(root, path, (parent, name) => lstatSync(`${parent}/${name}`, { throwIfNoEntry: false }));
+  } catch {
+    // What it is in is not there, or is no directory.
+    return undefined;
+  }
+}
+
 /** @param old - What it takes the place of: whoever might not read that may not read this. */
-function writeWhole(path: string, { mode, content }: Version, old: Stats | undefined): void {
+function write(path: string, version: Version, old: Stats | undefined): void {
+  if (version.mode === "120000") {
+    symlinkSync(Buffer.from(version.read()), path);
+    return;
+  }
   const descriptor = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, old?.isFile() ? 0o600 : 0o666);
   try {
-    writeFileSync(descriptor, content);
+    writeFileSync(descriptor, version.read());
     const given = (old?.isFile() ? old.mode : fstatSync(descriptor).mode) & 0o666;
     // Whoever may read a program may run it.
-    fchmodSync(descriptor, mode === "100755" ? given | ((given & 0o444) >> 2) : given);
+    fchmodSync(descriptor, version.mode === "100755" ? given | ((given & 0o444) >> 2) : given);
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
   }
-}
-
-function remove(root: number, path: string): void {
-  inDirectoryOf(root, path, false, (parent, name) => removeIfThere(`${parent}/${name}`));
-  const names = path.split("/");
-  for (names.pop(); names.length > 0; names.pop()) {
-    try {
-      inDirectoryOf(root, names.join("/"), false, (parent, name) => rmdirSync(`${parent}/${name}`));
-    } catch {
-      // There is more in it, and so in all above it.
-      return;
-    }
-  }
-}
-
-/** Does something in the directory that a path is in, which is given as a path of its own. */
-function inDirectoryOf<T>(root: number, path: string, make: boolean, use: (parent: string, name: string) => T): T {
-  const names = path.split("/");
-  const name = names.pop() ?? "";
-  const open: number[] = [];
-  let parent = `/proc/self/fd/${root}`;
-  try {
-    for (const each of names) {
-      if (make && lstatSync(`${parent}/${each}`, { throwIfNoEntry: false }) === undefined)
-        mkdirSync(`${parent}/${each}`);
-      const descriptor = openSync(`${parent}/${each}`, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-      open.push(descriptor);
-      parent = `/proc/self/fd/${descriptor}`;
-    }
-    return use(parent, name);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new SandboxError("SANDBOX_PROJECT_FILE", `expected to change ${path} of the project, got ${code}`, {
-      path,
-      cause,
-    });
-  } finally {
-    for (const descriptor of open) closeSync(descriptor);
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
-}
-
-function isLink({ mode }: Version): boolean {
-  return mode === "120000";
 }

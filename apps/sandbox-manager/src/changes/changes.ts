@@ -1,18 +1,18 @@
-import { constants } from "node:fs";
-import { open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { lockOpenFile } from "@leveret/block-source";
 import * as z from "zod";
 import type { SandboxProcess } from "../control/connection.ts";
 import { SandboxError } from "../errors.ts";
 import { replaceJson } from "../files.ts";
+import { lockDirectory } from "../lock.ts";
 import type { SandboxState } from "../state.ts";
 import { DEFAULT_HIDDEN, hiddenNames } from "../workspace/hidden.ts";
 import { applyDifferences, conflictsAmong } from "./apply.ts";
 import { compareChanges, type Difference } from "./compare.ts";
 import { type HeldBack, heldBack, isWithin } from "./guarded.ts";
-import { APPLIED_FILE, archiveChanges } from "./layer.ts";
-import { readChanges } from "./tree.ts";
+import { APPLIED_FILE, archiveChanges, isHeavy } from "./layer.ts";
+import { recoverTransaction } from "./transaction.ts";
+import { type ChangedDirectory, readChanges } from "./tree.ts";
 
 /** What is not the same in a sandbox and in its project. */
 export interface SandboxChanges {
@@ -20,7 +20,10 @@ export interface SandboxChanges {
   readonly differences: readonly Difference[];
   /** those of them that are not brought back unless they are named */
   readonly heldBack: readonly HeldBack[];
-  /** what is never brought back: devices, pipes, sockets, and names that sandboxes do not see, such as `.env` */
+  /**
+   * what is not brought back: devices, pipes, sockets, names that sandboxes do not see, such as `.env`, and directories
+   * such as `node_modules` that nobody has named
+   */
   readonly leftOut: readonly string[];
 }
 
@@ -30,11 +33,15 @@ export interface SandboxApplyOptions {
   readonly paths?: readonly string[] | undefined;
   /** also what the project has changed since the sandbox was started */
   readonly force?: boolean | undefined;
+  /** ends it before anything is done */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What was brought back. */
 export interface SandboxApplied extends Omit<SandboxChanges, "differences"> {
   readonly applied: readonly Difference[];
+  /** whether an apply before this one was cut off, and has been taken back first */
+  readonly recovered: boolean;
 }
 
 const appliedSchema = z
@@ -45,17 +52,25 @@ const appliedSchema = z
   .catch({});
 /** How tar ends when a file changed, or went away, while it was read. */
 const TAR_CHANGED = 1;
+/** Most of what tar says that is repeated, in `bytes`. */
+const MAX_SAID = 2000;
 
 /** A sandbox whose workspace is isolated, as far as its changes matter. */
 export interface Isolated {
   readonly state: SandboxState;
   /** directory of what is kept of it on the host */
   readonly directory: string;
+  /** where is noted what is being done to its project */
+  readonly journal: string;
   readonly spawn: (argv: readonly string[], options: { readonly cwd: string }) => Promise<SandboxProcess>;
 }
 
 /** Reads what is different. @throws {SandboxError} As `Sandbox.diff`. */
-export async function changesOf(sandbox: Isolated, paths: readonly string[]): Promise<SandboxChanges> {
+export async function changesOf(
+  sandbox: Isolated,
+  paths: readonly string[],
+  signal?: AbortSignal,
+): Promise<SandboxChanges> {
   const { name, workspace, directory } = sandbox.state;
   if (workspace !== "isolated") {
     throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a sandbox with an isolated workspace, got ${name}`, {
@@ -64,18 +79,12 @@ export async function changesOf(sandbox: Isolated, paths: readonly string[]): Pr
     });
   }
   const named = paths.map(normalized);
-  const program = await sandbox.spawn(archiveChanges(named), { cwd: "/" });
-  program.stdin.end();
-  program.stderr.resume();
-  const root = await readChanges(program.stdout);
-  const { exitCode = TAR_CHANGED + 1 } = await program.exit;
-  if (exitCode > TAR_CHANGED) {
-    throw new SandboxError("SANDBOX_CHANGES_INVALID", `expected tar to print all changes, it ended with ${exitCode}`);
-  }
-  const { differences, leftOut } = compareChanges(root, directory, hiddenNames(DEFAULT_HIDDEN));
   // The project itself is everything, and no name of what is held back in it.
-  const isWanted = (path: string): boolean =>
-    named.length === 0 || named.some((each) => each === "" || isWithin(path, each));
+  const all = named.length === 0 || named.includes("");
+  const root = await readLayer(sandbox, all ? [] : named, signal);
+  const isLeft = (each: string): boolean => isHeavy(each, named);
+  const { differences, leftOut } = compareChanges(root, directory, hiddenNames(DEFAULT_HIDDEN), isLeft);
+  const isWanted = (path: string): boolean => all || named.some((each) => isWithin(path, each));
   const wanted = differences.filter(({ path }) => isWanted(path));
   for (const each of named) {
     if (each === "" || wanted.some(({ path }) => isWithin(path, each))) continue;
@@ -85,20 +94,47 @@ export async function changesOf(sandbox: Isolated, paths: readonly string[]): Pr
   return { differences: wanted, heldBack: held, leftOut: leftOut.filter(isWanted) };
 }
 
+async function readLayer(sandbox: Isolated, named: readonly string[], signal?: AbortSignal): Promise<ChangedDirectory> {
+  signal?.throwIfAborted();
+  const program = await sandbox.spawn(archiveChanges(named), { cwd: "/" });
+  const close = (): void => program.close();
+  signal?.addEventListener("abort", close, { once: true });
+  try {
+    program.stdin.end();
+    const said = tail(program.stderr);
+    const root = await readChanges(program.stdout);
+    const { exitCode, signal: killer } = await program.exit;
+    if (exitCode !== undefined && exitCode <= TAR_CHANGED) return root;
+    const end = `${exitCode ?? killer}: ${(await said).trim()}`;
+    throw new SandboxError("SANDBOX_CHANGES_INVALID", `expected tar to print all changes, it ended with ${end}`);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", close);
+    program.close();
+  }
+}
+
+/** The last part of what a program says. */
+async function tail(output: AsyncIterable<Uint8Array>): Promise<string> {
+  let kept = Buffer.alloc(0);
+  try {
+    for await (const chunk of output) kept = Buffer.concat([kept, chunk]).subarray(-MAX_SAID);
+  } catch {
+    // How it ended says more.
+  }
+  return kept.toString("utf8");
+}
+
 /** Brings changes back. @throws {SandboxError} As `Sandbox.apply`. */
 export async function applyChanges(sandbox: Isolated, options: SandboxApplyOptions): Promise<SandboxApplied> {
-  // One after the other, whichever sandbox of the project they are of.
-  await using project = await open(sandbox.state.directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  await lockOpenFile(project.fd, { wait: true }).catch((cause: Error) => {
-    const hint = "apt-get install util-linux, which has flock";
-    throw new SandboxError("SANDBOX_MISSING_TOOLS", `expected to lock a directory, got: ${cause.message}`, {
-      cause,
-      hint,
-    });
-  });
-  const { paths = [], force = false } = options;
+  const { paths = [], force = false, signal } = options;
   const { name, directory, since } = sandbox.state;
-  const { differences, ...rest } = await changesOf(sandbox, paths);
+  // One after the other, whichever sandbox of the project they are of.
+  await using _ = await lockDirectory(directory, signal);
+  const recovered = recoverTransaction(directory, sandbox.journal);
+  const { differences, ...rest } = await changesOf(sandbox, paths, signal);
   const held = new Set(rest.heldBack.map(({ path }) => path));
   const wanted = differences.filter(({ path }) => !held.has(path));
   const record = join(sandbox.directory, APPLIED_FILE);
@@ -112,15 +148,12 @@ export async function applyChanges(sandbox: Isolated, options: SandboxApplyOptio
       hint: "nothing was done; name the others, or take the sandbox's versions with --force",
     });
   }
-  try {
-    applyDifferences(directory, wanted, (path, changedAt) => {
-      if (changedAt === undefined) delete times[path];
-      else times[path] = changedAt;
-    });
-  } finally {
-    await replaceJson(record, times);
+  for (const [path, changedAt] of applyDifferences(directory, wanted, sandbox.journal)) {
+    if (changedAt === undefined) delete times[path];
+    else times[path] = changedAt;
   }
-  return { applied: wanted, ...rest };
+  await replaceJson(record, times);
+  return { applied: wanted, recovered, ...rest };
 }
 
 /** What was brought back since the sandbox began; a file of one that had its name before says nothing of this one. */

@@ -8,16 +8,19 @@ import {
   readlinkSync,
   type Stats,
 } from "node:fs";
-import { SandboxError } from "../errors.ts";
+import { inDirectory, inDirectoryOf, inProject, type Place, projectFile } from "./steps.ts";
 import type { Change, ChangedDirectory } from "./tree.ts";
 
-const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
 /** What a path has on one side, as git would have it. */
 export interface Version {
   /** a file, a program, or a symbolic link, whose target is the content */
   readonly mode: "100644" | "100755" | "120000";
-  readonly content: Uint8Array;
+  /** length of the content */
+  readonly sizeBytes: number;
+  /** the content; the project's is read only now. @throws {SandboxError} `SANDBOX_PROJECT_FILE` */
+  readonly read: () => Uint8Array;
 }
 
 /** A file that is not the same in the sandbox and in the project. */
@@ -35,22 +38,23 @@ export interface Difference {
 /** All differences, and what has no place in a project. */
 export interface Comparison {
   readonly differences: readonly Difference[];
-  /** devices, pipes and sockets, and names that sandboxes do not see */
+  /** devices, pipes and sockets, names that sandboxes do not see, and heavy directories */
   readonly leftOut: readonly string[];
 }
 
 /**
- * Compares what a guest has changed with the project as it is now. Every step is taken from a directory that is open, by
- * one name, and no link is followed: another sandbox may be changing the same project.
+ * Compares what a guest has changed with the project as it is now.
  *
  * @param directory - The project.
  * @param isHidden - Names that guests neither see nor make, with one character per byte.
+ * @param isHeavy - Names of directories that stay as they are on either side.
  * @throws {SandboxError} `SANDBOX_PROJECT_FILE`.
  */
 export function compareChanges(
   changes: ChangedDirectory,
   directory: string,
   isHidden: (name: string) => boolean,
+  isHeavy: (name: string) => boolean = () => false,
 ): Comparison {
   const differences: Difference[] = [];
   const leftOut: string[] = [];
@@ -65,13 +69,13 @@ export function compareChanges(
 
   function remove(path: string, host: HostEntry | undefined, except?: ReadonlyMap<string, unknown>): void {
     if (!host?.isDirectory) {
-      note({ path, ...host?.read() });
+      note({ path, ...host?.facts });
       return;
     }
     host.within((at) => {
-      for (const name of readdirSync(placeOf(at))) {
+      for (const name of readdirSync(at)) {
         if (except?.has(name) || hides(name)) continue;
-        remove(`${path}/${name}`, entryOf(at, name, `${path}/${name}`));
+        remove(`${path}/${name}`, entryOf(directory, at, name, `${path}/${name}`));
       }
     });
   }
@@ -90,19 +94,20 @@ export function compareChanges(
       }
     } else {
       if (host?.isDirectory) remove(path, host);
-      note({ path, ...(host?.isDirectory ? {} : host?.read()), after: versionOf(change) });
+      note({ path, ...(host?.isDirectory ? {} : host?.facts), after: changedTo(change) });
     }
   }
 
-  function descend(path: string, { entries }: ChangedDirectory, at: number | undefined): void {
+  function descend(path: string, { entries }: ChangedDirectory, at: Place | undefined): void {
     for (const [name, change] of entries) {
       const below = path === "" ? name : `${path}/${name}`;
-      if (hides(name)) leftOut.push(below);
-      else compare(below, change, at === undefined ? undefined : entryOf(at, name, below));
+      const isDirectory = change.kind === "directory" || change.kind === "removed";
+      if (hides(name) || (isDirectory && isHeavy(name))) leftOut.push(below);
+      else compare(below, change, at === undefined ? undefined : entryOf(directory, at, name, below));
     }
   }
 
-  within(directory, directory, (root) => descend("", changes, root));
+  inProject(directory, (root) => descend("", changes, root));
   return { differences: differences.sort(byPath), leftOut: leftOut.sort() };
 }
 
@@ -110,70 +115,63 @@ export function compareChanges(
 interface HostEntry {
   readonly isDirectory: boolean;
   /** what it has; no version for what is neither file nor link */
-  readonly read: () => Pick<Difference, "before" | "changedAt">;
+  readonly facts: Pick<Difference, "before" | "changedAt">;
   /** opens it as a directory for as long as `use` runs */
-  readonly within: (use: (descriptor: number) => void) => void;
+  readonly within: (use: (place: Place) => void) => void;
 }
 
-function entryOf(directory: number, name: string, path: string): HostEntry | undefined {
-  const place = `${placeOf(directory)}/${name}`;
-  const stats = lstatSync(place, { throwIfNoEntry: false });
+function entryOf(project: string, parent: Place, name: string, path: string): HostEntry | undefined {
+  const stats = statsOf(`${parent}/${name}`, path);
   if (stats === undefined) return undefined;
   return {
     isDirectory: stats.isDirectory(),
-    read: () => ({ before: versionAt(place, stats, path), changedAt: stats.ctimeMs }),
-    within: (use) => within(place, path, use),
+    facts: { before: versionOf(project, path, stats), changedAt: stats.ctimeMs },
+    within: (use) => inDirectory(parent, name, path, use),
   };
 }
 
-function versionAt(place: string, stats: Stats, path: string): Version | undefined {
+function statsOf(place: string, path: string): Stats | undefined {
   try {
-    if (stats.isSymbolicLink()) return { mode: "120000", content: readlinkSync(place, { encoding: "buffer" }) };
-    if (!stats.isFile()) return undefined;
-    const descriptor = openSync(place, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    return lstatSync(place, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw projectFile("read", path, cause);
+  }
+}
+
+function versionOf(project: string, path: string, stats: Stats): Version | undefined {
+  const read = (): Uint8Array => inProject(project, (root) => inDirectoryOf(root, path, readAt(path)));
+  if (stats.isSymbolicLink()) return { mode: "120000", sizeBytes: stats.size, read };
+  if (!stats.isFile()) return undefined;
+  return { mode: fileMode((stats.mode & 0o100) !== 0), sizeBytes: stats.size, read };
+}
+
+function readAt(path: string): (parent: Place, name: string) => Uint8Array {
+  return (parent, name) => {
+    const place = `${parent}/${name}`;
     try {
-      return { mode: fileMode((stats.mode & 0o100) !== 0), content: readFileSync(descriptor) };
-    } finally {
-      closeSync(descriptor);
+      if (lstatSync(place).isSymbolicLink()) return readlinkSync(place, { encoding: "buffer" });
+      const descriptor = openSync(place, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+      try {
+        return readFileSync(descriptor);
+      } finally {
+        closeSync(descriptor);
+      }
+    } catch (cause) {
+      throw projectFile("read", path, cause);
     }
-  } catch (cause) {
-    throw unreadable(path, cause);
-  }
-}
-
-function within(place: string, path: string, use: (descriptor: number) => void): void {
-  let descriptor: number;
-  try {
-    descriptor = openSync(place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  } catch (cause) {
-    throw unreadable(path, cause);
-  }
-  try {
-    use(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-function unreadable(path: string, cause: unknown): SandboxError {
-  const { code } = cause as NodeJS.ErrnoException;
-  return new SandboxError("SANDBOX_PROJECT_FILE", `expected to read ${path} of the project, got ${code}`, {
-    path,
-    cause,
-  });
-}
-
-function placeOf(descriptor: number): string {
-  return `/proc/self/fd/${descriptor}`;
+  };
 }
 
 function isSame(one: Version, other: Version): boolean {
-  return one.mode === other.mode && Buffer.compare(one.content, other.content) === 0;
+  if (one.mode !== other.mode || one.sizeBytes !== other.sizeBytes) return false;
+  return Buffer.compare(one.read(), other.read()) === 0;
 }
 
-function versionOf(change: Extract<Change, { kind: "file" | "symlink" }>): Version {
-  if (change.kind === "symlink") return { mode: "120000", content: Buffer.from(change.target) };
-  return { mode: fileMode(change.executable), content: change.content };
+function changedTo(change: Extract<Change, { kind: "file" | "symlink" }>): Version {
+  const isLink = change.kind === "symlink";
+  const content = isLink ? Buffer.from(change.target) : change.content;
+  const mode = isLink ? "120000" : fileMode(change.executable);
+  return { mode, sizeBytes: content.byteLength, read: () => content };
 }
 
 function fileMode(executable: boolean): "100644" | "100755" {

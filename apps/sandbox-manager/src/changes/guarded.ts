@@ -84,7 +84,7 @@ function guardOf(difference: Difference): Omit<HeldBack, "path"> | undefined {
     const isDeeper = folded === ".git" && below !== undefined && IN_GIT(fold(below));
     return { root: names.slice(0, index + (isDeeper ? 2 : 1)).join("/"), reason: rule.reason };
   }
-  if (after?.mode === "120000" && leadsOut(names, Buffer.from(after.content).toString("utf8"))) {
+  if (after?.mode === "120000" && leadsOut(names, Buffer.from(after.read()).toString("utf8"))) {
     return { root: path, reason: LINK };
   }
   if (fold(names.at(-1) ?? "") === "package.json" && effectsOf(difference.before) !== effectsOf(after)) {
@@ -121,7 +121,7 @@ function leadsOut(names: readonly string[], target: string): boolean {
 /** What of a package may be run, as text that is the same when it is. */
 function effectsOf(version: Difference["before"]): string {
   if (version === undefined) return "{}";
-  const text = Buffer.from(version.content).toString("utf8");
+  const text = Buffer.from(version.read()).toString("utf8");
   try {
     const fields = Object.entries(JSON.parse(text) as object).filter(([name]) => !HARMLESS.has(name));
     return JSON.stringify(Object.fromEntries(fields));

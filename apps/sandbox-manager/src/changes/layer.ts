@@ -11,19 +11,32 @@ export const UPPER: string = `${CHANGES}/upper`;
 const HEAVY_DIRECTORIES: readonly string[] = ["node_modules", "target", ".venv", "__pycache__"];
 
 /**
- * The program that prints the changes as an archive.
+ * The program that prints the changes as an archive. Directories that the named paths are in are part of it, because they
+ * may hide what the project has; of a heavy one there is nothing but itself.
  *
- * @param named - Paths from the workspace on; {@link HEAVY_DIRECTORIES} are left out unless they are in one.
+ * @param named - Paths from the workspace on; all of it when there are none.
  */
 export function archiveChanges(named: readonly string[]): string[] {
-  const options = [
-    "--create",
-    "--format=pax",
-    "--xattrs",
-    "--xattrs-include=trusted.overlay.opaque",
-    "--ignore-failed-read",
-  ];
-  const wanted = new Set(named.flatMap((path) => path.split("/")));
-  const excluded = HEAVY_DIRECTORIES.filter((name) => !wanted.has(name)).map((name) => `--exclude=${name}`);
-  return ["tar", ...options, ...excluded, "--directory", UPPER, "."];
+  const heavy = HEAVY_DIRECTORIES.filter((name) => isHeavy(name, named)).map((name) => `-name ${name}`);
+  const script = `
+cd ${UPPER} || exit
+{
+  while [ "$1" != -- ]; do
+    if [ -e "$1" ] || [ -L "$1" ]; then printf '%s\\0' "$1"; fi
+    shift
+  done
+  shift
+  find "$@" -type d \\( ${heavy.join(" -o ") || "-false"} \\) -print0 -prune -o -print0 2>/dev/null
+} | tar --create --format=pax --xattrs --xattrs-include=trusted.overlay.opaque --ignore-failed-read --no-recursion \\
+  --null --files-from=-`;
+  const above = named.flatMap((path) => path.split("/").map((_, depth, names) => names.slice(0, depth).join("/")));
+  const [ancestors, wanted] = [[...new Set(above)], named.length > 0 ? named : [""]].map((paths) =>
+    paths.map((path) => `./${path}`),
+  );
+  return ["/bin/sh", "-c", script, "sh", ...(ancestors ?? []), "--", ...(wanted ?? [])];
+}
+
+/** Whether a directory of a name is left where it is: heavy, and nobody has named it or anything in it. */
+export function isHeavy(name: string, named: readonly string[]): boolean {
+  return HEAVY_DIRECTORIES.includes(name) && !named.some((path) => path.split("/").includes(name));
 }

@@ -44,7 +44,8 @@ function section(path: string, before: Version | undefined, after: Version | und
   if (Buffer.compare(one, other) !== 0) {
     const mode = before !== undefined && before.mode === after?.mode ? ` ${before.mode}` : "";
     const isText = !isBinary(one) && !isBinary(other);
-    const [from, to] = [before, after].map((version) => objectId(version).slice(0, isText ? SHORT_ID : undefined));
+    const ids = [before && objectId(one), after && objectId(other)];
+    const [from, to] = ids.map((id = NO_OBJECT) => id.slice(0, isText ? SHORT_ID : undefined));
     lines.push(`index ${from}..${to}${mode}`);
     if (!isText) return `${[...lines, "GIT binary patch", ...literal(other), ...literal(one)].join("\n")}\n`;
     lines.push(`--- ${before === undefined ? "/dev/null" : old}`, `+++ ${after === undefined ? "/dev/null" : now}`);
@@ -92,7 +93,7 @@ function kindOf({ mode }: Version): "link" | "file" {
 }
 
 function contentOf(version: Version | undefined): Buffer {
-  const { buffer, byteOffset, byteLength } = version?.content ?? new Uint8Array();
+  const { buffer, byteOffset, byteLength } = version?.read() ?? new Uint8Array();
   return Buffer.from(buffer, byteOffset, byteLength);
 }
 
@@ -103,9 +104,7 @@ function isBinary(content: Buffer): boolean {
 }
 
 /** Name of an object as git gives it. */
-function objectId(version: Version | undefined): string {
-  if (version === undefined) return NO_OBJECT;
-  const { content } = version;
+function objectId(content: Buffer): string {
   return createHash("sha1").update(`blob ${content.byteLength}\0`).update(content).digest("hex");
 }
 

@@ -4,9 +4,11 @@ import type { CommandIo } from "@leveret/command";
 import type { SandboxExit, SandboxProcess } from "../control/connection.ts";
 import { SandboxError } from "../errors.ts";
 import type { Sandbox } from "../sandbox.ts";
+import { placeInside } from "./find.ts";
 
 /**
- * Runs a program in a sandbox as if it ran here: with this terminal when there is one, and with pipes otherwise.
+ * Runs a program in a sandbox as if it ran here: in the same directory of the project, with this terminal when there is
+ * one, and with pipes otherwise.
  *
  * @returns What a shell would say of how it ended.
  */
@@ -15,7 +17,8 @@ export async function attach(sandbox: Sandbox, argv: readonly string[], io: Comm
   const hasTerminal = stdin.isTTY && stdout.isTTY;
   const terminal = hasTerminal ? { rows: stdout.rows, columns: stdout.columns } : undefined;
   const term = io.env.TERM;
-  const program = await sandbox.spawn(argv, { terminal, env: hasTerminal && term !== undefined ? { TERM: term } : {} });
+  const env = hasTerminal && term !== undefined ? { TERM: term } : {};
+  const program = await sandbox.spawn(argv, { cwd: await placeInside(sandbox, io), terminal, env });
   const resize = (): void => program.resize(stdout.rows, stdout.columns);
   const abort = (): void => program.kill("SIGTERM");
   io.signal.addEventListener("abort", abort, { once: true });

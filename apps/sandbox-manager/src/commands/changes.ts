@@ -1,7 +1,7 @@
 import { type CommandIo, escapeName, escapeText, style, writeJson } from "@leveret/command";
 import type { SandboxChanges } from "../changes/changes.ts";
 import type { Difference } from "../changes/compare.ts";
-import { findSandbox, type Sandbox } from "../sandbox.ts";
+import { find, fromProject } from "./find.ts";
 
 interface DiffFlags {
   readonly name?: string;
@@ -15,9 +15,10 @@ interface ApplyFlags {
   readonly json?: true;
 }
 
-export async function diff(paths: readonly string[], flags: DiffFlags, io: CommandIo): Promise<void> {
+export async function diff(given: readonly string[], flags: DiffFlags, io: CommandIo): Promise<void> {
   const sandbox = await find(flags.name, io);
-  const changes = await sandbox.diff(paths);
+  const paths = await fromProject(sandbox, given, io);
+  const changes = await sandbox.diff({ paths, signal: io.signal });
   if (flags.json) {
     writeJson(io, { kind: "sandbox-diff", version: 1, name: sandbox.name, ...document(changes) });
     return;
@@ -32,20 +33,18 @@ export async function diff(paths: readonly string[], flags: DiffFlags, io: Comma
   remarks(changes, io);
 }
 
-export async function apply(paths: readonly string[], flags: ApplyFlags, io: CommandIo): Promise<void> {
+export async function apply(given: readonly string[], flags: ApplyFlags, io: CommandIo): Promise<void> {
   const sandbox = await find(flags.name, io);
-  const { applied, ...rest } = await sandbox.apply({ paths, force: flags.force });
+  const paths = await fromProject(sandbox, given, io);
+  const { applied, recovered, ...rest } = await sandbox.apply({ paths, force: flags.force, signal: io.signal });
+  if (recovered) io.stderr.write("an apply before this one was cut off; what it had done was taken back first\n");
   if (flags.json) {
     const changes = document({ differences: applied, ...rest });
-    writeJson(io, { kind: "sandbox-applied", version: 1, name: sandbox.name, ...changes });
+    writeJson(io, { kind: "sandbox-applied", version: 1, name: sandbox.name, recovered, ...changes });
     return;
   }
   io.stdout.write(applied.length === 0 ? "nothing to apply\n" : summary(applied));
   remarks(rest, io);
-}
-
-async function find(name: string | undefined, io: CommandIo): Promise<Sandbox> {
-  return findSandbox(name, { directory: io.cwd, env: io.env });
 }
 
 /** What a patch has: git refuses one that is about a repository itself, unless that is what somebody wants to see. */

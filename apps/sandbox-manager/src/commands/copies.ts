@@ -1,5 +1,5 @@
 import { type CommandIo, escapeText, table, UsageError, writeJson } from "@leveret/command";
-import { findSandbox, type Sandbox } from "../sandbox.ts";
+import { find } from "./find.ts";
 
 interface JsonFlag {
   readonly json?: true;
@@ -32,12 +32,20 @@ export async function fork(
 
 export async function checkpoint(
   name: string | undefined,
-  flags: JsonFlag & { readonly list?: true },
+  flags: JsonFlag & { readonly list?: true; readonly remove?: string },
   io: CommandIo,
 ): Promise<void> {
+  if (flags.list && flags.remove !== undefined) throw new UsageError("expected --list or --remove, got both");
   const sandbox = await find(name, io);
+  if (flags.remove !== undefined) {
+    await sandbox.removeCheckpoint(flags.remove);
+    if (flags.json)
+      writeJson(io, { kind: "sandbox-checkpoint-removed", version: 1, name: sandbox.name, id: flags.remove });
+    else io.stdout.write(`${sandbox.name} has no checkpoint ${flags.remove} any more\n`);
+    return;
+  }
   if (!flags.list) {
-    const id = await sandbox.checkpoint();
+    const id = await sandbox.checkpoint({ signal: io.signal });
     if (flags.json) writeJson(io, { kind: "sandbox-checkpoint", version: 1, name: sandbox.name, id });
     else io.stdout.write(`${id}\n`);
     return;
@@ -53,13 +61,9 @@ export async function checkpoint(
 
 export async function rewind(id: string, flags: JsonFlag & { readonly name?: string }, io: CommandIo): Promise<void> {
   const sandbox = await find(flags.name, io);
-  await sandbox.rewind(id);
+  await sandbox.rewind(id, { signal: io.signal });
   if (flags.json) writeJson(io, { kind: "sandbox-rewound", version: 1, name: sandbox.name, id });
   else io.stdout.write(`${sandbox.name} is what it was at ${id}\n`);
-}
-
-async function find(name: string | undefined, io: CommandIo): Promise<Sandbox> {
-  return findSandbox(name, { directory: io.cwd, env: io.env });
 }
 
 function described(reason: unknown): { code?: string; message: string } {

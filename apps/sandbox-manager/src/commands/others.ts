@@ -2,11 +2,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandIo, escapeText, table, UsageError, writeJson } from "@leveret/command";
 import { SandboxError } from "../errors.ts";
+import { listSandboxes } from "../find.ts";
 import { nameOf, numberOf } from "../names.ts";
 import { openPlaces } from "../places.ts";
-import { findSandbox, listSandboxes, type Sandbox } from "../sandbox.ts";
+import type { Sandbox } from "../sandbox.ts";
 import { CONSOLE_FILE, LOG_FILE } from "../transcript.ts";
 import { attach } from "./attach.ts";
+import { find } from "./find.ts";
 
 const MAX_PORT = 0xffff;
 const SECOND_MS = 1000;
@@ -36,8 +38,13 @@ export async function list(flags: { json?: true }, io: CommandIo): Promise<void>
   io.stdout.write(`${table([["NAME", "ADDRESS", "UP", "PROJECT"], ...rows])}\n`);
 }
 
-export async function stop(name: string | undefined, flags: { json?: true }, io: CommandIo): Promise<void> {
+export async function stop(
+  name: string | undefined,
+  flags: { json?: true; discard?: true },
+  io: CommandIo,
+): Promise<void> {
   const sandbox = await find(name, io);
+  if (!flags.discard && sandbox.state.workspace === "isolated") await expectNoChanges(sandbox);
   await sandbox.stop();
   if (flags.json) writeJson(io, { kind: "sandbox-stopped", version: 1, name: sandbox.name });
   else io.stdout.write(`${sandbox.name} has ended\n`);
@@ -74,8 +81,19 @@ export async function url(port: string, flags: { name?: string }, io: CommandIo)
   io.stdout.write(`${(await find(flags.name, io)).url(number)}\n`);
 }
 
-async function find(name: string | undefined, io: CommandIo): Promise<Sandbox> {
-  return findSandbox(name, { directory: io.cwd, env: io.env });
+/** What nobody has brought back would be gone. */
+async function expectNoChanges(sandbox: Sandbox): Promise<void> {
+  const { name } = sandbox;
+  const { differences } = await sandbox.diff();
+  const [first] = differences;
+  if (first === undefined) return;
+  const more = differences.length === 1 ? "" : ` and ${differences.length - 1} more`;
+  const message = `expected all changes of ${name} to be applied, got ${first.path}${more}`;
+  throw new SandboxError("SANDBOX_UNAPPLIED", message, {
+    sandbox: name,
+    path: first.path,
+    hint: `leveret-sandbox diff -n ${name} shows them, stop --discard drops them`,
+  });
 }
 
 function age(ms: number): string {

@@ -7,8 +7,8 @@ interface StartFlags {
   readonly new?: true;
   readonly isolated?: true;
   readonly image?: string;
-  readonly memory: string;
-  readonly cpus: string;
+  readonly memory?: string;
+  readonly cpus?: string;
   readonly shell: boolean;
   readonly json?: true;
 }
@@ -44,7 +44,8 @@ export async function start(name: string | undefined, flags: StartFlags, io: Com
   return attach(sandbox, ["/bin/bash", "-l"], io);
 }
 
-function wholeNumber(text: string, what: string): number {
+function wholeNumber(text: string | undefined, what: string): number | undefined {
+  if (text === undefined) return undefined;
   if (/^[1-9]\d{0,6}$/.test(text)) return Number(text);
   throw new UsageError(`expected a number of ${what}, got ${JSON.stringify(text)}`);
 }

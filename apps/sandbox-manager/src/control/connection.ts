@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { PassThrough, type Readable, Writable } from "node:stream";
 import { SandboxError, type SandboxErrorCode } from "../errors.ts";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "./frames.ts";
-import { type Reply, type Request, replySchema } from "./requests.ts";
+import { type Message, type Reply, type Request, replySchema } from "./requests.ts";
 
 /** How a program in a sandbox ended. */
 export interface SandboxExit {
@@ -25,6 +25,16 @@ export interface SandboxProcess {
   readonly kill: (signal: NodeJS.Signals) => void;
   /** Sets the size of its terminal. */
   readonly resize: (rows: number, columns: number) => void;
+  /** Goes away from it, as a terminal does: it gets `SIGHUP`, and nothing of it is read any more. */
+  readonly close: () => void;
+}
+
+/** The supervisor of one sandbox. */
+export interface Supervisor {
+  /** path of its socket */
+  readonly path: string;
+  /** id of the sandbox */
+  readonly id: string;
 }
 
 /** A connection to a supervisor, with the answer to its request. */
@@ -37,26 +47,35 @@ interface Connection {
 /**
  * Asks a supervisor for something, and waits until the connection ends: that of a `stop` does when the process has.
  *
+ * @param signal - Ends the waiting; what was asked for may be done all the same.
  * @returns What it answers.
  * @throws {SandboxError} `SANDBOX_ENDED` when nobody listens, and whatever the supervisor answers.
  */
-export async function ask(path: string, request: Request): Promise<Reply> {
-  const { frames, reply } = await open(path, request);
-  for await (const frame of frames) throw new SandboxError("SANDBOX_PROTOCOL", `expected no more, got ${frame.kind}`);
-  return reply;
+export async function ask(supervisor: Supervisor, request: Request, signal?: AbortSignal): Promise<Reply> {
+  try {
+    const { frames, reply } = await open(supervisor, request, signal);
+    for await (const frame of frames) throw new SandboxError("SANDBOX_PROTOCOL", `expected no more, got ${frame.kind}`);
+    return reply;
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  }
 }
 
-/** Whether a supervisor listens at a path. */
-export async function isAlive(path: string): Promise<boolean> {
-  return ask(path, { kind: "status" }).then(
+/** Whether a supervisor answers. */
+export async function isAlive(supervisor: Supervisor): Promise<boolean> {
+  return ask(supervisor, { kind: "status" }).then(
     () => true,
     () => false,
   );
 }
 
 /** Starts a program in a sandbox. @throws As {@link ask}. */
-export async function start(path: string, request: Extract<Request, { kind: "exec" }>): Promise<SandboxProcess> {
-  const { socket, frames } = await open(path, request);
+export async function start(
+  supervisor: Supervisor,
+  request: Extract<Request, { kind: "exec" }>,
+): Promise<SandboxProcess> {
+  const { socket, frames } = await open(supervisor, request);
   const stdout = new PassThrough();
   const stderr = new PassThrough();
   const stdin = new Writable({
@@ -79,6 +98,12 @@ export async function start(path: string, request: Extract<Request, { kind: "exe
     exit,
     kill: (signal) => control({ signal }),
     resize: (rows, columns) => control({ rows, columns }),
+    close: () => {
+      socket.destroy();
+      // Whoever waits for room in them would wait for ever.
+      stdout.destroy();
+      stderr.destroy();
+    },
   };
 }
 
@@ -89,7 +114,8 @@ async function receive(
   for await (const frame of frames) {
     const output = outputs[frame.kind];
     if (output !== undefined) {
-      if (!output.write(frame.payload)) await once(output, "drain");
+      if (!output.write(frame.payload) && !output.destroyed)
+        await Promise.race([once(output, "drain"), once(output, "close")]);
       continue;
     }
     const reply = replySchema.parse(decodeJson(frame));
@@ -99,8 +125,9 @@ async function receive(
   throw ended();
 }
 
-async function open(path: string, request: Request): Promise<Connection> {
-  const socket = connect(path);
+async function open({ path, id }: Supervisor, request: Request, signal?: AbortSignal): Promise<Connection> {
+  signal?.throwIfAborted();
+  const socket = connect({ path, signal });
   try {
     await once(socket, "connect");
   } catch (cause) {
@@ -108,7 +135,7 @@ async function open(path: string, request: Request): Promise<Connection> {
   }
   // What goes wrong from here on shows where it is read.
   socket.on("error", () => {});
-  socket.write(encodeJson(request));
+  socket.write(encodeJson({ to: id, request } satisfies Message));
   const frames = framesOf(socket);
   const { value: first } = await frames.next();
   if (first === undefined) throw ended();

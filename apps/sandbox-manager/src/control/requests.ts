@@ -7,12 +7,13 @@ const checkpoint = z.string().regex(/^[a-z0-9-]{1,40}$/);
 const terminal = z.strictObject({ rows: size, columns: size });
 
 /** What can be asked of a supervisor. */
-export const requestSchema = z.discriminatedUnion("kind", [
+const requestSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("status") }),
   z.strictObject({ kind: z.literal("stop") }),
   z.strictObject({ kind: z.literal("ports") }),
   z.strictObject({ kind: z.literal("checkpoint"), forFork: z.boolean() }),
   z.strictObject({ kind: z.literal("rewind"), id: checkpoint }),
+  z.strictObject({ kind: z.literal("forget"), id: checkpoint }),
   z.strictObject({
     kind: z.literal("exec"),
     argv: z.array(text).min(1),
@@ -24,6 +25,15 @@ export const requestSchema = z.discriminatedUnion("kind", [
 ]);
 
 export type Request = z.output<typeof requestSchema>;
+
+/** The first frame of a connection. */
+export const messageSchema = z.strictObject({
+  /** id of the sandbox that is meant: another one may have its name by now */
+  to: z.string(),
+  request: requestSchema,
+});
+
+export type Message = z.output<typeof messageSchema>;
 
 /** What is said to a program that runs. */
 export const controlSchema = z.union([z.strictObject({ signal: z.string() }), terminal]);

@@ -1,13 +1,10 @@
 import * as z from "zod";
 import { imageSchema } from "../image.ts";
+import { identitySchema, stateSchema } from "../state.ts";
 
 /** What a supervisor is told on its standard input. */
 export const supervisorSchema = z.strictObject({
-  name: z.string(),
-  address: z.string(),
-  /** the project */
-  directory: z.string(),
-  workspace: z.enum(["live", "isolated"]),
+  sandbox: identitySchema,
   /** where its state goes */
   stateDirectory: z.string(),
   /** where it listens */
@@ -18,8 +15,6 @@ export const supervisorSchema = z.strictObject({
       image: imageSchema,
       /** directory of the templates that machines are forks of */
       templates: z.string(),
-      memoryMiB: z.number(),
-      cpus: z.number(),
     }),
     z.strictObject({
       kind: z.literal("checkpoint"),
@@ -34,7 +29,7 @@ export type SupervisorConfig = z.output<typeof supervisorSchema>;
 /** What it says while it starts, a line of JSON each; the last one is `ready` or `error`. */
 export const progressSchema = z.union([
   z.strictObject({ step: z.string() }),
-  z.strictObject({ ready: z.literal(true) }),
+  z.strictObject({ ready: stateSchema }),
   z.strictObject({ error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }) }),
 ]);
 

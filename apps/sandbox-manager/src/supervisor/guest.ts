@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Machine, openSnapshot, QemuError, type Template } from "@leveret/qemu-harness";
 import { CHANGES, UPPER } from "../changes/layer.ts";
@@ -52,13 +53,13 @@ export class Guest {
    * @throws {SandboxError} `SANDBOX_START_FAILED`. {QemuError} As `openTemplateCache`, `openSnapshot` and `fork`.
    */
   static async start(config: SupervisorConfig, onStep: (step: string) => void): Promise<Guest> {
-    const { origin } = config;
+    const { origin, sandbox } = config;
     if (origin.kind === "checkpoint") {
       const { since, nodes } = await readCheckpoint(origin.path);
       await using template = await openSnapshot(snapshotIn(origin.path), { verify: false });
       return new Guest(config, since, await enter(config, template, nodes));
     }
-    await using template = await openTemplate(origin, onStep);
+    await using template = await openTemplate({ ...sandbox, ...origin }, onStep);
     const running = await enter(config, template);
     return new Guest(config, Date.now(), running);
   }
@@ -103,6 +104,11 @@ export class Guest {
     });
   }
 
+  /** Removes a checkpoint, of which nothing is needed any more. */
+  async forget(id: string): Promise<void> {
+    await this.#next(async () => rm(checkpointPath(this.#config.stateDirectory, id), { recursive: true, force: true }));
+  }
+
   /** Waits until the machine has ended without another one in its place. @returns Why. */
   async ended(): Promise<string> {
     for (;;) {
@@ -137,7 +143,7 @@ export class Guest {
  * @param before - The machine that it takes the place of, which is ended.
  */
 async function enter(
-  { name, address, directory, workspace: kind, stateDirectory }: SupervisorConfig,
+  { sandbox: { name, address, directory, workspace: kind }, stateDirectory }: SupervisorConfig,
   template: Template,
   nodes?: WorkspaceState,
   before?: Running,

@@ -5,7 +5,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { forgetCheckpoints, inheritApplied } from "../checkpoint.ts";
-import { writeState } from "../state.ts";
+import { type SandboxState, writeState } from "../state.ts";
 import { SUPERVISOR_FD, type SupervisorProgress, supervisorSchema } from "./config.ts";
 import { Guest } from "./guest.ts";
 import { described, serve } from "./server.ts";
@@ -17,26 +17,24 @@ const say = (line: SupervisorProgress): void => void progress.write(`${JSON.stri
 
 try {
   const config = supervisorSchema.parse(await json(process.stdin));
-  const { name, address, directory, workspace, stateDirectory, origin } = config;
+  const { sandbox, stateDirectory, origin } = config;
   await forgetCheckpoints(stateDirectory);
   if (origin.kind === "checkpoint") await inheritApplied(origin.path, stateDirectory);
   const guest = await Guest.start(config, (step) => say({ step }));
   const stop = (): void => guest.stop();
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, stop);
-  const server = await serve(config.socketPath, guest, stop);
-  const state = {
+  const state: SandboxState = {
     kind: "sandbox",
     version: 1,
-    name,
-    address,
-    directory,
-    workspace,
+    ...sandbox,
     pid: process.pid,
     startedAt: Date.now(),
     since: guest.since,
-  } as const;
+  };
+  // Whoever is answered finds what is said of the sandbox to be of this one.
   await writeState(stateDirectory, state);
-  say({ ready: true });
+  const server = await serve(config.socketPath, { id: sandbox.id, guest, onStop: stop });
+  say({ ready: state });
   progress.end();
 
   process.stderr.write(`ended: ${await guest.ended()}\n`);

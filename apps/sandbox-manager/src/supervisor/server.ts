@@ -3,27 +3,40 @@ import { unlink } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import type { GuestProcess } from "@leveret/qemu-harness";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "../control/frames.ts";
-import { controlSchema, type Request, requestSchema } from "../control/requests.ts";
+import { controlSchema, messageSchema, type Request } from "../control/requests.ts";
+import { SandboxError } from "../errors.ts";
 import type { Guest } from "./guest.ts";
 
+/** What requests are about. */
+interface Served {
+  /** whom they have to be meant for */
+  readonly id: string;
+  readonly guest: Guest;
+  /** told to end it */
+  readonly onStop: () => void;
+}
+
 /** Answers requests on a socket until it is closed. */
-export async function serve(path: string, guest: Guest, onStop: () => void): Promise<Server> {
+export async function serve(path: string, sandbox: Served): Promise<Server> {
   // Whoever has the lease has the socket; what is left there is of one who had it before.
   await unlink(path).catch(() => {});
-  const server = createServer((socket) => void handle(socket, guest, onStop));
+  const server = createServer((socket) => void handle(socket, sandbox));
   server.listen(path);
   await once(server, "listening");
   return server;
 }
 
-async function handle(socket: Socket, guest: Guest, onStop: () => void): Promise<void> {
+async function handle(socket: Socket, sandbox: Served): Promise<void> {
   // Somebody who goes away in the middle is no fault of this side.
   socket.on("error", () => {});
   try {
     const frames = framesOf(socket);
     const { value: first } = await frames.next();
     if (first === undefined) return;
-    await answer(requestSchema.parse(decodeJson(first)), { socket, frames, guest, onStop });
+    const { to, request } = messageSchema.parse(decodeJson(first));
+    if (to !== sandbox.id)
+      throw new SandboxError("SANDBOX_ENDED", "expected a sandbox that runs, got one that has ended");
+    await answer(request, { socket, frames, ...sandbox });
   } catch (error) {
     socket.write(encodeJson({ error: described(error) }));
   } finally {
@@ -31,11 +44,9 @@ async function handle(socket: Socket, guest: Guest, onStop: () => void): Promise
   }
 }
 
-interface Context {
+interface Context extends Served {
   readonly socket: Socket;
   readonly frames: AsyncGenerator<Frame, void, void>;
-  readonly guest: Guest;
-  readonly onStop: () => void;
 }
 
 async function answer(request: Request, context: Context): Promise<void> {
@@ -57,6 +68,10 @@ async function answer(request: Request, context: Context): Promise<void> {
       return;
     case "rewind":
       await context.guest.rewind(request.id);
+      context.socket.write(encodeJson({ ok: true }));
+      return;
+    case "forget":
+      await context.guest.forget(request.id);
       context.socket.write(encodeJson({ ok: true }));
       return;
     case "exec":

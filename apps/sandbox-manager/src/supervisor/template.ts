@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { type Machine, openTemplateCache, type Template } from "@leveret/qemu-harness";
 import { CHANGES } from "../changes/layer.ts";
 import { SandboxError } from "../errors.ts";
+import type { Image } from "../image.ts";
 import { serveWorkspace, type Workspace } from "../workspace/index.ts";
 import { WORKSPACE_PROGRAM } from "../workspace-program.ts";
-import type { SupervisorConfig } from "./config.ts";
 import { WATCH_PORTS } from "./ports.ts";
 
 /** Name of the port that the workspace goes over. */
@@ -32,9 +32,17 @@ ${MOUNTER} /workspace ${WORKSPACE_PORT}
 ${WATCH_PORTS}
 `;
 
+/** What a template is made of, and where it is kept. */
+interface TemplateRequest {
+  readonly image: Image;
+  readonly memoryMiB: number;
+  readonly cpus: number;
+  readonly templates: string;
+}
+
 /** What sandboxes are forks of: a guest that has booted and is prepared; booted first if nobody has yet. */
 export async function openTemplate(
-  { image, memoryMiB, cpus, templates }: Extract<SupervisorConfig["origin"], { kind: "template" }>,
+  { image, memoryMiB, cpus, templates }: TemplateRequest,
   onStep: (step: string) => void,
 ): Promise<Template> {
   const program = await readFile(WORKSPACE_PROGRAM);

@@ -1,13 +1,27 @@
 import { execFile } from "node:child_process";
-import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdirSync, writeFileSync } from "node:fs";
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import { applyDifferences, conflictsAmong } from "../../src/changes/apply.ts";
-import { type Comparison, compareChanges } from "../../src/changes/compare.ts";
+import { type Comparison, compareChanges, type Difference, type Version } from "../../src/changes/compare.ts";
 import { heldBack } from "../../src/changes/guarded.ts";
 import { formatPatch } from "../../src/changes/patch.ts";
+import { recoverTransaction, runTransaction } from "../../src/changes/transaction.ts";
 import { type Change, type ChangedDirectory, readChanges } from "../../src/changes/tree.ts";
 import { DEFAULT_HIDDEN, hiddenNames } from "../../src/workspace/hidden.ts";
 
@@ -61,10 +75,27 @@ function layer(entries: Layer, opaque = false): ChangedDirectory {
   return { kind: "directory", opaque, entries: new Map(changes) };
 }
 
+function versionOf(mode: Version["mode"], text: string): Version {
+  const content = Buffer.from(text);
+  return { mode, sizeBytes: content.length, read: () => content };
+}
+
 const REMOVED: Change = { kind: "removed" };
 
 function compare(changes: ChangedDirectory, directory: string): Comparison {
   return compareChanges(changes, directory, hiddenNames(DEFAULT_HIDDEN));
+}
+
+/** Brings differences back, with nothing left of how it is done. */
+async function apply(directory: string, differences: readonly Difference[]): Promise<Map<string, number | undefined>> {
+  const journals = await mkdtemp(join(tmpdir(), "sandbox-journals-"));
+  scratches.push(journals);
+  try {
+    return applyDifferences(directory, differences, join(journals, "journal"));
+  } finally {
+    expect(await readdir(journals)).toEqual([]);
+    expect((await readdir(directory)).filter((name) => name.startsWith(".leveret"))).toEqual([]);
+  }
 }
 
 /** Both ways of bringing changes back, which have to come to the same. */
@@ -78,7 +109,7 @@ async function applied(
   const patch = join(gits, "../", `${gits.split("/").at(-1)}.patch`);
   if (differences.length > 0) await run("git", ["apply", patch], { cwd: gits });
   await rm(patch);
-  applyDifferences(ours, differences, () => {});
+  await apply(ours, differences);
   const result = await contents(ours);
   expect(await contents(gits)).toEqual(result);
   expect(compare(changes, ours).differences).toEqual([]);
@@ -149,7 +180,7 @@ describe("changes", () => {
     const changes = layer({ pipe: { kind: "other" }, ".env": "mine", ".ENV": "mine", dir: REMOVED });
     const { differences, leftOut } = compare(changes, directory);
     expect(leftOut).toEqual([".ENV", ".env", "pipe"]);
-    applyDifferences(directory, differences, () => {});
+    await apply(directory, differences);
     expect(await contents(directory)).toEqual({ ".env": "SECRET=1", "dir/.env": "SECRET=2" });
   });
 
@@ -165,24 +196,22 @@ describe("changes", () => {
     const outside = await project({ secret: "s" });
     const directory = await project({ link: `->${outside}` });
     const { differences } = compare(layer({ link: layer({ secret: "changed", more: "m" }) }), directory);
-    applyDifferences(directory, differences, () => {});
+    await apply(directory, differences);
     expect(await contents(outside)).toEqual({ secret: "s" });
     expect(await contents(directory)).toEqual({ "link/secret": "changed", "link/more": "m" });
     // Somebody puts a link there between looking and doing.
     const { differences: late } = compare(layer({ d: layer({ secret: "changed" }) }), directory);
     await symlink(outside, join(directory, "d"));
-    expect(() => applyDifferences(directory, late, () => {})).toThrow(
-      expect.objectContaining({ code: "SANDBOX_PROJECT_FILE", path: "d/secret" }),
-    );
+    await expect(apply(directory, late)).rejects.toMatchObject({ code: "SANDBOX_PROJECT_FILE", path: "d" });
     expect(await contents(outside)).toEqual({ secret: "s" });
   });
 
   test("keep who may read a file", async () => {
     const directory = await project({ secret: "1" });
     await chmod(join(directory, "secret"), 0o600);
-    applyDifferences(directory, compare(layer({ secret: "2" }), directory).differences, () => {});
+    await apply(directory, compare(layer({ secret: "2" }), directory).differences);
     expect((await lstat(join(directory, "secret"))).mode & 0o777).toBe(0o600);
-    applyDifferences(directory, compare(layer({ secret: "!2" }), directory).differences, () => {});
+    await apply(directory, compare(layer({ secret: "!2" }), directory).differences);
     expect((await lstat(join(directory, "secret"))).mode & 0o777).toBe(0o700);
   });
 
@@ -199,19 +228,100 @@ describe("changes", () => {
     const { differences } = compare(changes, directory);
     expect(conflictsAmong(differences, since, {})).toEqual(["a"]);
     const times: Record<string, number> = {};
-    applyDifferences(directory, differences, (path, changedAt) => {
-      if (changedAt !== undefined) times[path] = changedAt;
-    });
+    for (const [path, changedAt] of await apply(directory, differences)) times[path] = changedAt ?? 0;
     const next = compare(layer({ a: "3", b: "3", c: "3" }), directory).differences;
     expect(conflictsAmong(next, since, {})).toEqual(["a", "b", "c"]);
     expect(conflictsAmong(next, since, times)).toEqual([]);
   });
 });
 
+/** More bytes than a name may have. */
+const LONG = "é".repeat(128);
+
+describe("all changes are made, or none, when", () => {
+  const before = { "a/one": "1", "a/two": "2", b: "!b", "c/d/e": "e", link: "->b" };
+  const changes = (): ChangedDirectory =>
+    layer({
+      a: layer({ one: "changed", two: REMOVED, three: "3" }),
+      b: "->a",
+      new: layer({ deep: layer({ x: "x" }) }),
+    });
+
+  test.each<[string, Layer, (directory: string) => Promise<unknown>, string]>([
+    [
+      "a file is where a directory would be",
+      { late: layer({ x: "1" }) },
+      (at) => writeFile(join(at, "late"), ""),
+      "late",
+    ],
+    ["a directory keeps something", { c: "file" }, (at) => writeFile(join(at, "c", ".env"), "S=1"), "c"],
+    ["a name is too long", { fresh: layer({ [LONG]: "1" }) }, async () => {}, `fresh/${LONG}`],
+    ["a file has gone that was to go", { link: REMOVED }, (at) => rm(join(at, "link")), "link"],
+  ])("%s", async (_, more, hinder, path) => {
+    const directory = await project(before);
+    const all = changes();
+    for (const [name, change] of layer(more).entries) all.entries.set(name, change);
+    const { differences } = compare(all, directory);
+    await hinder(directory);
+    const state = await contents(directory);
+    await expect(apply(directory, differences)).rejects.toMatchObject({ code: "SANDBOX_PROJECT_FILE", path });
+    expect(await contents(directory)).toEqual(state);
+  });
+
+  test("one of them fails although nothing was in the way", async () => {
+    const directory = await project(before);
+    const journal = join(await project({}), "journal");
+    const steps = ["a/two", "c/d/e", "a/one", "b", "z/x"].map((path, index) => ({ path, put: index > 1 }));
+    const stage = ({ path }: { path: string }, place: string): void => {
+      writeFileSync(place, "new");
+      if (path === "z/x") mkdirSync(join(directory, "z/x/y"), { recursive: true });
+      if (path === "z/x") writeFileSync(join(directory, "z/x/y/theirs"), "theirs");
+    };
+    expect(() => runTransaction(directory, journal, { made: [], steps, stage })).toThrow(
+      expect.objectContaining({ code: "SANDBOX_PROJECT_FILE", path: "z/x" }),
+    );
+    expect(await contents(directory)).toEqual({ ...before, "z/x/y/theirs": "theirs" });
+    expect(await readdir(dirname(journal))).toEqual([]);
+  });
+
+  // What is there when the process is killed after so many steps.
+  test.each([0, 1, 2, 3, 4])("they are cut off after %s of them", async (count) => {
+    const directory = await project(before);
+    const journal = join(await project({}), "journal");
+    const staging = ".leveret-apply-0123456789ab";
+    const steps = [
+      { path: "c/d/e", put: false },
+      { path: "a/one", put: true },
+      { path: "fresh/dir/x", put: true },
+      { path: "b", put: true },
+    ];
+    await mkdir(join(directory, staging));
+    for (const [index, { put }] of steps.entries()) {
+      if (put) await writeFile(join(directory, staging, `new-${index}`), "new");
+    }
+    for (const [index, { path, put }] of steps.slice(0, count).entries()) {
+      const place = join(directory, path);
+      await mkdir(dirname(place), { recursive: true });
+      await rename(place, join(directory, staging, `old-${index}`)).catch(() => {});
+      if (put) await rename(join(directory, staging, `new-${index}`), place);
+    }
+    const made = ["fresh", "fresh/dir"];
+    const entry = { kind: "sandbox-apply", version: 1, directory, staging, made, steps };
+    await writeFile(journal, JSON.stringify(entry));
+    expect(recoverTransaction(directory, journal)).toBe(true);
+    expect(await contents(directory)).toEqual(before);
+    expect(await readdir(directory)).toEqual(["a", "b", "c", "link"]);
+    expect(recoverTransaction(directory, journal)).toBe(false);
+    // Another project that has taken the directory's place is left alone.
+    await writeFile(journal, JSON.stringify(entry));
+    expect(recoverTransaction(directory, journal)).toBe(true);
+    expect(await contents(directory)).toEqual(before);
+  });
+});
+
 describe("what is held back", () => {
   const held = (path: string, named: string[] = [], before?: string, after = "x"): string | undefined => {
-    const version = (text: string | undefined) =>
-      text === undefined ? undefined : ({ mode: "100644", content: Buffer.from(text) } as const);
+    const version = (text: string | undefined) => (text === undefined ? undefined : versionOf("100644", text));
     return heldBack({ path, before: version(before), after: version(after) }, named)?.reason;
   };
 
@@ -282,7 +392,7 @@ describe("a link", () => {
     ["x/../../../y", true],
     ["x", false],
   ])("to %s is held back: %s", (target, isHeld) => {
-    const after = { mode: "120000", content: Buffer.from(target) } as const;
+    const after = versionOf("120000", target);
     expect(heldBack({ path: "dir/link", after }, []) !== undefined).toBe(isHeld);
   });
 });
