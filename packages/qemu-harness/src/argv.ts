@@ -8,8 +8,10 @@ import type { QemuVersion } from "./qemu.ts";
 export interface MachineFds {
   /** QMP control socket */
   readonly qmp: number;
-  /** one socket per console, in the description's order */
-  readonly consoles: readonly number[];
+  /** directory with pipes `NAME.in` and `NAME.out` for consoles, absent when all of them are of type `port` */
+  readonly pipes?: number | undefined;
+  /** per console the socket of one of type `port`, which is written in blocks; undefined for a pipe */
+  readonly ports?: readonly (number | undefined)[] | undefined;
   /** control socket of the TPM emulator, present exactly when the machine has a TPM */
   readonly tpm?: number | undefined;
   /** one readable file per credential, in the description's order; each holds one SMBIOS type 11 string */
@@ -196,6 +198,8 @@ function bootArguments(machine: ResolvedMachine, { firmware, fds, parameters = [
 /** Name by which the agent in the guest finds its port. */
 const AGENT_PORT = "leveret.agent";
 
+type Console = ResolvedMachine["consoles"][number];
+
 const CONSOLE_DEVICES = { serial: "isa-serial", virtio: "virtconsole", port: "virtserialport" } as const;
 
 function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
@@ -204,7 +208,7 @@ function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
   return [
     ...bus,
     ...machine.consoles.flatMap((item, index) => [
-      ...["-chardev", `socket,id=console-${item.name},fd=${fds.consoles[index]}`],
+      ...["-chardev", `${channel(item, fds.ports?.[index], fds.pipes)},id=console-${item.name}`],
       ...["-device", `${CONSOLE_DEVICES[item.type]},chardev=console-${item.name}${portName(item)}`],
     ]),
     ...(fds.agent === undefined
@@ -216,8 +220,12 @@ function consoleArguments(machine: ResolvedMachine, fds: MachineFds): string[] {
   ];
 }
 
+function channel({ type, name }: Console, port: number | undefined, pipes: number | undefined): string {
+  return type === "port" ? `socket,fd=${port}` : `pipe,path=/dev/fd/${pipes}/${name}`;
+}
+
 // What /dev/virtio-ports calls it inside.
-function portName({ type, name }: ResolvedMachine["consoles"][number]): string {
+function portName({ type, name }: Console): string {
   return type === "port" ? `,name=${name}` : "";
 }
 

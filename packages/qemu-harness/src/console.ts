@@ -1,4 +1,4 @@
-import type { Duplex } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
 import { TerminalText } from "./internal/terminal-text.ts";
 import { startWait, type Wait, type WaitOptions } from "./internal/wait.ts";
@@ -39,6 +39,14 @@ export interface ConsoleWaitOptions extends WaitOptions {
    * remembered, `now` is what arrives from now on
    */
   readonly from?: "cursor" | "start" | "now" | undefined;
+}
+
+/** Connection to a guest's console; both may be one duplex stream. */
+export interface ConsoleStream {
+  /** what the guest writes */
+  readonly output: Readable;
+  /** what the guest reads */
+  readonly input: Writable;
 }
 
 /** Facts the console adds to its errors. */
@@ -84,7 +92,7 @@ interface PendingWait {
  * up to the last character received is given {@link SETTLE_MS} to grow.
  */
 export class SerialConsole {
-  readonly #stream: Duplex;
+  readonly #stream: ConsoleStream;
   readonly #context: ConsoleContext;
   readonly #maxChars: number;
   readonly #normaliser = new TerminalText();
@@ -106,12 +114,12 @@ export class SerialConsole {
    * @param stream - Connection to the guest's console; this object is then its only reader and writer.
    * @param context - Facts for errors.
    */
-  constructor(stream: Duplex, context: ConsoleContext) {
+  constructor(stream: ConsoleStream, context: ConsoleContext) {
     this.#stream = stream;
     this.#context = context;
     this.#maxChars = context.maxTranscriptChars ?? DEFAULT_MAX_TRANSCRIPT_CHARS;
-    stream.on("data", this.#onData);
-    stream.on("error", () => {});
+    stream.output.on("data", this.#onData).on("error", () => {});
+    stream.input.on("error", () => {});
   }
 
   /** Name of the console in the machine's description. */
@@ -218,7 +226,7 @@ export class SerialConsole {
     const timeoutMs = options.timeoutMs ?? DEFAULT_WRITE_TIMEOUT_MS;
     const wait = startWait<void>({ timeoutMs, signal: options.signal }, () => this.#timeoutError(waitedFor, timeoutMs));
     if (options.signal?.aborted !== true) {
-      this.#stream.write(data, (error) => {
+      this.#stream.input.write(data, (error) => {
         if (error === undefined || error === null) wait.resolve();
         else
           wait.reject(
@@ -256,14 +264,9 @@ export class SerialConsole {
     }
   }
 
-  /**
-   * Gives the connection away: this object sees nothing more of it.
-   *
-   * @returns The connection, which keeps what comes until somebody reads.
-   */
-  release(): Duplex {
-    this.#stream.off("data", this.#onData);
-    return this.#stream.pause();
+  /** Leaves the connection to somebody else, for whom it keeps what comes: this object sees nothing more of it. */
+  release(): void {
+    this.#stream.output.off("data", this.#onData).pause();
   }
 
   readonly #onData = (chunk: Uint8Array): void => this.#receive(chunk);

@@ -347,6 +347,11 @@ export function isThrownAway(disk: ResolvedMachine["disks"][number]): disk is Fi
   return disk.type === "file" && disk.access === "throw-away";
 }
 
+/** Whether a console is two pipes, because its device writes byte by byte; ports write blocks, and are sockets. */
+export function isPipe({ type }: ResolvedMachine["consoles"][number]): boolean {
+  return type !== "port";
+}
+
 /** Address of a machine's card: its own, or one made of the machine's name, so that it is the same each time. */
 export function macOf({ name, networks }: Pick<ResolvedMachine, "name" | "networks">, index: number): string {
   const made = createHash("sha256").update(`${name} ${index}`).digest("hex").slice(0, 6);

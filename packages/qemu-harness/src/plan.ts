@@ -4,7 +4,14 @@ import { agentCredentialNames } from "./agent/credentials.ts";
 import { buildArgv, commandLine, type MachineFds } from "./argv.ts";
 import { type Firmware, findFirmware } from "./firmware.ts";
 import { linuxParameters } from "./linux.ts";
-import { isDirect, isThrownAway, type MachineDescription, type ResolvedMachine, resolveMachine } from "./machine.ts";
+import {
+  isDirect,
+  isPipe,
+  isThrownAway,
+  type MachineDescription,
+  type ResolvedMachine,
+  resolveMachine,
+} from "./machine.ts";
 import { findQemu, type Qemu } from "./qemu.ts";
 
 /** What a machine is started with. */
@@ -94,7 +101,8 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
   const layersOf = (disk: ResolvedMachine["disks"][number]): number => (isThrownAway(disk) ? (files?.layers ?? 0) : 0);
   return {
     qmp: next++,
-    consoles: machine.consoles.map(() => next++),
+    pipes: machine.consoles.some(isPipe) ? next++ : undefined,
+    ports: machine.consoles.map((item) => (isPipe(item) ? undefined : next++)),
     tpm: machine.tpm === undefined ? undefined : next++,
     agent: machine.agent ? next++ : undefined,
     networks: machine.networks.map(({ type }) => (type === "private" ? next++ : undefined)),
@@ -113,22 +121,26 @@ function assignFds(machine: ResolvedMachine, files: FilesPlan | undefined): Mach
 /**
  * What stands behind the descriptors of a plan, in the order of their numbers.
  *
+ * @param pipes - Directory of the consoles' pipes.
+ * @param tpm - Control connection of the TPM's emulator.
  * @param files - Credentials, initrd, screen, memory, overlays and state.
  */
 export function inheritedFds(
   fds: MachineFds,
+  pipes: number | undefined,
   tpm: Duplex | undefined,
   files: readonly number[],
 ): ("pipe" | number | Duplex)[] {
-  const pipes = (numbers: readonly (number | undefined)[] = []): "pipe"[] =>
+  const sockets = (numbers: readonly (number | undefined)[] = []): "pipe"[] =>
     numbers.filter((fd) => fd !== undefined).map(() => "pipe");
   return [
     "pipe",
-    ...pipes(fds.consoles),
+    ...(pipes === undefined ? [] : [pipes]),
+    ...sockets(fds.ports),
     ...(tpm === undefined ? [] : [tpm]),
-    ...pipes([fds.agent]),
-    ...pipes(fds.networks),
-    ...pipes(fds.devices),
+    ...sockets([fds.agent]),
+    ...sockets(fds.networks),
+    ...sockets(fds.devices),
     ...files,
   ];
 }

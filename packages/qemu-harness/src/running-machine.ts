@@ -1,11 +1,12 @@
 import { closeSync } from "node:fs";
 import type { Duplex } from "node:stream";
+import { finished } from "node:stream/promises";
 import type { Accelerator } from "./accelerator.ts";
 import { GuestAgent } from "./agent/agent.ts";
 import type { MachineFds } from "./argv.ts";
 import type { NodeDisk } from "./block/node-disk.ts";
 import { type PowerCutOptions, powerCutSchema } from "./block/power-cut.ts";
-import { SerialConsole } from "./console.ts";
+import { type ConsoleStream, SerialConsole } from "./console.ts";
 import { QemuError, type QemuErrorDetails } from "./errors.ts";
 import { type Forward, Forwarder, type ForwardRequest } from "./forward.ts";
 import { type GdbOptions, type GdbServer, GdbServers } from "./gdb-server.ts";
@@ -166,6 +167,8 @@ interface Parts {
   readonly child: Child;
   readonly swtpm: Child | undefined;
   readonly fds: MachineFds;
+  /** its consoles that are pipes, by name */
+  readonly pipes: ReadonlyMap<string, ConsoleStream> | undefined;
   /** its disks of type `device` */
   readonly devices: readonly NodeDisk[];
   /** file for pictures of the display, present when there is one */
@@ -182,6 +185,8 @@ interface Parts {
 }
 
 const POWER_CUT = "power-cut";
+/** How long after the end of QEMU a pipe may stay open, for example because a descendant holds it. */
+const DRAIN_TIMEOUT_MS = 2000;
 const QUIT_TIMEOUT_MS = 5000;
 const KILL_TIMEOUT_MS = 5000;
 const DEFAULT_POWERDOWN_TIMEOUT_MS = 60_000;
@@ -205,8 +210,10 @@ export class RunningMachine implements Machine {
     this.#parts = parts;
     const { child, machine, options } = parts;
     this.#consoles = machine.consoles.map((item, index) => {
-      const stream = child.pipe(parts.fds.consoles[index] ?? 0);
-      const serial = new SerialConsole(stream, { name: item.name, commandLine: child.commandLine });
+      const serial = new SerialConsole(parts.pipes?.get(item.name) ?? this.#portStream(index), {
+        name: item.name,
+        commandLine: child.commandLine,
+      });
       if (options.onConsole !== undefined) serial.onOutput((chunk) => options.onConsole?.(item.name, chunk));
       return serial;
     });
@@ -227,6 +234,7 @@ export class RunningMachine implements Machine {
     this.#exit = child.ended.then(async (status) => {
       options.signal?.removeEventListener("abort", abort);
       if (!this.#isTemplate) parts.forkable?.close();
+      await this.#drainPipes();
       const end = (details: QemuErrorDetails): QemuError => this.#endError(details);
       for (const serial of this.#consoles) serial.end(end);
       this.#agent?.end(end);
@@ -294,7 +302,8 @@ export class RunningMachine implements Machine {
     if (found?.type !== "port") {
       throw new TypeError(`expected the name of a console of type port, got ${JSON.stringify(name)}`);
     }
-    return this.console(name).release();
+    this.console(name).release();
+    return this.#portStream(this.#parts.machine.consoles.indexOf(found)).output;
   }
 
   get agent(): GuestAgent {
@@ -418,6 +427,22 @@ export class RunningMachine implements Machine {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #portStream(index: number): { readonly input: Duplex; readonly output: Duplex } {
+    const socket = this.#parts.child.pipe(this.#parts.fds.ports?.[index] ?? 0);
+    return { input: socket, output: socket };
+  }
+
+  /** Reads what the guest wrote last. */
+  async #drainPipes(): Promise<void> {
+    const streams = [...(this.#parts.pipes?.values() ?? [])];
+    const drained = streams.map(({ output }) => finished(output, { writable: false }).catch(() => {}));
+    await endsWithin(Promise.all(drained), DRAIN_TIMEOUT_MS);
+    for (const { input, output } of streams) {
+      input.destroy();
+      output.destroy();
+    }
   }
 
   #endError(details: QemuErrorDetails): QemuError {

@@ -9,6 +9,7 @@ import { QemuError } from "./errors.ts";
 import { forwardError } from "./forward.ts";
 import { initrdWithAgent } from "./initrd.ts";
 import { type Child, killChild, spawnChild } from "./internal/child.ts";
+import { type ConsolePipes, createConsolePipes } from "./internal/console-pipes.ts";
 import {
   closeAll,
   createFiles,
@@ -22,7 +23,7 @@ import { restoreState } from "./internal/migration.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
-import { isDirect, type MachineDescription, macOf, type ResolvedMachine } from "./machine.ts";
+import { isDirect, isPipe, type MachineDescription, macOf, type ResolvedMachine } from "./machine.ts";
 import { type Network, Switch } from "./network/network.ts";
 import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
@@ -185,6 +186,7 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
   let swtpm: Swtpm | undefined;
   let child: Child | undefined;
   let screenFile: number | undefined;
+  let pipes: ConsolePipes | undefined;
   try {
     const agent = agentCredentialNames(machine).length === 0 ? {} : await agentCredentials();
     for (const [name, value] of Object.entries({ ...machine.credentials, ...agent })) {
@@ -199,12 +201,16 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     const state = ground?.state === undefined ? [] : [ground.state];
     const screen = screenFile === undefined ? [] : [screenFile];
     const files = [...inputs, ...screen, ...(ground === undefined ? [] : descriptorsOf(ground.files)), ...state];
-    child = await spawnChild(qemu.path, argv, { fds: inheritedFds(fds, swtpm?.control, files), env, cwd });
+    const piped = machine.consoles.filter(isPipe).map(({ name }) => name);
+    pipes = piped.length === 0 ? undefined : await createConsolePipes(piped, env);
+    const inherited = inheritedFds(fds, pipes?.directory, swtpm?.control, files);
+    child = await spawnChild(qemu.path, argv, { fds: inherited, env, cwd });
     swtpm?.control.destroy();
     const { forkable, firstStream = 0 } = ground ?? {};
     const devices = disks.filter((disk) => disk !== undefined);
     const parts = {
       ...{ machine, accelerator, child, swtpm: swtpm?.child, fds, screenFile, forkable, firstStream, devices, options },
+      pipes: pipes?.streams,
     };
     for (const [index, found] of switches.entries()) {
       const fd = fds.networks?.[index];
@@ -224,8 +230,10 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     swtpm?.control.destroy();
     if (child !== undefined) await killChild(child, KILL_TIMEOUT_MS);
     if (swtpm !== undefined) await killChild(swtpm.child, KILL_TIMEOUT_MS);
+    pipes?.destroy();
     throw error;
   } finally {
+    pipes?.hide();
     closeAll([...inputs, ...(screenFile === undefined ? [] : [screenFile])]);
   }
 }

@@ -56,6 +56,18 @@ describe.skipIf(missing !== "")(titled("the agent", missing), () => {
     expect(stdout).toMatch(/^ +\d+ agent +\/leveret\/agent$/m);
   });
 
+  test("says everything on the console while this process is busy, though a kernel waits 10 ms for a UART", async () => {
+    await using fork = await template.fork();
+    const lines = Array.from({ length: 400 }, (_, index) => `line ${index} of what the kernel has to say about it`);
+    const script = `echo on > /proc/sys/kernel/printk_devkmsg; echo 8 > /proc/sys/kernel/printk
+      i=0; while [ $i -lt 400 ]; do echo "line $i of what the kernel has to say about it" > /dev/kmsg; i=$((i+1)); done`;
+    await using shell = await fork.agent.spawn(["busybox", "sh", "-c", script]);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2000);
+    expect(await shell.exit).toMatchObject({ exitCode: 0 });
+    await fork.serial.waitFor("line 399 of what the kernel has to say about it\n");
+    expect(fork.serial.text.match(/line .*/g)).toEqual(lines);
+  });
+
   test("runs programs with arguments as they are, variables, a directory and a user", async () => {
     await using fork = await template.fork();
     const { agent } = fork;

@@ -8,7 +8,7 @@ const context: ArgvContext = {
   accelerator: "tcg",
   qemuVersion: { major: 7, minor: 2, micro: 22 },
   firmware,
-  fds: { qmp: 3, consoles: [4], credentials: [] },
+  fds: { qmp: 3, pipes: 4, credentials: [] },
 };
 
 const everything: MachineDescription = {
@@ -50,7 +50,11 @@ describe("buildArgv", () => {
       { boot: { type: "kernel", kernelPath: "/k", initrdPath: "/i", commandLine: "a=b,c d" }, rng: false },
       {},
     ],
-    ["everything", everything, { fds: { qmp: 3, consoles: [4, 5, 6], tpm: 7, credentials: [8] } }],
+    [
+      "everything",
+      everything,
+      { fds: { qmp: 3, pipes: 4, ports: [undefined, undefined, 5], tpm: 6, credentials: [7] } },
+    ],
     ["kvm", { boot: { type: "uefi" } }, { accelerator: "kvm" }],
     [
       "agent",

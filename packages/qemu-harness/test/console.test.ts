@@ -9,7 +9,7 @@ let serial: SerialConsole;
 beforeEach(() => {
   const [ours, theirs] = duplexPair();
   guest = theirs;
-  serial = new SerialConsole(ours, { name: "serial0", commandLine: "qemu -x" });
+  serial = new SerialConsole({ input: ours, output: ours }, { name: "serial0", commandLine: "qemu -x" });
 });
 
 async function codeOf(promise: Promise<unknown>): Promise<QemuErrorCode | undefined> {
@@ -123,7 +123,7 @@ describe("a console whose machine ends", () => {
 describe("a flood", () => {
   test("is forgotten from its beginning, and its end is still found", async () => {
     const [ours, theirs] = duplexPair();
-    const small = new SerialConsole(ours, { name: "s", maxTranscriptChars: 200_000 });
+    const small = new SerialConsole({ input: ours, output: ours }, { name: "s", maxTranscriptChars: 200_000 });
     const found = small.waitFor(/END(\d)\n/);
     for (let i = 0; i < 100; i += 1) theirs.write(`${"x".repeat(9_999)}\n`);
     theirs.write("END1\n");

@@ -86,7 +86,8 @@ describe("starting a machine", () => {
   const boot = { type: "kernel", kernelPath: "/k" } as const;
   test.for<[string, MachineDescription, string]>([
     ["swtpm", { boot, tpm: {} }, "apt install swtpm"],
-    ["setpriv", { boot }, "apt install util-linux"],
+    ["mkfifo", { boot }, "coreutils"],
+    ["setpriv", { boot, consoles: [{ name: "port", type: "port" }] }, "apt install util-linux"],
   ])("without %s in PATH says what to install", async ([program, description, hint]) => {
     fakeQemu("QEMU emulator version 8.0.0");
     const error = await failure(startMachine(description, { accelerator: "tcg", env: { PATH: directory } }));

@@ -9,7 +9,7 @@ import { type MachineDescription, type QemuError, type StartOptions, startMachin
 import { failure } from "./failure.ts";
 import { descendants, isAlive, leaveNothing } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
-import { toyKernel } from "./toy-kernel.ts";
+import { FLOOD, toyKernel } from "./toy-kernel.ts";
 
 const missing = missingOracles();
 const directory = mkdtempSync(join(tmpdir(), "qemu-harness-test-"));
@@ -213,6 +213,28 @@ describe.skipIf(missing !== "")(titled("a machine", missing), () => {
     await machine.serial.write("\u0006");
     const flood = failure(machine.serial.waitFor(/never/, { timeoutMs: 1500 }));
     expect((await flood).code).toBe("QEMU_CONSOLE_TIMEOUT");
+  });
+
+  test("loses nothing of a flood while this process is busy, and has it go on while 64 KiB wait", async () => {
+    await using machine = await startMachine(toy, tcg);
+    await machine.serial.waitFor("READY");
+    const turns: number[] = [];
+    let text = "";
+    const flood = new Promise<void>((resolve) => {
+      machine.serial.onOutput((chunk) => {
+        text += Buffer.from(chunk).toString("latin1");
+        turns.push(chunk.length);
+        if (text.length > 200_000) resolve();
+      });
+    });
+    await machine.serial.write("\u0006");
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2000);
+    await flood;
+    expect(Math.max(...turns)).toBe(64 * 1024);
+    const from = text.indexOf(FLOOD);
+    const expected = FLOOD.repeat(Math.ceil(text.length / FLOOD.length));
+    expect(text.slice(from) === expected.slice(0, text.length - from)).toBe(true);
+    expect(from).toBeLessThan(FLOOD.length);
   });
 
   test("dies with its parent, however that dies", async () => {

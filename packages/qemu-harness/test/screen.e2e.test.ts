@@ -48,7 +48,7 @@ describe.skipIf(missing !== "")(titled("a screen", missing), () => {
   test("says so when there is no reader, or no screen", async () => {
     const boot = { type: "bios" } as const;
     const programs = mkdtempSync(join(tmpdir(), "qemu-harness-no-reader-"));
-    for (const name of ["qemu-system-x86_64", "setpriv"]) symlinkSync(which(name), join(programs, name));
+    for (const name of ["qemu-system-x86_64", "setpriv", "mkfifo"]) symlinkSync(which(name), join(programs, name));
     const options = { accelerator: "tcg", env: { ...process.env, PATH: programs } } as const;
     await using machine = await startMachine({ boot, graphics: {}, memoryMiB: 64 }, options);
     await expect(machine.screen.text()).rejects.toMatchObject({ code: "QEMU_TOOL_NOT_FOUND" });
