@@ -40,6 +40,7 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--until <pattern>", "end the machine when this regular expression appears on the console")
     .option("--timeout <seconds>", "fail when that, or the machine's own end, takes longer", parseSeconds)
     .addOption(acceleratorOption())
+    .option("--timeline <picture>", "SVG file to write: what the boot spent its time with, as the consoles tell")
     .option("--plan", "print the QEMU command line and start nothing")
     .option("--json", "print one JSON document, with the console's text in it")
     .addHelpText("after", RUN_EXAMPLES)
@@ -121,6 +122,7 @@ const RUN_EXAMPLES = `
 Examples:
   $ echo '{ "boot": { "type": "uefi" } }' > machine.json
   $ qemu-harness run machine.json --until 'UEFI Interactive Shell' --timeout 60
+  $ qemu-harness run machine.json --until login: --timeline boot.svg
   $ qemu-harness run machine.json --plan
 `;
 

@@ -55,6 +55,8 @@ export interface ConsoleContext {
   readonly name: string;
   /** copy-pasteable command line of the process that writes to it */
   readonly commandLine?: string | undefined;
+  /** called with what arrives, as normalised text */
+  readonly onText?: ((text: string) => void) | undefined;
   /** most characters to remember, default {@link DEFAULT_MAX_TRANSCRIPT_CHARS} */
   readonly maxTranscriptChars?: number | undefined;
 }
@@ -277,7 +279,9 @@ export class SerialConsole {
 
   #receive(chunk: Uint8Array): void {
     for (const listener of [...this.#listeners]) listener(chunk);
-    this.#recent += this.#normaliser.push(chunk);
+    const text = this.#normaliser.push(chunk);
+    this.#context.onText?.(text);
+    this.#recent += text;
     if (this.#recent.length > 2 * MAX_MATCH_CHARS) {
       const cut = this.#recent.length - MAX_MATCH_CHARS;
       this.#older.push(this.#recent.slice(0, cut));

@@ -15,11 +15,13 @@ import { ignoreClosed } from "./internal/ignore-closed.ts";
 import { saveState } from "./internal/migration.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { endsWithin, startWait, type WaitOptions } from "./internal/wait.ts";
-import { parseOptions, type ResolvedMachine } from "./machine.ts";
+import { isDirect, parseOptions, type ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 import { textReader } from "./screen/read-text.ts";
 import { MachineScreen, type Screen } from "./screen/screen.ts";
 import type { Template } from "./template.ts";
+import type { TimelineRecorder } from "./timeline/recorder.ts";
+import { buildTimeline, type Timeline } from "./timeline/timeline.ts";
 
 /** How a machine ended. */
 export interface MachineExit {
@@ -147,6 +149,14 @@ export interface Machine extends AsyncDisposable {
    * await using checkpoint = await machine.checkpoint();
    */
   readonly checkpoint: (options?: WaitOptions) => Promise<Template>;
+  /**
+   * Where the time went since QEMU was started: phases of the boot, as far as consoles tell, and the longest silences.
+   * All times are those at which something arrived in this process.
+   *
+   * @example
+   * await writeFile("boot.svg", renderTimelineSvg(machine.timeline()));
+   */
+  readonly timeline: () => Timeline;
   /** Ends whatever still runs; the same as {@link Machine.quit}. Idempotent. */
   readonly close: () => Promise<void>;
 }
@@ -173,6 +183,8 @@ interface Parts {
   readonly devices: readonly NodeDisk[];
   /** file for pictures of the display, present when there is one */
   readonly screenFile: number | undefined;
+  /** what has happened since QEMU was started */
+  readonly recorder: TimelineRecorder;
   /** present for a machine that is forkable */
   readonly forkable: Forkable | undefined;
   /** the first number that a stream of the agent may have */
@@ -213,13 +225,17 @@ export class RunningMachine implements Machine {
       const serial = new SerialConsole(parts.pipes?.get(item.name) ?? this.#portStream(index), {
         name: item.name,
         commandLine: child.commandLine,
+        onText: item.type === "port" ? undefined : (text) => parts.recorder.text(item.name, text),
       });
       if (options.onConsole !== undefined) serial.onOutput((chunk) => options.onConsole?.(item.name, chunk));
       return serial;
     });
     if (parts.fds.agent !== undefined) {
       const { commandLine } = child;
-      this.#agent = new GuestAgent(child.pipe(parts.fds.agent), { commandLine, firstStream: parts.firstStream });
+      const onHello = (): void => parts.recorder.mark("agent", "agent", "the agent answers");
+      this.#agent = new GuestAgent(child.pipe(parts.fds.agent), {
+        ...{ commandLine, firstStream: parts.firstStream, onHello },
+      });
     }
     if (parts.screenFile !== undefined) {
       this.#screen = new MachineScreen({
@@ -250,6 +266,8 @@ export class RunningMachine implements Machine {
   /** Gives the machine its control connection. */
   attach(qmp: QmpClient): void {
     this.#qmp = qmp;
+    this.#parts.recorder.mark("qemu", "qemu", "QEMU answers");
+    void this.#recordEvents(qmp);
     qmp.once("SHUTDOWN").then(
       ({ data }) => {
         this.#reason ??= typeof data.reason === "string" ? data.reason : undefined;
@@ -421,12 +439,28 @@ export class RunningMachine implements Machine {
     }
   }
 
+  timeline(): Timeline {
+    const { machine, fds, recorder } = this.#parts;
+    const { marks, omitted } = recorder.read();
+    const isFork = fds.files?.state !== undefined;
+    const start = isFork ? "template" : isDirect(machine.boot) ? "kernel" : "firmware";
+    return buildTimeline(marks, { machine: machine.name, start, realTime: true, omitted });
+  }
+
   async close(): Promise<void> {
     await this.quit();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #recordEvents(qmp: QmpClient): Promise<void> {
+    const { recorder } = this.#parts;
+    for await (const { event } of qmp.events()) {
+      // What comes of closing it is no part of what the machine does.
+      if (!this.#closing) recorder.mark("event", event, event);
+    }
   }
 
   #portStream(index: number): { readonly input: Duplex; readonly output: Duplex } {

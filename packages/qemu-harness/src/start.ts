@@ -30,6 +30,7 @@ import { QmpClient } from "./qmp.ts";
 import { type Forkable, type Machine, RunningMachine } from "./running-machine.ts";
 import { saveSnapshot } from "./snapshot/save.ts";
 import { MachineTemplate, type Template } from "./template.ts";
+import { TimelineRecorder } from "./timeline/recorder.ts";
 
 /** How {@link startMachine} starts. */
 export interface StartOptions extends PlanOptions, WaitOptions {
@@ -204,13 +205,14 @@ async function launch(plan: MachinePlan, options: StartOptions, ground?: Ground)
     const piped = machine.consoles.filter(isPipe).map(({ name }) => name);
     pipes = piped.length === 0 ? undefined : await createConsolePipes(piped, env);
     const inherited = inheritedFds(fds, pipes?.directory, swtpm?.control, files);
+    const recorder = new TimelineRecorder();
     child = await spawnChild(qemu.path, argv, { fds: inherited, env, cwd });
     swtpm?.control.destroy();
     const { forkable, firstStream = 0 } = ground ?? {};
     const devices = disks.filter((disk) => disk !== undefined);
     const parts = {
       ...{ machine, accelerator, child, swtpm: swtpm?.child, fds, screenFile, forkable, firstStream, devices, options },
-      pipes: pipes?.streams,
+      ...{ pipes: pipes?.streams, recorder },
     };
     for (const [index, found] of switches.entries()) {
       const fd = fds.networks?.[index];

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -131,7 +131,8 @@ describe.skipIf(missing !== "")(titled("qemu-harness run", missing), () => {
   });
 
   test("prints one JSON document", () => {
-    const { status, stdout } = run(...machine, "--until", "READY (\\S+)", "--timeout", "30", "--json");
+    const limits = ["--timeout", "30", "--timeline", "boot.svg"];
+    const { status, stdout } = run(...machine, "--until", "READY (\\S+)", ...limits, "--json");
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({
       kind: "qemu-harness.run",
@@ -139,12 +140,16 @@ describe.skipIf(missing !== "")(titled("qemu-harness run", missing), () => {
       accelerator: { kind: "tcg" },
       match: { text: "READY toy", groups: ["toy"] },
       exit: { exitCode: 0, reason: "host-qmp-quit" },
+      timeline: { phases: [{ name: "qemu", fromMs: 0 }, { name: "kernel" }] },
     });
+    expect(JSON.parse(stdout).timeline.marks.map(({ text }: { text: string }) => text)).toContain("READY toy hello");
+    expect(readFileSync(join(directory, "boot.svg"), "utf8")).toMatch(/^<svg .*<\/svg>\n$/s);
   });
 
   test("fails with a code when the pattern does not come", () => {
-    const { status, stderr } = run(...machine, "--until", "never", "--timeout", "1");
+    const { status, stderr } = run(...machine, "--until", "never", "--timeout", "1", "--timeline", "never.svg");
     expect(status).toBe(1);
+    expect(readFileSync(join(directory, "never.svg"), "utf8")).toContain("until READY toy hello");
     expect(stderr).toContain("READY toy hello");
     expect(stderr).toContain("[QEMU_CONSOLE_TIMEOUT]");
   });

@@ -44,6 +44,8 @@ const STEPS = [" as a request", " for its pipes", " for its user", " for its dir
 /** Facts that a {@link GuestAgent} needs of its machine. */
 export interface AgentContext {
   readonly commandLine: string;
+  /** called each time that the agent says that it runs */
+  readonly onHello?: (() => void) | undefined;
   /** number of the first stream: those of the machine that this one is a fork of are not used again */
   readonly firstStream: number;
 }
@@ -274,6 +276,7 @@ export class GuestAgent {
       if (version !== PROTOCOL_VERSION) {
         throw this.#error("QEMU_AGENT_PROTOCOL", `expected an agent of version ${PROTOCOL_VERSION}, got ${version}`);
       }
+      this.#context.onHello?.();
       this.#hellos.get(frame.stream)?.resolve();
       return;
     }

@@ -9,6 +9,8 @@ import { type MachineDescription, resolveMachine } from "../machine.ts";
 import { planMachine } from "../plan.ts";
 import type { Machine, MachineExit } from "../running-machine.ts";
 import { startMachine } from "../start.ts";
+import { renderTimelineSvg } from "../timeline/svg.ts";
+import { writeOutput } from "./write-output.ts";
 
 /** Flags of `qemu-harness run`. */
 export interface RunFlags {
@@ -17,6 +19,8 @@ export interface RunFlags {
   readonly timeout?: number;
   readonly accelerator: AcceleratorKind | "auto";
   readonly plan?: boolean;
+  /** SVG file to write */
+  readonly timeline?: string;
   readonly json?: boolean;
 }
 
@@ -42,7 +46,11 @@ export async function run(path: string, flags: RunFlags, io: CommandIo): Promise
   }
   const onConsole = flags.json === true ? undefined : showConsole(io, description);
   await using machine = await startMachine(description, { ...start, onConsole });
-  const { match, exit } = await followMachine(machine, pattern, flags.timeout);
+  const { match, exit } = await followMachine(machine, pattern, flags.timeout).finally(async () => {
+    // A boot that never gets there is the one to look at.
+    if (flags.timeline === undefined) return;
+    await writeOutput(resolve(io.cwd, flags.timeline), Buffer.from(renderTimelineSvg(machine.timeline())));
+  });
   if (flags.json === true) {
     const { accelerator, commandLine, serial } = machine;
     writeJson(io, {
@@ -53,6 +61,7 @@ export async function run(path: string, flags: RunFlags, io: CommandIo): Promise
       match: match ?? null,
       exit,
       console: serial.text,
+      ...(flags.timeline === undefined ? {} : { timeline: machine.timeline() }),
     });
   }
 }

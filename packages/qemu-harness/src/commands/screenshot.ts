@@ -1,10 +1,9 @@
 import { dirname, resolve } from "node:path";
-import { atomicFiles } from "@leveret/block-source";
 import { type CommandIo, formatBytes, writeJson } from "@leveret/command";
 import type { AcceleratorKind } from "../accelerator.ts";
-import { QemuError } from "../errors.ts";
 import { startMachine } from "../start.ts";
 import { parsePattern, readDescription } from "./run.ts";
+import { writeOutput } from "./write-output.ts";
 
 /** Flags of `qemu-harness screenshot`. */
 export interface ScreenshotFlags {
@@ -18,10 +17,6 @@ export interface ScreenshotFlags {
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 
-const { write } = atomicFiles((_kind, message, { path, hint, cause }) => {
-  return new QemuError("QEMU_FILE", message, { path, hint, cause });
-});
-
 /** `qemu-harness screenshot` */
 export async function screenshot(path: string, picture: string, flags: ScreenshotFlags, io: CommandIo): Promise<void> {
   const onConsole = flags.until === undefined ? undefined : parsePattern(flags.until, "--until");
@@ -34,7 +29,7 @@ export async function screenshot(path: string, picture: string, flags: Screensho
   if (onConsole !== undefined) await machine.serial.waitFor(onConsole, limits);
   const text = onScreen === undefined ? undefined : await machine.screen.waitForText(onScreen, limits);
   const png = await machine.screen.screenshot(limits);
-  await write(resolve(io.cwd, picture), (sink) => sink.write(0, png));
+  await writeOutput(resolve(io.cwd, picture), png);
   const sizeBytes = png.byteLength;
   if (flags.json === true) writeJson(io, { kind: "qemu-harness.screenshot", version: 1, picture, sizeBytes, text });
   else io.stdout.write(`${picture}: ${formatBytes(sizeBytes)}\n`);
