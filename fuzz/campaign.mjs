@@ -1,5 +1,6 @@
 // A decoder and the thread that feeds it: ends it when an input takes too long or too much memory.
 import { Worker } from "node:worker_threads";
+import { instrumented } from "./instrument.mjs";
 
 /** No input may take longer, in `milliseconds`. */
 export const MAX_INPUT_MS = 1000;
@@ -14,8 +15,8 @@ const WATCH_INTERVAL_MS = 250;
 /**
  * Feeds a decoder with changed inputs.
  *
- * @param target - As the modules in `targets/` export it, with the `file` it is in: `name`; `code`, what the addresses of
- *   the decoder's built code have in common; `seeds()`, small valid inputs; `run(bytes)`; `isExpected(error)`; and maybe
+ * @param target - As the modules in `targets/` export it, with the `file` it is in: `name`; `code`, the URL of the
+ *   decoder's built code, a module or a folder of modules; `seeds()`, small valid inputs; `run(bytes)`; `isExpected(error)`; and maybe
  *   `repair(bytes)`, which makes checksums right, and `hot`, ranges `[start, end]` in which most changes are made.
  * @param options - `runs`, `seed`, `onProgress(runs)`, and `input` to try just that.
  * @returns What came of it; `failure` with a reason and the input's bytes when something did.
@@ -25,8 +26,11 @@ export async function campaign(target, { runs, seed, input, onProgress }) {
   const current = new SharedArrayBuffer(MAX_INPUT_BYTES);
   const clock = new Float64Array(startedAt);
   const { file, name } = target;
+  // One input has nothing to guide; the trace of what it throws says where the code is.
+  const code = input === undefined ? await instrumented(target.code) : undefined;
+  const data = { file, name, runs, seed, input, maxInputMs: MAX_INPUT_MS, instrumented: code, startedAt, current };
   const worker = new Worker(new URL("./worker.mjs", import.meta.url), {
-    workerData: { file, name, runs, seed, input, startedAt, current },
+    workerData: data,
     resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MIB },
   });
   const latest = () => new Uint8Array(current).slice(0, clock[1]);

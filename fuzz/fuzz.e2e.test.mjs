@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const SCRIPT = fileURLToPath(new URL("../scripts/fuzz.mjs", import.meta.url));
+const DOCUMENT = new URL("../docs/fuzzing.md", import.meta.url);
 
 let folder = "";
 beforeAll(() => {
@@ -22,15 +23,18 @@ function fuzz(...argv) {
   return { status, stderr, document: stdout === "" ? undefined : JSON.parse(stdout) };
 }
 
-/** A decoder that is wrong for inputs whose first byte has its highest bit set. */
-function planted(body) {
+/** A decoder that is wrong for inputs whose first byte has its highest bit set, unless it takes other steps. */
+function planted(
+  body,
+  steps = [`if (bytes[0] > 127) { ${body} }`, 'if (bytes[0] > 63) throw new RangeError("expected less");'],
+) {
   const path = join(folder, "planted.mjs");
   const target = `{
     name: "planted",
-    code: "planted.mjs",
+    code: new URL(import.meta.url),
     isExpected: (error) => error instanceof RangeError,
     seeds: async () => [new Uint8Array(8)],
-    run: async (bytes) => { if (bytes[0] > 127) { ${body} } if (bytes[0] > 63) throw new RangeError("expected less"); },
+    run: async (bytes) => { ${steps.join(" ")} },
   }`;
   writeFileSync(path, `export const targets = [${target}];\n`);
   return path;
@@ -71,7 +75,28 @@ test("the same seed gives the same inputs, another one others", () => {
   expect(outcomes("8")).not.toEqual(first);
 });
 
+test("inputs that reach new places are kept, so that others go further", () => {
+  // By chance alone, bytes that are right one after the other would take millions of inputs.
+  const steps = [255, 128, 64, 32].map((byte, index) => `if (bytes[${index}] !== ${byte}) throw new RangeError();`);
+  const { outcomes, corpus } = fuzz("--runs", "60000", "--seed", "7", "--targets", planted("", steps)).document
+    .results[0];
+  expect(outcomes.ok).toBeGreaterThan(0);
+  expect(corpus).toBeGreaterThan(steps.length);
+});
+
+test("a record keeps what was tried, and what is in it is not tried again", () => {
+  const path = join(folder, "record.md");
+  writeFileSync(path, `# Record\n\n${readFileSync(DOCUMENT, "utf8").match(/^\| decoder.*$/m)}\n\nBehind it.\n`);
+  const argv = ["--runs", "500", "--seed", "7", "--record", path, "--targets", planted("")];
+  expect(fuzz(...argv).document.results).toHaveLength(1);
+  const recorded = readFileSync(path, "utf8");
+  expect(recorded).toMatch(/^\| planted \| 500 \| .* \| 7 \| \d{4}-\d\d-\d\d \| none \|\n\nBehind it\.$/m);
+  expect(fuzz(...argv).document.results).toEqual([]);
+  expect(readFileSync(path, "utf8")).toBe(recorded);
+});
+
 test("wrong usage is told", () => {
   expect(fuzz("no such decoder").status).toBe(2);
   expect(fuzz("--runs", "many").status).toBe(2);
+  expect(fuzz("--record", SCRIPT).status).toBe(2);
 });

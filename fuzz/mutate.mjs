@@ -44,7 +44,7 @@ export class Random {
  * @param hot - Ranges `[start, end]` in which most changes are made, such as the headers of a large image.
  */
 export function mutate(random, input, other, hot) {
-  let bytes = Uint8Array.from(input);
+  let bytes = new Uint8Array(input);
   const changes = 1 + random.below(MAX_CHANGES);
   for (let change = 0; change < changes && bytes.byteLength > 0; change += 1) {
     bytes = random.pick(CHANGES)(random, bytes, other, hot);

@@ -1,7 +1,8 @@
 // npm run fuzz: gives every decoder inputs that an attacker could have written, and ends with 1 when one of them throws
 // anything but its package's error, hangs, or takes too much memory. With parts of names it runs these decoders only;
 // --runs says how many inputs each gets, --seed repeats a run, --input gives one decoder one file; --targets takes
-// decoders from another module; --json prints one document; --no-setup takes what is compiled as it is.
+// decoders from another module; --record FILE keeps a table of what was tried and leaves out what is in it; --jobs says how
+// many decoders run at once; --json prints one document; --no-setup takes what is compiled as it is.
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
@@ -9,6 +10,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { campaign, MAX_INPUT_MS } from "../fuzz/campaign.mjs";
+import { Record } from "../fuzz/record.mjs";
 import { buildWorkspaces, ensureNpmPackages } from "./setup.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -22,21 +24,31 @@ if (!flags["no-setup"]) {
 }
 const { formatBytes, formatDuration, startProgress, table } = await import("../packages/command/dist/index.js");
 const all = await findTargets();
-const targets = all.filter(({ name }) => wanted.length === 0 || wanted.some((part) => name.includes(part)));
-if (targets.length === 0) usage(`expected some of ${all.map(({ name }) => name).join(", ")}`);
-if (flags.input !== undefined && targets.length !== 1) usage("expected the name of one decoder with --input");
+const named = all.filter(({ name }) => wanted.length === 0 || wanted.some((part) => name.includes(part)));
+if (named.length === 0) usage(`expected some of ${all.map(({ name }) => name).join(", ")}`);
+if (flags.input !== undefined && named.length !== 1) usage("expected the name of one decoder with --input");
 
 const runs = Number(flags.runs);
+const record =
+  flags.record === undefined ? undefined : await Record.open(flags.record).catch((error) => usage(error.message));
+const targets = named.filter(({ name }) => record?.has(name, runs) !== true);
 const seed = flags.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(flags.seed);
 const input = flags.input === undefined ? undefined : Uint8Array.from(await readFile(flags.input));
 const progress = startProgress({ stderr: process.stderr, env: process.env });
 const results = new Map();
 const queue = [...targets];
 await Promise.all(
-  Array.from({ length: Math.min(availableParallelism(), queue.length) }, async () => {
+  Array.from({ length: Math.min(flags.jobs ?? availableParallelism(), queue.length) }, async () => {
     for (let target = queue.shift(); target !== undefined; target = queue.shift()) {
       const onProgress = (done) => progress.update({ step: target.name, done, total: runs });
-      results.set(target.name, await campaign(target, { runs, seed, input, onProgress }));
+      const result = await campaign(target, { runs, seed, input, onProgress });
+      results.set(target.name, result);
+      await record?.add(target.name, {
+        seed,
+        ...result,
+        slowest: formatDuration(result.slowestMs ?? 0),
+        memory: formatBytes(result.peakBytes ?? 0),
+      });
     }
   }),
 );
@@ -113,11 +125,13 @@ function parseCommand() {
         seed: { type: "string" },
         input: { type: "string" },
         targets: { type: "string" },
+        record: { type: "string" },
+        jobs: { type: "string" },
         json: { type: "boolean", default: false },
         "no-setup": { type: "boolean", default: false },
       },
     });
-    for (const name of ["runs", "seed"]) {
+    for (const name of ["runs", "seed", "jobs"]) {
       if (values[name] !== undefined && !/^\d+$/.test(values[name])) usage(`expected a number for --${name}`);
     }
     return { flags: values, wanted: positionals };
@@ -128,7 +142,7 @@ function parseCommand() {
 
 function usage(message) {
   process.stderr.write(
-    `${message}\nusage: npm run fuzz -- [NAME...] [--runs N] [--seed N] [--input FILE] [--targets FILE] [--json] [--no-setup]\n`,
+    `${message}\nusage: npm run fuzz -- [NAME...] [--runs N] [--seed N] [--input FILE] [--targets FILE] [--jobs N] [--record FILE] [--json] [--no-setup]\n`,
   );
   process.exit(EXIT.usage);
 }

@@ -16,7 +16,7 @@ import {
   resolveMachine,
 } from "../../packages/qemu-harness/dist/index.js";
 
-const code = "/packages/qemu-harness/dist/";
+const code = new URL("../../packages/qemu-harness/dist/", import.meta.url);
 const isExpected = (error) => error instanceof QemuError;
 const encode = (text) => new TextEncoder().encode(text);
 const SEEDS = 12;

@@ -7,7 +7,7 @@ import { Duplex } from "node:stream";
 import { gzipSync } from "node:zlib";
 import * as uki from "../../packages/uki-sign/dist/index.js";
 
-const code = "/packages/uki-sign/dist/";
+const code = new URL("../../packages/uki-sign/dist/", import.meta.url);
 const isExpected = (error) => error instanceof uki.UkiSignError;
 const OWNER = "01020304-0506-0708-090a-0b0c0d0e0f10";
 const TIME = new Date("2026-06-01T00:00:00Z");
