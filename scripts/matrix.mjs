@@ -3,5 +3,6 @@
 process.env.EROFS_META_FULL_MATRIX = "1";
 process.env.UKI_SIGN_FULL_MATRIX = "1";
 process.env.VMM_NATIVE_FULL_MATRIX = "1";
+process.env.LEVERET_KILLS ??= "200";
 process.argv.push("matrix");
 await import("./test.mjs");

@@ -6,6 +6,7 @@ import { nameOf, numberOf } from "./names.ts";
 import { type Environment, openPlaces, type Places, socketPath } from "./places.ts";
 import { Sandbox } from "./sandbox.ts";
 import { readStates, type SandboxState } from "./state.ts";
+import { sweep } from "./sweep.ts";
 
 /**
  * The sandbox of a name, or of a project.
@@ -56,9 +57,11 @@ export async function listSandboxes(options: { readonly env?: Environment | unde
   return open(await alive(await readStates(places), places), places, env);
 }
 
-/** Those whose supervisors answer: of one that was killed, the state is left. */
+/** Those whose supervisors answer; what is left of the others, whose supervisors were killed, is cleaned up. */
 export async function alive(states: readonly SandboxState[], places: Places): Promise<SandboxState[]> {
   const answers = await Promise.all(states.map(({ name, id }) => isAlive({ path: socketPath(places, name), id })));
+  const dead = states.filter((_, index) => !answers[index]).map(({ name }) => name);
+  await sweep(places, dead);
   return states.filter((_, index) => answers[index]);
 }
 

@@ -1,4 +1,3 @@
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import {
@@ -10,7 +9,8 @@ import {
   type SandboxChanges,
 } from "./changes/changes.ts";
 import { checkpointPath, listCheckpoints, type SandboxCheckpoint } from "./checkpoint.ts";
-import { ask, type SandboxProcess, type Supervisor, start as startProcess } from "./control/connection.ts";
+import { ask, hold, type SandboxProcess, type Supervisor, start as startProcess } from "./control/connection.ts";
+import type { Reply } from "./control/requests.ts";
 import { SandboxError } from "./errors.ts";
 import { type Lease, takeLease } from "./lease.ts";
 import { MAX_SANDBOXES } from "./names.ts";
@@ -155,7 +155,8 @@ export class Sandbox implements AsyncDisposable {
    *   `SANDBOX_ENDED`. {QemuError} `QEMU_TEMPLATE_FAILED`, `QEMU_FILE`.
    */
   async checkpoint({ signal }: Abortable = {}): Promise<string> {
-    return this.#keep(false, signal);
+    this.#expectIsolated();
+    return this.#checkpointOf(await ask(this.#supervisor, { kind: "checkpoint" }, signal));
   }
 
   /** The checkpoints that it has, the oldest first; they end with it. */
@@ -195,9 +196,11 @@ export class Sandbox implements AsyncDisposable {
     if (!Number.isInteger(count) || count < 1 || count > MAX_SANDBOXES) {
       throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected 1 to ${MAX_SANDBOXES} copies, got ${count}`);
     }
-    const path = checkpointPath(this.#directory, await this.#keep(true, signal));
+    this.#expectIsolated();
+    const { reply, release } = await hold(this.#supervisor, { kind: "capture" }, signal);
     const [places, env] = [this.#places, this.#env];
     const { name, directory, workspace, memoryMiB, cpus, image } = this.state;
+    const path = checkpointPath(this.#directory, this.#checkpointOf(reply));
     const origin = { kind: "checkpoint", path } as const;
     const what = { directory, workspace, memoryMiB, cpus, image, forkOf: name, origin };
     const start = async (lease: Promise<Lease>): Promise<Sandbox> =>
@@ -212,21 +215,23 @@ export class Sandbox implements AsyncDisposable {
       }
       return await Promise.allSettled(forks);
     } finally {
-      await rm(path, { recursive: true, force: true });
+      release();
     }
   }
 
-  async #keep(forFork: boolean, signal?: AbortSignal): Promise<string> {
+  #expectIsolated(): void {
     const { name, workspace } = this.state;
-    if (workspace !== "isolated") {
-      throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a sandbox with an isolated workspace, got ${name}`, {
-        sandbox: name,
-        hint: "a live one is the project itself, which is not copied; leveret-sandbox start --isolated",
-      });
-    }
-    const reply = await ask(this.#supervisor, { kind: "checkpoint", forFork }, signal);
+    if (workspace === "isolated") return;
+    throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected a sandbox with an isolated workspace, got ${name}`, {
+      sandbox: name,
+      hint: "a live one is the project itself, which is not copied; leveret-sandbox start --isolated",
+    });
+  }
+
+  #checkpointOf(reply: Reply): string {
     if ("checkpoint" in reply && reply.checkpoint !== undefined) return reply.checkpoint;
-    throw new SandboxError("SANDBOX_PROTOCOL", "expected the name of a checkpoint, got none", { sandbox: name });
+    const message = "expected the name of a checkpoint, got none";
+    throw new SandboxError("SANDBOX_PROTOCOL", message, { sandbox: this.name });
   }
 
   async #expectCheckpoint(checkpoint: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { replaceJson } from "./files.ts";
@@ -48,6 +48,11 @@ export type SandboxState = z.output<typeof stateSchema>;
 /** Puts a state in the place of the one before, at once. */
 export async function writeState(directory: string, state: SandboxState): Promise<void> {
   await replaceJson(join(directory, STATE_FILE), state);
+}
+
+/** Takes back what was said. */
+export async function forgetState(directory: string): Promise<void> {
+  await rm(join(directory, STATE_FILE), { force: true });
 }
 
 /** What sandboxes say of themselves, also of those that have ended without having taken it back. */

@@ -62,6 +62,23 @@ export async function ask(supervisor: Supervisor, request: Request, signal?: Abo
   }
 }
 
+/** What a supervisor keeps for somebody, for as long as the connection is there. */
+export interface Held {
+  readonly reply: Reply;
+  readonly release: () => void;
+}
+
+/** Asks for something that is there until it is released, or this process ends. @throws As {@link ask}. */
+export async function hold(supervisor: Supervisor, request: Request, signal?: AbortSignal): Promise<Held> {
+  try {
+    const { socket, reply } = await open(supervisor, request, signal);
+    return { reply, release: () => void socket.destroy() };
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  }
+}
+
 /** Whether a supervisor answers. */
 export async function isAlive(supervisor: Supervisor): Promise<boolean> {
   return ask(supervisor, { kind: "status" }).then(

@@ -11,7 +11,9 @@ const requestSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("status") }),
   z.strictObject({ kind: z.literal("stop") }),
   z.strictObject({ kind: z.literal("ports") }),
-  z.strictObject({ kind: z.literal("checkpoint"), forFork: z.boolean() }),
+  z.strictObject({ kind: z.literal("checkpoint") }),
+  /** a checkpoint that is there for as long as the connection is */
+  z.strictObject({ kind: z.literal("capture") }),
   z.strictObject({ kind: z.literal("rewind"), id: checkpoint }),
   z.strictObject({ kind: z.literal("forget"), id: checkpoint }),
   z.strictObject({

@@ -77,13 +77,21 @@ export class Guest {
   /**
    * Keeps what it is, and goes on.
    *
-   * @param forFork - Whether nobody is told of it, because forks are started from it and then it is gone.
-   * @returns Its name.
+   * @returns Name of the checkpoint.
    */
-  async checkpoint(forFork: boolean): Promise<string> {
+  async checkpoint(): Promise<string> {
+    return this.#keep(() => nextCheckpoint(this.#config.stateDirectory));
+  }
+
+  /** The same for whoever starts forks from it, with a name that nobody is told of. */
+  async capture(): Promise<string> {
+    return this.#keep(() => `fork-${randomBytes(6).toString("hex")}`);
+  }
+
+  async #keep(name: () => string | Promise<string>): Promise<string> {
     return this.#next(async () => {
       const { stateDirectory } = this.#config;
-      const id = forFork ? `fork-${randomBytes(6).toString("hex")}` : await nextCheckpoint(stateDirectory);
+      const id = await name();
       const { machine, workspace } = this.#running;
       const nodes = await workspace.pause();
       const template = await machine.checkpoint().finally(() => workspace.resume());

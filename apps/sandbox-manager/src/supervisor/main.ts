@@ -1,11 +1,9 @@
 // The one process that a sandbox has on the host besides QEMU: owns the machine, answers on its socket, and takes
 // everything with it when it ends, however it ends.
 import { createWriteStream } from "node:fs";
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { forgetCheckpoints, inheritApplied } from "../checkpoint.ts";
-import { type SandboxState, writeState } from "../state.ts";
+import { forgetState, type SandboxState, writeState } from "../state.ts";
 import { SUPERVISOR_FD, type SupervisorProgress, supervisorSchema } from "./config.ts";
 import { Guest } from "./guest.ts";
 import { described, serve } from "./server.ts";
@@ -39,8 +37,9 @@ try {
 
   process.stderr.write(`ended: ${await guest.ended()}\n`);
   server.close();
-  await rm(join(stateDirectory, "state.json"), { force: true });
+  // What is said of it goes last: until then, somebody else cleans up if this process is killed.
   await forgetCheckpoints(stateDirectory);
+  await forgetState(stateDirectory);
   process.exit(0);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);

@@ -64,7 +64,10 @@ async function answer(request: Request, context: Context): Promise<void> {
       await once(context.socket, "close");
       return;
     case "checkpoint":
-      context.socket.write(encodeJson({ ok: true, checkpoint: await context.guest.checkpoint(request.forFork) }));
+      context.socket.write(encodeJson({ ok: true, checkpoint: await context.guest.checkpoint() }));
+      return;
+    case "capture":
+      await capture(context);
       return;
     case "rewind":
       await context.guest.rewind(request.id);
@@ -76,6 +79,16 @@ async function answer(request: Request, context: Context): Promise<void> {
       return;
     case "exec":
       await run(request, context);
+  }
+}
+
+async function capture({ guest, socket, frames }: Context): Promise<void> {
+  const id = await guest.capture();
+  try {
+    socket.write(encodeJson({ ok: true, checkpoint: id }));
+    await frames.next();
+  } finally {
+    await guest.forget(id);
   }
 }
 

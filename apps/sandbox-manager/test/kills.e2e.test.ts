@@ -1,0 +1,181 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+/** How many kills; `npm run matrix` makes more of them. */
+const KILLS = Number(process.env.LEVERET_KILLS ?? 6);
+const SEED = Number(process.env.LEVERET_SEED ?? Date.now() % 2 ** 31);
+const BIN = fileURLToPath(new URL("../bin/leveret-sandbox.js", import.meta.url));
+/** A guest whose packages the tests of the OS builder have downloaded and installed already. */
+const GUEST = fileURLToPath(new URL("../../../examples/particle/", import.meta.url));
+/** Files that the guest writes all at once, and that have to come back so. */
+const FILES = Array.from({ length: 12 }, (_, index) => `dir-${index % 3}/file-${index}`);
+
+let root = "";
+let env: NodeJS.ProcessEnv;
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "sandbox-kills-"));
+  for (const name of ["os.config.ts", "os.lock.json", "tree"]) {
+    await cp(join(GUEST, name), join(root, "guest", name), { recursive: true });
+  }
+  for (const path of FILES) {
+    await mkdir(join(root, "project", path, ".."), { recursive: true });
+    await writeFile(join(root, "project", path), "0\n");
+  }
+  await mkdir(join(root, "tmp"));
+  const [XDG_STATE_HOME, XDG_RUNTIME_DIR, TMPDIR] = ["state", "run", "tmp"].map((name) => join(root, name));
+  env = { ...process.env, XDG_STATE_HOME, XDG_RUNTIME_DIR, TMPDIR };
+});
+afterAll(async () => {
+  for (const { name } of await list()) await sandbox("stop", "--discard", name).end;
+  await rm(root, { recursive: true, force: true });
+});
+
+/** Numbers from 0 to 1 that a seed decides: mulberry32. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+interface Run {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function sandbox(...argv: string[]): { readonly pid: number; readonly end: Promise<Run> } {
+  const child = spawn(process.execPath, [BIN, ...argv], {
+    cwd: join(root, "project"),
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const end = (async () => {
+    const output = Promise.all([text(child.stdout), text(child.stderr)]);
+    const [exitCode] = (await once(child, "close")) as [number | null];
+    const [stdout, stderr] = await output;
+    return { exitCode, stdout, stderr };
+  })();
+  return { pid: child.pid ?? 0, end };
+}
+
+async function list(): Promise<{ name: string; pid: number }[]> {
+  const { exitCode, stdout, stderr } = await sandbox("ls", "--json").end;
+  expect(exitCode, stderr).toBe(0);
+  return (JSON.parse(stdout) as { sandboxes: { name: string; pid: number }[] }).sandboxes;
+}
+
+/** Processes that were started for these sandboxes, and the ones that started them. */
+async function processes(): Promise<Map<number, { readonly parent: number; readonly name: string }>> {
+  const found = new Map<number, { parent: number; name: string }>();
+  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+    const [environ = "", stat = ""] = await Promise.all(
+      ["environ", "stat"].map((file) => readFile(`/proc/${pid}/${file}`, "latin1").catch(() => "")),
+    );
+    const [, name = "", state, parent] = /^\d+ \((.*)\) (\S) (\d+)/s.exec(stat) ?? [];
+    if (state === "Z" || !environ.includes(`XDG_STATE_HOME=${root}/state`)) continue;
+    found.set(Number(pid), { parent: Number(parent), name });
+  }
+  return found;
+}
+
+/** Those that no sandbox needs which runs. */
+async function orphans(): Promise<string[]> {
+  const supervisors = new Set((await list()).map(({ pid }) => pid));
+  const all = await processes();
+  const belongs = (pid: number): boolean => {
+    const { parent } = all.get(pid) ?? {};
+    return supervisors.has(pid) || (parent !== undefined && parent > 1 && belongs(parent));
+  };
+  return [...all].filter(([pid]) => !belongs(pid)).map(([pid, { name }]) => `${pid} ${name}`);
+}
+
+/** All files below a directory. */
+async function filesIn(directory: string): Promise<string[]> {
+  return (await readdir(directory, { recursive: true }).catch(() => [])).sort();
+}
+
+test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVERET_SEED=${SEED})`, async () => {
+  const next = random(SEED);
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)] as T;
+  const durations = new Map<string, number>();
+  const start = ["start", "--isolated", "--image", join(root, "guest"), "--memory", "512"];
+  let version = 0;
+
+  const write = (): string[] => {
+    version += 1;
+    return ["exec", "--", "sh", "-c", `for file in ${FILES.join(" ")}; do echo ${version} > $file; done`];
+  };
+  const operations: readonly (() => string[])[] = [
+    () => start,
+    write,
+    () => ["checkpoint"],
+    () => ["rewind", "1"],
+    () => ["fork", "-n", "2"],
+    () => ["diff"],
+    () => ["apply", "--force"],
+    () => ["stop", "--discard"],
+  ];
+
+  for (let kill = 1; kill <= KILLS; kill += 1) {
+    await sandbox(...start).end;
+    if (next() < 0.5) await sandbox(...write()).end;
+    const argv = pick(operations)();
+    const [verb = ""] = argv;
+    const before = await list();
+    const began = Date.now();
+    const command = sandbox(...argv);
+    const victim = pick(["command", "command", "supervisor", "machine"] as const);
+    await sleep(next() * (durations.get(verb) ?? 2000));
+    const all = await processes();
+    const supervisor = pick(before).pid;
+    const machine = [...all].find(([, { parent, name }]) => parent === supervisor && name.startsWith("qemu"))?.[0];
+    const pid = { command: command.pid, supervisor, machine }[victim];
+    const story = `kill ${kill}: the ${victim} during ${verb}, after ${Date.now() - began} ms`;
+    try {
+      if (pid !== undefined && (all.has(pid) || victim === "command")) process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+    const { exitCode, stderr } = await command.end;
+    if (exitCode === 0) durations.set(verb, Date.now() - began);
+    // What was killed is not 2, wrong usage, nor an error that nobody has thought of.
+    else if (exitCode !== null) expect([exitCode, stderr], story).toEqual([1, expect.stringMatching(/\[[A-Z_]+\]/)]);
+
+    await expect.poll(orphans, { message: story }).toEqual([]);
+    for (const { name } of await list()) {
+      const answer = await sandbox("exec", "-n", name, "--", "true").end;
+      if (answer.exitCode !== 0) expect(answer.stderr, story).toContain("SANDBOX_");
+    }
+    // What was cut off is taken back by whoever is next.
+    expect((await sandbox(...start).end).stderr, story).toBe("");
+    const contents = await Promise.all(FILES.map((path) => readFile(join(root, "project", path), "utf8")));
+    expect(new Set(contents).size, `${story}: ${contents}`).toBe(1);
+    expect(await filesIn(join(root, "project")), story).toHaveLength(FILES.length + 3);
+    for (const { name } of (await list()).slice(1)) await sandbox("stop", "--discard", name).end;
+  }
+
+  for (const { name } of await list()) await sandbox("stop", "--discard", name).end;
+  await expect.poll(async () => [...(await processes()).values()]).toEqual([]);
+  expect(await filesIn(join(root, "tmp"))).toEqual([]);
+  const kept = (await filesIn(join(root, "state"))).map((path) => path.replace(/\d+/, "N"));
+  expect([...new Set(kept)]).toEqual([
+    "leveret",
+    "leveret/sandbox",
+    "leveret/sandbox-applies",
+    "leveret/sandbox/vm-N",
+    ...["console", "lease", "log"].map((file) => `leveret/sandbox/vm-N/${file}`),
+  ]);
+  expect((await filesIn(join(root, "run"))).filter((path) => /vm-/.test(path))).toEqual([]);
+}, 6_000_000);
