@@ -217,6 +217,8 @@ export class RunningMachine implements Machine {
   #reason: string | undefined;
   #closing = false;
   #isTemplate = false;
+  /** the last thing that stops the machine, for the next one to wait for */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -397,23 +399,39 @@ export class RunningMachine implements Machine {
   async template(options: WaitOptions = {}): Promise<Template> {
     const { toTemplate } = this.#forkable(this.#parts.forkable?.toTemplate === undefined);
     if (toTemplate === undefined) throw new Error("bug: a forkable machine without a template");
-    const template = await this.#stopped(options, async (state) => {
-      this.#isTemplate = true;
-      return () => toTemplate(state, this.#agent?.nextStream ?? 0);
+    return this.#alone(async () => {
+      const { value } = await this.#stopped(options, async (state) => {
+        this.#isTemplate = true;
+        return () => toTemplate(state, this.#agent?.nextStream ?? 0);
+      });
+      await this.quit();
+      return value();
     });
-    await this.quit();
-    return template();
   }
 
   async checkpoint(options: WaitOptions = {}): Promise<Template> {
     const { copy } = this.#forkable(this.#parts.forkable === undefined);
-    const template = await this.#stopped(options, (state) =>
-      copy(this.pid, state, this.#agent?.nextStream ?? 0, options.signal),
-    );
-    await this.qmp.execute("cont");
-    // Its clock has stood still.
-    this.#agent?.awaken();
-    return template;
+    return this.#alone(async () => {
+      const { value: template, resume } = await this.#stopped(options, (state) =>
+        copy(this.pid, state, this.#agent?.nextStream ?? 0, options.signal),
+      );
+      try {
+        await resume();
+      } catch (error) {
+        await template.close();
+        throw error;
+      }
+      // Its clock has stood still.
+      this.#agent?.awaken();
+      return template;
+    });
+  }
+
+  /** Does one thing that stops the machine after the other. */
+  async #alone<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(run);
+    this.#turn = turn.catch(() => {});
+    return turn;
   }
 
   #forkable(isMissing: boolean): Forkable {
@@ -424,17 +442,28 @@ export class RunningMachine implements Machine {
     });
   }
 
-  /** Stops the machine, saves the state of its devices, and does something with it; lets it go on when that fails. */
-  async #stopped<T>({ timeoutMs, signal }: WaitOptions, use: (state: number) => Promise<T>): Promise<T> {
+  /**
+   * Stops the machine, saves the state of its devices, and does something with it.
+   *
+   * @returns What came of that, and what lets the machine go on, if it ran before; when it fails, that is done already.
+   */
+  async #stopped<T>(
+    { timeoutMs, signal }: WaitOptions,
+    use: (state: number) => Promise<T>,
+  ): Promise<{ readonly value: T; readonly resume: () => Promise<void> }> {
     const limits = { timeoutMs: timeoutMs ?? DEFAULT_TEMPLATE_TIMEOUT_MS, signal };
+    const { running } = await this.qmp.execute("query-status", {}, limits);
+    const resume = async (): Promise<void> => {
+      if (running) await this.qmp.execute("cont");
+    };
     const state = openUnnamedFile();
     try {
       await this.qmp.execute("stop", {}, limits);
       await saveState(this.qmp, state, limits);
-      return await use(state);
+      return { value: await use(state), resume };
     } catch (error) {
       closeSync(state);
-      await this.#qmp?.execute("cont").catch(() => {});
+      await resume().catch(() => {});
       throw error;
     }
   }

@@ -136,6 +136,15 @@ describe.skipIf(missing !== "")(titled("a template", missing), () => {
     await expect(fork.template()).rejects.toMatchObject({ code: "QEMU_NOT_FORKABLE" });
     await expect(fork.checkpoint({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "QEMU_ABORTED" });
     await echo(fork, "goes on too");
+
+    const both = await Promise.all([machine.checkpoint(), machine.checkpoint()]);
+    await echo(machine, "after both");
+    await machine.qmp.execute("stop");
+    await (await machine.checkpoint()).close();
+    expect(await machine.qmp.execute("query-status")).toMatchObject({ running: false });
+    await using ofBoth = await both[1].fork();
+    await echo(ofBoth, "one of both");
+    await Promise.all(both.map((each) => each.close()));
   });
 
   test("opens ports of the host into the forks that ask for them", async () => {

@@ -19,6 +19,11 @@ const PRESENT = 1 << 31;
 const SWAPPED = 1 << 30;
 const OF_FILE = 1 << 29;
 
+/** What the kernel answers whoever may not read another process's memory, and what allows it. */
+const NOT_ALLOWED: readonly string[] = ["EACCES", "EPERM"];
+const TO_ALLOW =
+  "the kernel has to let a process read the memory of what it has started: kernel.yama.ptrace_scope of 0 or 1";
+
 /** A stopped machine's memory. */
 interface MachineMemory {
   /** of QEMU */
@@ -85,10 +90,10 @@ async function copyPrivate(
   } catch (cause) {
     assertNotAborted(signal);
     if (cause instanceof QemuError) throw cause;
-    const message = `expected to read the memory of process ${pid}, got: ${(cause as Error).message}`;
-    throw new QemuError("QEMU_TEMPLATE_FAILED", message, {
+    const { code = "", message: got } = cause as NodeJS.ErrnoException;
+    throw new QemuError("QEMU_TEMPLATE_FAILED", `expected to copy the memory of process ${pid}, got: ${got}`, {
       cause,
-      hint: "the kernel has to let a process read the memory of what it has started: kernel.yama.ptrace_scope of 0 or 1",
+      hint: NOT_ALLOWED.includes(code) ? TO_ALLOW : undefined,
     });
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
