@@ -6,6 +6,8 @@ export type VmmErrorCode =
   | "VMM_START_FAILED"
   | "VMM_PANICKED"
   | "VMM_PROTOCOL"
+  | "VMM_REFUSED"
+  | "VMM_TIMEOUT"
   | "VMM_NO_BINDING"
   | "VMM_BAD_ARGUMENT"
   | "VMM_TRUNCATED"

@@ -1,12 +1,12 @@
 import { access, constants, type FileHandle, open, stat } from "node:fs/promises";
 import { VmmError } from "./errors.ts";
 import { planLinux } from "./linux-plan.ts";
-import type { ResolvedGuest } from "./options.ts";
+import type { ResolvedVm } from "./options.ts";
 
 /** Where a flat binary is loaded, in `bytes`. */
 const FLAT_START = 1 << 20;
 /** How much of a kernel tells what it is, in `bytes`. */
-const HEADER_BYTES = 656;
+export const LINUX_HEADER_BYTES = 656;
 const LINUX_MAGIC = { offset: 0x202, text: "HdrS" } as const;
 const ELF_MAGIC = "\u007fELF";
 
@@ -15,11 +15,10 @@ const ELF_MAGIC = "\u007fELF";
  *
  * @throws {VmmError} `VMM_UNREADABLE`, `VMM_BAD_KERNEL`.
  */
-export async function assertLoadable(guest: ResolvedGuest): Promise<void> {
-  const { kernelPath, initrdPath, disks, commandLine, memoryMiB } = guest;
-  const kernelBytes = await sizeOf("kernel", kernelPath);
-  const initrdBytes = initrdPath === undefined ? 0 : await sizeOf("initrd", initrdPath);
-  for (const disk of disks) await sizeOf("disk", disk.path);
+export async function assertLoadable(guest: ResolvedVm): Promise<void> {
+  const { kernelPath, initrdPath, commandLine, memoryMiB } = guest;
+  const kernelBytes = await assertFile("kernel", kernelPath);
+  const initrdBytes = initrdPath === undefined ? 0 : await assertFile("initrd", initrdPath);
   const header = await readHeader(kernelPath);
   const memoryBytes = memoryMiB * 2 ** 20;
   const refuse = (message: string): VmmError => new VmmError("VMM_BAD_KERNEL", message, { path: kernelPath });
@@ -37,7 +36,7 @@ export async function assertLoadable(guest: ResolvedGuest): Promise<void> {
 }
 
 /** What a kernel is by its first bytes; whatever is nothing else is a flat binary. */
-function kindOf(header: Uint8Array): "linux" | "elf" | "flat" {
+export function kindOf(header: Uint8Array): "linux" | "elf" | "flat" {
   const bytes = Buffer.from(header.buffer, header.byteOffset, header.byteLength);
   const has = (offset: number, text: string): boolean =>
     bytes.toString("latin1", offset, offset + text.length) === text;
@@ -46,19 +45,19 @@ function kindOf(header: Uint8Array): "linux" | "elf" | "flat" {
 }
 
 /** The first bytes of a kernel, with zeros behind the end of a shorter one. */
-async function readHeader(path: string): Promise<Uint8Array> {
+export async function readHeader(path: string): Promise<Uint8Array> {
   const file: FileHandle = await open(path);
   try {
-    const header = new Uint8Array(HEADER_BYTES);
-    await file.read(header, 0, HEADER_BYTES, 0);
+    const header = new Uint8Array(LINUX_HEADER_BYTES);
+    await file.read(header, 0, LINUX_HEADER_BYTES, 0);
     return header;
   } finally {
     await file.close();
   }
 }
 
-/** A file without an end would never start, and one without a beginning is no kernel and no disk. */
-async function sizeOf(what: string, path: string): Promise<number> {
+/** Refuses what is no file with bytes in it, and returns its size: a file without an end would never start, and one without a beginning is no kernel and no disk. */
+export async function assertFile(what: string, path: string): Promise<number> {
   const refuse = (actual: string, cause?: unknown): VmmError =>
     new VmmError("VMM_UNREADABLE", `expected a readable ${what}, got ${actual}`, { path, cause });
   const found = await access(path, constants.R_OK)

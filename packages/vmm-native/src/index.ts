@@ -2,6 +2,7 @@
 export { VmmError, type VmmErrorCode, type VmmErrorDetails } from "./errors.ts";
 // Guests
 export { type Guest, startGuest } from "./guest.ts";
+export { createHypervisor, type Hypervisor } from "./hypervisor.ts";
 // Instructions
 export {
   decodeInstruction,
@@ -12,7 +13,7 @@ export {
   type InstructionRegister,
   type InstructionSource,
 } from "./instruction.ts";
-export type { GuestStop, StopReason } from "./internal/events.ts";
+export type { ExitCounts, GuestStop, StopReason } from "./internal/events.ts";
 export { type LinuxPlan, type LinuxSizes, type Placement, planLinux } from "./linux-plan.ts";
 // Memory
 export {
@@ -28,16 +29,23 @@ export {
   type GuestDescription,
   guestSchema,
   type HostOptions,
+  type HypervisorDescription,
+  hypervisorSchema,
   MAX_GUEST_CPUS,
   MAX_GUEST_DISKS,
   MAX_GUEST_MEMORY_MIB,
   MAX_GUEST_NETWORKS,
+  MAX_VMS,
   MIN_GUEST_MEMORY_MIB,
-  type ResolvedGuest,
+  type ResolvedHypervisor,
+  type ResolvedVm,
   type RunOptions,
+  type VmDescription,
+  vmSchema,
 } from "./options.ts";
 // The processor
 export { type RuleCheck, selfTest } from "./self-test.ts";
+export type { StopOptions, Vm, VmMemory, VmRegisters } from "./vm.ts";
 export {
   checkVmcb,
   countExits,

@@ -1,10 +1,7 @@
-import { startMachine } from "@leveret/qemu-harness";
-import { assertBuilt, HYPERVISOR_FILE, nextEvent } from "./guest.ts";
+import { bootHypervisor } from "./hypervisor.ts";
 import type { HostOptions } from "./options.ts";
 
-/** How long, in `milliseconds`, the test may take. */
-const DEFAULT_SELF_TEST_TIMEOUT_MS = 60_000;
-const MEMORY_MIB = 64;
+const MEMORY_MIB = 32;
 
 /** What a processor does with a control block that breaks one rule. */
 export interface RuleCheck {
@@ -30,25 +27,12 @@ export interface RuleCheck {
  * console.log(checks.filter(({ refused }) => !refused).map(({ rule }) => rule));
  */
 export async function selfTest(options: HostOptions = {}): Promise<RuleCheck[]> {
-  await assertBuilt();
-  const { signal, timeoutMs = DEFAULT_SELF_TEST_TIMEOUT_MS } = options;
-  await using machine = await startMachine(
-    {
-      name: "hypervisor",
-      memoryMiB: MEMORY_MIB,
-      boot: { type: "kernel", kernelPath: HYPERVISOR_FILE },
-      consoles: [{ name: "hypervisor", type: "serial" }],
-      rng: false,
-      fwCfg: [{ name: "opt/leveret/selftest", value: "1" }],
-    },
-    { ...options, timeoutMs, accelerator: "tcg" },
-  );
+  await using hypervisor = await bootHypervisor({ memoryMiB: MEMORY_MIB }, options);
   const checks: RuleCheck[] = [];
-  for (;;) {
-    const event = await nextEvent(machine, ["checked", "tested"], { timeoutMs, signal });
-    if (event.event === "tested") return checks;
+  await hypervisor.selfTest((event) => {
     if (event.event !== "checked") throw new Error(`bug: waited for a check, got ${event.event}`);
     const { rule, refused, exit } = event;
     checks.push({ rule, refused, exit });
-  }
+  });
+  return checks;
 }

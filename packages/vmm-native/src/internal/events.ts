@@ -7,17 +7,6 @@ const stopReason = z.enum(["power-off", "reset", "halted", "triple-fault", "inva
 
 const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("started"), version: z.string(), memory: z.number() }),
-  z.object({ event: z.literal("running"), guest: z.number(), memory: z.number(), cpus: z.number() }),
-  z.object({ event: z.literal("reset"), guest: z.number() }),
-  z.object({
-    event: z.literal("stopped"),
-    guest: z.number(),
-    reason: stopReason,
-    message,
-    resets: z.number(),
-    rips: z.array(z.string()),
-    exits: z.record(z.string(), z.number()),
-  }),
   z.object({
     event: z.literal("checked"),
     rule: z.string(),
@@ -29,6 +18,13 @@ const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("failed"), message }),
   z.object({ event: z.literal("panic"), message }),
 ]);
+
+const exitsSchema = z.record(z.string(), z.number());
+
+const stopSchema = z.object({ reason: stopReason, message, rips: z.array(z.string()), exits: exitsSchema });
+
+/** How often a guest has exited, by the names of the AMD64 Architecture Programmer's Manual without `VMEXIT_`. */
+export type ExitCounts = Readonly<Record<string, number>>;
 
 /** A line of the hypervisor's log. */
 export type HypervisorEvent = z.output<typeof eventSchema>;
@@ -49,20 +45,35 @@ export interface GuestStop {
   readonly resets: number;
   /** address that each of its processors stopped at, or behind which */
   readonly rips: readonly bigint[];
-  /** how often it exited, by the names of the AMD64 Architecture Programmer's Manual without `VMEXIT_` */
-  readonly exits: Readonly<Record<string, number>>;
+  /** how often it exited */
+  readonly exits: ExitCounts;
 }
 
 /** Reads one line of the hypervisor's log. */
 export function parseEvent(line: string): HypervisorEvent {
-  const parsed = eventSchema.safeParse(jsonOf(line));
-  if (parsed.success) return parsed.data;
-  throw new VmmError("VMM_PROTOCOL", `expected an event of the hypervisor, got ${line}`, { cause: parsed.error });
+  return parse(eventSchema, line, "an event");
 }
 
-function jsonOf(line: string): unknown {
+/** Reads how a guest stopped that has reset itself so often before. */
+export function parseStop(text: string, resets: number): GuestStop {
+  const { rips, ...facts } = parse(stopSchema, text, "how a guest stopped");
+  return { ...facts, resets, rips: rips.map(BigInt) };
+}
+
+/** Reads what a guest has exited for. */
+export function parseExits(text: string): ExitCounts {
+  return parse(exitsSchema, text, "counts of exits");
+}
+
+function parse<T extends z.ZodType>(schema: T, text: string, what: string): z.output<T> {
+  const parsed = schema.safeParse(jsonOf(text));
+  if (parsed.success) return parsed.data;
+  throw new VmmError("VMM_PROTOCOL", `expected ${what} of the hypervisor, got ${text}`, { cause: parsed.error });
+}
+
+function jsonOf(text: string): unknown {
   try {
-    return JSON.parse(line);
+    return JSON.parse(text);
   } catch {
     return undefined;
   }

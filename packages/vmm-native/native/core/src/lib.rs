@@ -34,6 +34,8 @@
 //! | [`serial`] | the 16550 serial port | |
 //! | [`pci`] | the PCI bus, and what all of its functions have | |
 //! | [`virtio`] | virtio devices on it: disk, network card, console, entropy | |
+//! | [`control`] | what the hypervisor is told, and says | |
+//! | [`ring`], [`ranges`] | bytes and addresses on their way from one owner to another | |
 //! | [`state`] | how devices are saved and restored | |
 
 #![no_std]
@@ -47,6 +49,7 @@ pub mod acpi;
 pub mod arithmetic;
 pub mod clock;
 pub mod consistency;
+pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod event;
@@ -66,6 +69,8 @@ pub mod pci;
 pub mod permissions;
 pub mod platform;
 pub mod processor;
+pub mod ranges;
+pub mod ring;
 pub mod serial;
 pub mod start;
 pub mod state;

@@ -243,6 +243,17 @@ impl<'a> Machine<'a> {
         self.deliver(message);
     }
 
+    /// Posts an interrupt from outside to a processor: 2 is the non-maskable one, vectors below 16 are none.
+    pub fn interrupt(&mut self, processor: u8, vector: u8) -> bool {
+        let Some(mailbox) = self.mailboxes.get(usize::from(processor)) else { return false };
+        match vector {
+            2 => mailbox.post_nmi(),
+            0..16 => return false,
+            _ => mailbox.post_interrupt(vector, false),
+        }
+        true
+    }
+
     /// Posts what a processor sends to the processors that it names.
     pub(crate) fn send(&mut self, sender: u32, command: Command) {
         for (id, mailbox) in (0..).zip(self.mailboxes) {

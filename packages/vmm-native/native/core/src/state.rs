@@ -53,18 +53,29 @@ impl<'a> Writer<'a> {
         self.length
     }
 
+    /// A place for the next bytes, whoever writes them.
+    pub fn room(&mut self, size: usize) -> Result<&mut [u8], StateError> {
+        let length = self.bytes.len();
+        let place = self.bytes.get_mut(self.length..).and_then(|rest| rest.get_mut(..size));
+        self.length += if place.is_some() { size } else { 0 };
+        place.ok_or(StateError::TooShort { length })
+    }
+
     /// Appends bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), StateError> {
-        let length = self.bytes.len();
-        let place = self.bytes.get_mut(self.length..).and_then(|rest| rest.get_mut(..bytes.len()));
-        place.ok_or(StateError::TooShort { length })?.copy_from_slice(bytes);
-        self.length += bytes.len();
+        self.room(bytes.len())?.copy_from_slice(bytes);
         Ok(())
     }
 
     /// Appends a number of as many bytes as `N` says.
     pub fn number<const N: usize>(&mut self, value: u64) -> Result<(), StateError> {
         self.bytes(&value.to_le_bytes()[..N])
+    }
+}
+
+impl fmt::Write for Writer<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.bytes(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 

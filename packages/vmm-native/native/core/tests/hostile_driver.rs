@@ -65,6 +65,10 @@ impl Entropy for TestEntropy {
 struct TestTerminal(u64);
 
 impl Terminal for TestTerminal {
+    fn room(&self) -> usize {
+        self.0 as usize % 256
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         self.0 = self.0.wrapping_add(bytes.len() as u64);
     }

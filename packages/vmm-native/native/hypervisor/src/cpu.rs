@@ -37,16 +37,6 @@ pub unsafe fn outb(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Writes 16 bits to a port.
-///
-/// # Safety
-///
-/// As [`inb`].
-pub unsafe fn outw(port: u16, value: u16) {
-    // SAFETY: the caller knows the device.
-    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags)) };
-}
-
 /// Writes 32 bits to a port. What the device does with memory by that has happened afterwards, as far as Rust knows.
 ///
 /// # Safety

@@ -1,10 +1,11 @@
 //! What a guest has on its PCI bus, and what of this machine is behind it.
 
 use crate::disk::{self, Disk};
+use crate::guest;
 use crate::memory::FreeMemory;
 use crate::net::{self, Card};
-use crate::serial::{COM3, Port};
-use crate::time;
+use crate::pci::Function;
+use crate::virtio;
 use core::arch::asm;
 use vmm_core::pci::Device;
 use vmm_core::virtio::block::Block;
@@ -13,58 +14,80 @@ use vmm_core::virtio::net::Net;
 use vmm_core::virtio::rng::{Entropy, Rng};
 use vmm_core::virtio::transport::VirtioPci;
 
-/// Most disks of a guest.
-const MAX_DISKS: usize = 4;
-/// Most network cards of a guest.
-const MAX_CARDS: usize = 4;
-/// How often it is looked at what has been typed, in parts of a second.
-const LOOKS: u64 = 100;
+/// Disks and cards of the machine, in the order of its bus, a bit for each.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Disks.
+    pub disks: u8,
+    /// Network cards.
+    pub cards: u8,
+}
 
-/// Makes the devices: a console when there is a third serial port, a source of entropy when the processor is one, each disk
-/// and each network card. `None` when memory is short, or one of the machine's devices is none that can be used.
-pub fn make(memory: &mut FreeMemory, tsc_frequency: u64) -> Option<&'static mut [&'static mut dyn Device]> {
-    let [disks, cards] = [disk::find().take(MAX_DISKS).count(), net::find().take(MAX_CARDS).count()];
-    let first_entropy = usize::from(Port(COM3).exists());
-    let first_disk = first_entropy + usize::from(Processor::is_source());
-    let first_card = first_disk + disks;
+impl Wanted {
+    /// Whether others want one of them too.
+    pub fn overlaps(self, other: Wanted) -> bool {
+        self.disks & other.disks != 0 || self.cards & other.cards != 0
+    }
+
+    fn disks(self) -> impl Iterator<Item = Option<Function>> {
+        chosen(self.disks).map(|index| disk::find().nth(index))
+    }
+
+    fn cards(self) -> impl Iterator<Item = Option<Function>> {
+        chosen(self.cards).map(|index| net::find().nth(index))
+    }
+}
+
+/// Numbers of the bits that are set.
+fn chosen(bits: u8) -> impl Iterator<Item = usize> {
+    (0..8).filter(move |bit| bits >> bit & 1 != 0)
+}
+
+/// Makes the devices: a console, a source of entropy when the processor is one, disks and network cards. `None` when memory
+/// is short, or one of the machine's devices is not there or none that can be used.
+pub fn make(
+    memory: &mut FreeMemory,
+    wanted: Wanted,
+    console: &'static guest::Console,
+) -> Option<&'static mut [&'static mut dyn Device]> {
+    let entropy = usize::from(Processor::is_source());
+    let [disks, cards] = [wanted.disks, wanted.cards].map(|bits| bits.count_ones() as usize);
+    let (first_disk, first_card) = (1 + entropy, 1 + entropy + disks);
     memory.take_all(first_card + cards, |memory, index| -> Option<&'static mut dyn Device> {
-        if index < first_entropy {
-            let terminal = ThirdPort { looks_at: 0, interval: tsc_frequency / LOOKS };
-            Some(memory.take(VirtioPci::new(Console::new(terminal)))?)
+        if index == 0 {
+            Some(memory.take(VirtioPci::new(Console::new(OnChannel(console))))?)
         } else if index < first_disk {
             Some(memory.take(VirtioPci::new(Rng(Processor)))?)
         } else if index < first_card {
-            let disk = Disk::start(disk::find().nth(index - first_disk)?, memory)?;
+            let disk = Disk::start(wanted.disks().nth(index - first_disk)??, memory)?;
             Some(memory.take(VirtioPci::new(Block::new(disk)))?)
         } else {
-            let card = Card::start(net::find().nth(index - first_card)?, memory)?;
+            let card = Card::start(wanted.cards().nth(index - first_card)??, memory)?;
             Some(memory.take(VirtioPci::new(Net(card)))?)
         }
     })
 }
 
-/// The third serial port. Looking at it takes as long as some exits do, so that is not done all the time.
-#[derive(Debug)]
-struct ThirdPort {
-    looks_at: u64,
-    interval: u64,
+/// Makes the machine's devices leave memory alone.
+pub fn stop(wanted: Wanted) {
+    wanted.disks().chain(wanted.cards()).flatten().for_each(virtio::stop);
 }
 
-impl Terminal for ThirdPort {
+/// A console on the control channel.
+#[derive(Debug)]
+struct OnChannel(&'static guest::Console);
+
+impl Terminal for OnChannel {
+    fn room(&self) -> usize {
+        self.0.output.room()
+    }
+
     fn send(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| Port(COM3).send(*byte));
+        self.0.output.put(bytes);
     }
 
     fn receive(&mut self) -> Option<u8> {
-        let now = time::tsc();
-        if now < self.looks_at {
-            return None;
-        }
-        let byte = Port(COM3).receive();
-        if byte.is_none() {
-            self.looks_at = now + self.interval;
-        }
-        byte
+        self.0.input.take()
     }
 }
 

@@ -1,7 +1,9 @@
-//! The machine's memory: what PVH says there is, given out piece by piece and never taken back.
+//! The machine's memory: what PVH says there is, given out piece by piece. What is taken is taken for ever, or as long as a
+//! guest whose range it lies in.
 //!
 //! Host physical addresses below 4 GiB are addresses of Rust: `boot.s` maps them to themselves.
 
+use core::ops::Range;
 use core::ptr;
 
 const PAGE: u64 = 4096;
@@ -68,6 +70,21 @@ impl FreeMemory {
         regions.max_by_key(|region| region.end.saturating_sub(region.next))
     }
 
+    /// Memory of a range.
+    ///
+    /// # Safety
+    ///
+    /// It is mapped, and nobody's until everything that has been taken from it is forgotten.
+    pub unsafe fn of(range: Range<u64>) -> FreeMemory {
+        FreeMemory { next: range.start, end: range.end }
+    }
+
+    /// What is left, as a range of whole pieces of a size.
+    pub fn into_range(self, alignment: u64) -> Range<u64> {
+        let start = self.next.next_multiple_of(alignment);
+        start..(self.end / alignment * alignment).max(start)
+    }
+
     /// How many bytes are left.
     pub fn size(&self) -> u64 {
         self.end.saturating_sub(self.next)
@@ -105,5 +122,17 @@ impl FreeMemory {
         }
         // SAFETY: all of them have been written.
         Some(unsafe { core::slice::from_raw_parts_mut(place, count) })
+    }
+}
+
+/// Makes memory zero, eight bytes at a time.
+///
+/// # Safety
+///
+/// The range is mapped, aligned to eight bytes, and nobody's.
+pub unsafe fn clear(range: Range<u64>) {
+    for address in range.step_by(8) {
+        // SAFETY: the caller's.
+        unsafe { (address as *mut u64).write_volatile(0) };
     }
 }

@@ -1,114 +1,88 @@
-//! Whose turn it is: the processors of a guest take turns on this processor of the host.
+//! Whose turn it is: guests take turns on this processor of the host, and in its turn each lets its processors take turns.
 
-use crate::apic::Apic;
+use crate::control::Control;
 use crate::cpu;
-use crate::serial::{COM2, Port};
-use crate::svm::Svm;
-use crate::time::{self, Frequencies};
-use vmm_core::event::Next;
-use vmm_core::machine::{Host, Machine, Stop};
+use crate::guest::{SERIAL, State};
+use crate::host::{Host, MAX_GUESTS};
+use crate::time;
+use vmm_core::control::ControlError;
+use vmm_core::machine;
 use vmm_core::processor::Processor;
+use vmm_core::ring::Ring;
 
-/// Longest time without a look at the guest's console, in microseconds.
+/// Longest time until what guests have written is sent, in microseconds.
 const LOOK: u64 = 10_000;
-/// How long a processor runs while others want to, in microseconds.
+/// How long a guest, and a processor of it, runs while others want to, in microseconds.
 const TURN: u64 = 2_000;
 
-/// Runs a guest until it stops for good.
-pub fn run(
-    machine: &mut Machine,
-    processors: &mut [Processor],
-    svm: &mut Svm,
-    apic: &mut Apic,
-    frequencies: Frequencies,
-) -> Stop {
-    let mut console = Port(COM2);
-    let [look, turn] = [LOOK, TURN].map(|microseconds| frequencies.tsc / 1_000_000 * microseconds);
+/// Runs guests as it is told, until what it is told makes no sense.
+pub fn run(host: &mut Host, control: &mut Control) -> ControlError {
+    let [look, turn] = [LOOK, TURN].map(|microseconds| host.frequencies.tsc / 1_000_000 * microseconds);
     let mut looks_at = 0;
     let (mut current, mut turn_ends_at) = (0, 0);
     loop {
         let now = time::tsc();
-        if now >= looks_at {
+        let looks = now >= looks_at;
+        if looks {
             looks_at = now + look;
-            while machine.console_room() > 0
-                && let Some(byte) = console.receive()
-            {
-                machine.receive(byte);
+        }
+        if let Err(reason) = control.service(host, looks) {
+            return reason;
+        }
+        let now = time::tsc();
+        let mut next = None;
+        for offset in 0..MAX_GUESTS {
+            let index = (current + offset) % MAX_GUESTS;
+            let Some(guest) = &mut host.guests[index] else { continue };
+            if guest.state == State::Runs {
+                guest.service();
+            }
+            // Whoever is prepared is entered: that is how it gets its events.
+            if next.is_none() && guest.can_run() {
+                next = guest.choose(now, turn).map(|processor| (index, processor));
             }
         }
-        machine.service();
-        let runs = match choose(processors, current, now) {
-            Choice::Run(index) => {
-                // However often it exits, its turn is as long.
-                if index != current {
-                    (current, turn_ends_at) = (index, now + turn);
-                }
-                Some(index)
+        let mut ends_at = looks_at;
+        if let Some((index, _)) = next {
+            if index != current || now >= turn_ends_at {
+                (current, turn_ends_at) = (index, now + turn);
             }
-            Choice::Wait => None,
-            Choice::Nobody => return Stop::Halted,
-        };
-        let busy = processors.iter().filter(|processor| processor.is_busy(now)).count();
-        let ends_at = if busy > 1 { turn_ends_at.max(now) } else { looks_at };
+            let others = host.guests.iter().flatten().filter(|guest| guest.can_run());
+            let busy = others.filter(|guest| guest.processors.iter().any(|processor| processor.is_busy(now))).count();
+            ends_at = ends_at.min(if busy > 1 { turn_ends_at } else { u64::MAX });
+            let of_processor = host.guests[index].as_ref().and_then(|guest| guest.turn_ends_at(now));
+            ends_at = ends_at.min(of_processor.unwrap_or(u64::MAX));
+        }
         // Whose time has come waits for its turn, no more.
-        let times = processors.iter().filter_map(Processor::wakes_at).filter(|wakes_at| *wakes_at > now);
-        let wakes_at = times.min().unwrap_or(u64::MAX);
-        apic.fire_after(frequencies.apic_ticks(ends_at.min(looks_at).min(wakes_at).saturating_sub(now)));
-        let Some(index) = runs else {
-            apic.wait();
+        let running = host.guests.iter().flatten().filter(|guest| guest.can_run());
+        let times = running.flat_map(|guest| guest.processors.iter().filter_map(Processor::wakes_at));
+        let wakes_at = times.filter(|wakes_at| *wakes_at > now).min().unwrap_or(u64::MAX);
+        host.apic.fire_after(host.frequencies.apic_ticks(ends_at.min(wakes_at).saturating_sub(now)));
+        let Some((guest, index)) = next.and_then(|(guest, index)| Some((host.guests[guest].as_mut()?, index))) else {
+            host.apic.wait();
             continue;
         };
-        let processor = &mut processors[index];
+        let processor = &mut guest.processors[index];
         // SAFETY: whoever made the processor has confined it.
-        unsafe { svm.run(processor.vmcb, &mut processor.registers) };
-        if let Err(stop) = processor.handle_exit(machine, &mut Hardware) {
-            return stop;
+        unsafe { host.svm.run(processor.vmcb, &mut processor.registers) };
+        let mut hardware = Hardware(&guest.consoles[SERIAL].output);
+        if let Err(stop) = processor.handle_exit(&mut guest.machine, &mut hardware) {
+            guest.state = State::Stopped { stop, told: false };
         }
-        // Who tells others something often waits for what they do about it.
         let now = time::tsc();
-        if machine.take_posted() || now >= ends_at {
-            (current, turn_ends_at) = ((index + 1) % processors.len(), now + turn);
+        guest.end_turn(now, turn, now >= ends_at);
+        if now >= turn_ends_at {
+            current = (current + 1) % MAX_GUESTS;
         }
     }
 }
 
-/// Brings a guest back to where nothing has been loaded. Waits for the devices of the machine that still do something for it.
-pub fn reset(machine: &mut Machine, processors: &mut [Processor], apic: &mut Apic, frequencies: Frequencies) {
-    processors.iter_mut().for_each(Processor::reset);
-    while !machine.reset() {
-        apic.fire_after(frequencies.apic_ticks(frequencies.tsc / 1_000_000 * LOOK));
-        apic.wait();
-    }
-}
+/// What a guest's devices have of this machine: where its serial port leads to.
+struct Hardware<'a>(&'a Ring);
 
-enum Choice {
-    Run(usize),
-    /// All wait for something that will happen.
-    Wait,
-    /// None will ever run again.
-    Nobody,
-}
-
-/// The first that can run, beginning with the one whose turn it is.
-fn choose(processors: &mut [Processor], current: usize, now: u64) -> Choice {
-    let mut choice = Choice::Nobody;
-    for offset in 0..processors.len() {
-        let index = (current + offset) % processors.len();
-        match processors[index].prepare(now) {
-            Next::Run => return Choice::Run(index),
-            Next::Wait => choice = Choice::Wait,
-            Next::WaitForOthers => {}
-        }
-    }
-    choice
-}
-
-/// What a guest's devices have of this machine.
-struct Hardware;
-
-impl Host for Hardware {
+impl machine::Host for Hardware<'_> {
     fn send(&mut self, byte: u8) {
-        Port(COM2).send(byte);
+        self.0.put(&[byte]);
     }
 
     fn tsc(&mut self) -> u64 {

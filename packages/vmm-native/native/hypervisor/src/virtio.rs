@@ -20,8 +20,11 @@ pub const NETWORK: Kind = Kind { modern: 0x1041, transitional: 0x1000 };
 /// Disks.
 pub const BLOCK: Kind = Kind { modern: 0x1042, transitional: 0x1001 };
 
-/// How many entries a queue has.
-const ENTRIES: usize = 256;
+/// Consoles.
+pub const CONSOLE: Kind = Kind { modern: 0x1043, transitional: 0x1003 };
+
+/// How many entries a queue has: as many as QEMU's consoles have.
+const ENTRIES: usize = 128;
 
 mod capability {
     pub const COMMON: u8 = 1;
@@ -143,20 +146,15 @@ pub fn find(kind: Kind) -> impl Iterator<Item = Function> {
 impl Device {
     /// Agrees with a device on features (3.1.1, steps 1 to 6); `None` when it is none that this driver can use.
     pub fn reset(function: Function, wanted: u64) -> Option<Device> {
-        let place = |kind: u8| {
-            let found = function.capabilities(VENDOR_SPECIFIC).find(|at| (function.read(*at) >> 24) as u8 == kind)?;
-            let base = function.memory(function.read(found + 4) as u8)?;
-            Some((base + function.read(found + 8) as usize, found))
-        };
-        let ((common, _), (notify, notify_at), (function_config, _)) =
-            (place(capability::COMMON)?, place(capability::NOTIFY)?, place(capability::DEVICE)?);
+        let [common, notify, function_config] =
+            [capability::COMMON, capability::NOTIFY, capability::DEVICE].map(|kind| place(function, kind));
+        let ((common, _), (notify, notify_at), (function_config, _)) = (common?, notify?, function_config?);
         let notify_multiplier = function.read(notify_at + 16) as usize;
         // SAFETY: nothing of the device is set up yet, so it writes nowhere.
         unsafe {
             function.enable()?;
             // Firmware may have used it.
-            put::<u8>(common + common::STATUS, 0);
-            while get::<u8>(common + common::STATUS) != 0 {}
+            stop(function);
             put(common + common::STATUS, AGREEING);
             let features = wanted & offered(common) | INDIRECT | VERSION_1;
             for half in [0_u32, 1] {
@@ -259,6 +257,23 @@ impl Queue {
             Some((number as u16, written))
         }
     }
+}
+
+/// Makes a device forget its queues, after which it leaves memory alone (2.4).
+pub fn stop(function: Function) {
+    let Some((common, _)) = place(function, capability::COMMON) else { return };
+    // SAFETY: the device's registers; what it does by that is to stop.
+    unsafe {
+        put::<u8>(common + common::STATUS, 0);
+        while get::<u8>(common + common::STATUS) != 0 {}
+    }
+}
+
+/// Where a structure of a device lies, and the capability that says so (4.1.4).
+fn place(function: Function, kind: u8) -> Option<(usize, u8)> {
+    let found = function.capabilities(VENDOR_SPECIFIC).find(|at| (function.read(*at) >> 24) as u8 == kind)?;
+    let base = function.memory(function.read(found + 4) as u8)?;
+    Some((base + function.read(found + 8) as usize, found))
 }
 
 /// What a device offers.

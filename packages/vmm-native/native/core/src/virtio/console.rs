@@ -16,6 +16,8 @@ const ROUNDS: usize = 64;
 
 /// What a console is connected with.
 pub trait Terminal: fmt::Debug {
+    /// How many bytes it takes now.
+    fn room(&self) -> usize;
     /// Takes what the guest sends.
     fn send(&mut self, bytes: &[u8]);
     /// The next byte for the guest.
@@ -64,6 +66,9 @@ impl<T: Terminal> Console<T> {
 
     fn send(&mut self, queue: &mut Queue, memory: &mut GuestMemory) -> Result<(), QueueError> {
         for _ in 0..ROUNDS {
+            if self.terminal.room() < MAX_BYTES {
+                return Ok(());
+            }
             let Some(chain) = queue.pop(memory)? else { return Ok(()) };
             if !chain.writable().is_empty() {
                 return Err(QueueError::Malformed);
@@ -132,9 +137,14 @@ mod tests {
     struct Test {
         sent: Vec<u8>,
         typed: Vec<u8>,
+        full: bool,
     }
 
     impl Terminal for Test {
+        fn room(&self) -> usize {
+            if self.full { MAX_BYTES - 1 } else { MAX_BYTES }
+        }
+
         fn send(&mut self, bytes: &[u8]) {
             self.sent.extend(bytes);
         }
@@ -176,6 +186,18 @@ mod tests {
         assert!(console.restore(&mut Reader::new(&bytes[..9])).is_err());
         assert!(console.restore(&mut Reader::new(&[0, 0, 0, 0, 0, 0, 1, 0, 0, 0])).is_err());
         assert!(console.restore(&mut Reader::new(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1])).is_err());
+    }
+
+    #[test]
+    fn what_is_sent_waits_for_room() {
+        let (mut memory, mut queues, mut console) = parts();
+        offer(&mut memory, &mut queues[TRANSMIT], 0, &[(0x9000, 5, 0)]);
+        console.terminal.full = true;
+        console.service(&mut queues, &mut memory).unwrap();
+        assert_eq!((console.terminal.sent.len(), used(&memory, &queues[TRANSMIT]).len()), (0, 0));
+        console.terminal.full = false;
+        console.service(&mut queues, &mut memory).unwrap();
+        assert_eq!((console.terminal.sent.len(), used(&memory, &queues[TRANSMIT]).len()), (5, 1));
     }
 
     #[test]
