@@ -1,5 +1,5 @@
 import { closeSync } from "node:fs";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
 import { finished } from "node:stream/promises";
 import type { Accelerator } from "./accelerator.ts";
 import { GuestAgent } from "./agent/agent.ts";
@@ -59,8 +59,8 @@ export interface Machine extends AsyncDisposable {
    */
   readonly console: (name: string) => SerialConsole;
   /**
-   * Connection of a console of type `port`, for programs that talk to a program in the guest. Its {@link SerialConsole}
-   * sees nothing more of it.
+   * Connection of a console of type `port` or `virtio`, for programs that talk to a program in the guest. Its
+   * {@link SerialConsole} sees nothing more of it.
    *
    * @throws {TypeError} When the description has no such console of that name.
    */
@@ -319,10 +319,12 @@ export class RunningMachine implements Machine {
 
   port(name: string): Duplex {
     const found = this.#parts.machine.consoles.find((item) => item.name === name);
-    if (found?.type !== "port") {
-      throw new TypeError(`expected the name of a console of type port, got ${JSON.stringify(name)}`);
+    if (found === undefined || found.type === "serial") {
+      throw new TypeError(`expected the name of a console of type port or virtio, got ${JSON.stringify(name)}`);
     }
     this.console(name).release();
+    const pipes = this.#parts.pipes?.get(name);
+    if (pipes !== undefined) return Duplex.from({ readable: pipes.output, writable: pipes.input });
     return this.#portStream(this.#parts.machine.consoles.indexOf(found)).output;
   }
 

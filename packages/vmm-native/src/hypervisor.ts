@@ -140,7 +140,7 @@ export class RunningHypervisor implements Hypervisor {
   constructor(description: ResolvedHypervisor, machine: Machine) {
     this.description = description;
     this.#machine = machine;
-    this.#connection = new ControlConnection(machine.console(CONSOLE.control).release());
+    this.#connection = new ControlConnection(machine.port(CONSOLE.control));
     // It says nothing more, but for why it ends.
     nextEvent(machine, [], { timeoutMs: Number.POSITIVE_INFINITY }).catch((error: unknown) => {
       this.#connection.fail(error);

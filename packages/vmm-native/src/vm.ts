@@ -108,8 +108,11 @@ export class ControlledVm implements Vm {
     ];
     this.#streams = [serial, virtio];
     const { commandLine } = context;
-    this.console = new SerialConsole(serial, { name: `guest${number}`, commandLine });
-    this.virtioConsole = new SerialConsole(virtio, { name: `guest${number}-virtio`, commandLine });
+    this.console = new SerialConsole({ input: serial, output: serial }, { name: `guest${number}`, commandLine });
+    this.virtioConsole = new SerialConsole(
+      { input: virtio, output: virtio },
+      { name: `guest${number}-virtio`, commandLine },
+    );
     this.memory = {
       read: async (address, lengthBytes) => this.#read(address, lengthBytes),
       write: async (address, bytes) => writeMemory(connection, number, address, bytes),

@@ -25,7 +25,10 @@ export async function fork(
   }
   for (const result of results) {
     if (result.status === "fulfilled") io.stdout.write(`${result.value.name} ${result.value.address}\n`);
-    else io.stderr.write(`error: ${escapeText(described(result.reason).message)}\n`);
+    else {
+      const { message, code } = described(result.reason);
+      io.stderr.write(`error: ${escapeText(message)}${code === undefined ? "" : ` [${code}]`}\n`);
+    }
   }
   return failed ? 1 : 0;
 }
