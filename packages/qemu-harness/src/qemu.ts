@@ -1,9 +1,10 @@
 // Environment read: LEVERET_QEMU, PATH.
 import { execFile } from "node:child_process";
 import { constants } from "node:fs";
-import { access } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { QemuError } from "./errors.ts";
+import { factOf } from "./snapshot/digest.ts";
 
 /** Version of a QEMU program. */
 export interface QemuVersion {
@@ -33,13 +34,14 @@ export interface FindQemuOptions {
 export const MINIMUM_QEMU_VERSION: QemuVersion = { major: 7, minor: 2, micro: 0 };
 
 const PROGRAM = "qemu-system-x86_64";
+const VERSION = /^QEMU emulator version (\d+)\.(\d+)\.(\d+)/;
 const VERSION_TIMEOUT_MS = 20_000;
 
 /**
  * Finds QEMU: the `path` option, else the variable `LEVERET_QEMU`, else `qemu-system-x86_64` in `PATH`.
  *
  * @param options - Where to look.
- * @returns The program and its version.
+ * @returns The program and its version, which is remembered in the user's cache for as long as the file is the same.
  * @throws {QemuError} `QEMU_NOT_FOUND` when there is none or it does not answer as QEMU does, `QEMU_TOO_OLD` below 7.2.
  * @example
  * const { path, versionText } = await findQemu();
@@ -55,24 +57,13 @@ export async function findQemu(options: FindQemuOptions = {}): Promise<Qemu> {
       searched: chosen === undefined ? searchPath(env) : [chosen],
     });
   }
-  return askVersion(path);
+  return versionOf(path, env);
 }
 
-async function askVersion(path: string): Promise<Qemu> {
-  const answer = await runVersion(path);
-  const versionText = answer.stdout.split("\n", 1)[0] ?? "";
-  const match = /^QEMU emulator version (\d+)\.(\d+)\.(\d+)/.exec(versionText);
-  if (match === null) {
-    throw new QemuError(
-      "QEMU_NOT_FOUND",
-      `expected "QEMU emulator version …" from ${path} --version, got "${versionText}"`,
-      {
-        path,
-        stderrTail: answer.stderr.slice(-4096),
-        exitCode: answer.exitCode,
-      },
-    );
-  }
+async function versionOf(path: string, env: Readonly<Record<string, string | undefined>>): Promise<Qemu> {
+  // It takes longer to say than a machine to be forked.
+  const versionText = await factOf(await stat(path, { bigint: true }), "version", () => askVersion(path), { env });
+  const match = VERSION.exec(versionText) ?? [];
   const version = { major: Number(match[1]), minor: Number(match[2]), micro: Number(match[3]) };
   const minimum = MINIMUM_QEMU_VERSION;
   if (version.major < minimum.major || (version.major === minimum.major && version.minor < minimum.minor)) {
@@ -86,6 +77,21 @@ async function askVersion(path: string): Promise<Qemu> {
     );
   }
   return { path, version, versionText };
+}
+
+async function askVersion(path: string): Promise<string> {
+  const answer = await runVersion(path);
+  const versionText = answer.stdout.split("\n", 1)[0] ?? "";
+  if (VERSION.test(versionText)) return versionText;
+  throw new QemuError(
+    "QEMU_NOT_FOUND",
+    `expected "QEMU emulator version …" from ${path} --version, got "${versionText}"`,
+    {
+      path,
+      stderrTail: answer.stderr.slice(-4096),
+      exitCode: answer.exitCode,
+    },
+  );
 }
 
 async function runVersion(path: string): Promise<{ stdout: string; stderr: string; exitCode: number | undefined }> {

@@ -14,7 +14,7 @@ interface DigestOptions {
 }
 
 /** Smaller files are read again by each process, which takes less than looking them up. In `bytes`. */
-const WORTH_REMEMBERING = 16 * 1024 * 1024;
+const WORTH_REMEMBERING = 1024 * 1024;
 const MAX_REMEMBERED = 256;
 /** A file that has changed so short ago may change again with the same time stamp. In `milliseconds`. */
 const SETTLED_MS = 2000;
@@ -32,7 +32,7 @@ const known = new Map<string, string>();
  */
 export async function digestOf(path: string, options: DigestOptions): Promise<string> {
   try {
-    return await digestOnce(await stat(path, { bigint: true }), "", () => readAll(path, options.signal), options);
+    return await factOf(await stat(path, { bigint: true }), "", () => readAll(path, options.signal), options);
   } catch (error) {
     assertNotAborted(options.signal);
     throw fileError(error, "read", path);
@@ -40,13 +40,13 @@ export async function digestOf(path: string, options: DigestOptions): Promise<st
 }
 
 /**
- * A digest of a file's content, which is remembered as that of {@link digestOf}.
+ * A fact that follows from a file's content, which is remembered as the digest of {@link digestOf} is.
  *
  * @param found - State of the file.
- * @param kind - What tells this digest from others of the same file; empty for that of all of it.
- * @param read - Computes it.
+ * @param kind - What tells this fact from others of the same file; empty for the digest of all of it.
+ * @param read - Finds it out.
  */
-export async function digestOnce(
+export async function factOf(
   found: BigIntStats,
   kind: string,
   read: () => Promise<string>,
@@ -59,9 +59,9 @@ export async function digestOnce(
   if (!settled) return read();
   const before = known.get(identity);
   if (before !== undefined) return before;
-  const digest = await (size >= WORTH_REMEMBERING ? remembered(identity, read, options) : read());
-  known.set(identity, digest);
-  return digest;
+  const fact = await (size >= WORTH_REMEMBERING ? remembered(identity, read, options) : read());
+  known.set(identity, fact);
+  return fact;
 }
 
 async function readAll(path: string, signal: AbortSignal | undefined): Promise<string> {
@@ -77,13 +77,13 @@ async function remembered(identity: string, read: () => Promise<string>, { env }
   const list = join(directory, "qemu-digests.json");
   const found = (await readList(list)).get(identity);
   if (found !== undefined) return found;
-  const digest = await read();
-  const entries = [...(await readList(list)), [identity, digest] as const].slice(-MAX_REMEMBERED);
+  const fact = await read();
+  const entries = [...(await readList(list)), [identity, fact] as const].slice(-MAX_REMEMBERED);
   await mkdir(dirname(list), { recursive: true })
     .then(() => writeAtomically(list, (sink) => sink.write(0, Buffer.from(JSON.stringify(entries))), { mode: 0o600 }))
     // What cannot be remembered is read again.
     .catch(() => {});
-  return digest;
+  return fact;
 }
 
 async function readList(path: string): Promise<Map<string, string>> {

@@ -6,7 +6,7 @@ import type { MachineDescription } from "../machine.ts";
 import { type MachinePlan, type PlanOptions, planMachine } from "../plan.ts";
 import { templateOf } from "../start.ts";
 import type { Template } from "../template.ts";
-import { digestOnce } from "./digest.ts";
+import { factOf } from "./digest.ts";
 import { fileError } from "./files.ts";
 import { differencesOf, type Ingredients, ingredientsOf } from "./ingredients.ts";
 import { corrupt, type Manifest, readManifest } from "./manifest.ts";
@@ -114,7 +114,7 @@ async function openParts(
     const digest = (): Promise<string> => digestOfPart(descriptor, part, signal);
     const isIntact =
       found.size === BigInt(part.sizeBytes) &&
-      (!verify || (await digestOnce(found, "runs", digest, { env, signal })) === part.sha256);
+      (!verify || (await factOf(found, "runs", digest, { env, signal })) === part.sha256);
     if (!isIntact) {
       throw corrupt(path, `another ${name} than was written`);
     }
