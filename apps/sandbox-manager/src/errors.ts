@@ -12,6 +12,8 @@ export type SandboxErrorCode =
   | "SANDBOX_START_FAILED"
   /** a sandbox that ended while something was asked of it */
   | "SANDBOX_ENDED"
+  /** a program that writes more than somebody wants to have */
+  | "SANDBOX_OUTPUT_LIMIT"
   /** a supervisor that does not speak this version's protocol */
   | "SANDBOX_PROTOCOL"
   /** a program or file that this host lacks */

@@ -12,10 +12,12 @@ export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from ".
 export { findSandbox, listSandboxes } from "./find.ts";
 export type { Environment } from "./places.ts";
 export {
+  DEFAULT_MAX_OUTPUT_BYTES,
   Sandbox,
   type SandboxDiffOptions,
   type SandboxExecOptions,
   type SandboxResult,
+  type SandboxRunOptions,
   WORKSPACE,
 } from "./sandbox.ts";
 export { type SandboxStartOptions, startSandbox } from "./start.ts";

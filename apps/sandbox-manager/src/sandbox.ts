@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { buffer } from "node:stream/consumers";
 import {
   applyChanges,
   changesOf,
@@ -28,6 +27,17 @@ export interface SandboxExecOptions {
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;
 }
+
+/** How a program is run to its end. */
+export interface SandboxRunOptions extends Omit<SandboxExecOptions, "terminal"> {
+  /** most that it may write on both outputs together, in `bytes`, default {@link DEFAULT_MAX_OUTPUT_BYTES} */
+  readonly maxOutputBytes?: number | undefined;
+  /** ends it */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Most that {@link Sandbox.exec} collects: 64 MiB. */
+export const DEFAULT_MAX_OUTPUT_BYTES: number = 64 * 1024 * 1024;
 
 interface Abortable {
   readonly signal?: AbortSignal | undefined;
@@ -109,15 +119,40 @@ export class Sandbox implements AsyncDisposable {
   /**
    * Runs a program to its end.
    *
-   * @throws As {@link Sandbox.spawn}; never because of how the program ends.
+   * @throws As {@link Sandbox.spawn}; {SandboxError} `SANDBOX_OUTPUT_LIMIT`; the signal's reason. Never because of how the
+   *   program ends.
    * @example
    * const { exitCode, stdout } = await vm.exec(["node", "--version"]);
    */
-  async exec(argv: readonly string[], options: Omit<SandboxExecOptions, "terminal"> = {}): Promise<SandboxResult> {
-    const program = await this.spawn(argv, options);
-    program.stdin.end();
-    const [stdout, stderr, end] = await Promise.all([buffer(program.stdout), buffer(program.stderr), program.exit]);
-    return { ...end, stdout: stdout.toString(), stderr: stderr.toString() };
+  async exec(argv: readonly string[], options: SandboxRunOptions = {}): Promise<SandboxResult> {
+    const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, signal, ...rest } = options;
+    signal?.throwIfAborted();
+    const program = await this.spawn(argv, rest);
+    signal?.addEventListener("abort", program.close, { once: true });
+    let room = maxOutputBytes;
+    const collect = async (output: AsyncIterable<Uint8Array>): Promise<string> => {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of output) {
+        room -= chunk.byteLength;
+        if (room < 0) {
+          const message = `expected at most ${maxOutputBytes} bytes of output, got more`;
+          throw new SandboxError("SANDBOX_OUTPUT_LIMIT", message, { sandbox: this.name });
+        }
+        chunks.push(chunk);
+      }
+      return Buffer.concat(chunks).toString();
+    };
+    try {
+      program.stdin.end();
+      const [stdout, stderr] = await Promise.all([collect(program.stdout), collect(program.stderr)]);
+      return { ...(await program.exit), stdout, stderr };
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", program.close);
+      program.close();
+    }
   }
 
   /**

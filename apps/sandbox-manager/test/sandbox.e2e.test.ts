@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findSandbox } from "../src/index.ts";
 
 const BIN = fileURLToPath(new URL("../bin/leveret-sandbox.js", import.meta.url));
 /** A guest whose packages the tests of the OS builder have downloaded and installed already. */
@@ -89,7 +90,8 @@ function listening(address: string, port: number, says: string): string {
 // In this order: each needs what the ones before it made.
 describe("leveret-sandbox", () => {
   test("starts a machine for a project, and finds it again", async () => {
-    expect(await start("one")).toBe("vm-1 127.0.1.1\n");
+    const both = await Promise.all([start("one"), start("one")]);
+    expect(both).toEqual(["vm-1 127.0.1.1\n", "vm-1 127.0.1.1\n"]);
     expect(await start("one")).toBe("vm-1 127.0.1.1\n");
     const { sandboxes } = await list();
     expect(sandboxes).toHaveLength(1);
@@ -107,6 +109,15 @@ describe("leveret-sandbox", () => {
     const missing = await sandbox("one", "exec", "--", "no-such-program");
     expect(missing.exitCode).toBe(1);
     expect(missing.stderr).toContain("expected the guest to start no-such-program, got ENOENT");
+  });
+
+  test("ends programs that say too much, or that nobody waits for any more", async () => {
+    const vm = await findSandbox("vm-1", { env });
+    await expect(vm.exec(["yes"], { maxOutputBytes: 1000 })).rejects.toMatchObject({ code: "SANDBOX_OUTPUT_LIMIT" });
+    const signal = AbortSignal.timeout(500);
+    await expect(vm.exec(["sleep", "1000"], { signal })).rejects.toMatchObject({ name: "TimeoutError" });
+    const running = async (): Promise<string> => (await vm.exec(["sh", "-c", "cat /proc/[0-9]*/comm"])).stdout;
+    await expect.poll(running).not.toMatch(/^(?:yes|sleep)$/m);
   });
 
   test("shows the project at /workspace, without its secrets, and what is changed there on either side", async () => {
