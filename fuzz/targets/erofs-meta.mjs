@@ -25,10 +25,10 @@ export const targets = [
   image("plain", async () => [await built({}), await built({ blockSize: 512 })], [[512, 512 + 2048]]),
   image("lz4", async () => [await built(lz4(4096)), await built(lz4(16_384))]),
   image("deflate", async () => [await built({ compression: { algorithm: "deflate", clusterSize: 8192 } })]),
-  image("lzma", async () => [await packedFixture("small-lzma"), await packedFixture("small-lzma-tails")], [], small),
-  image("zstd", async () => [await packedFixture("small-zstd"), await packedFixture("small-zstd-fast")], [], small),
-  image("48-bit", async () => [await packedFixture("48bit-lz4")], [], { last: "/small" }),
-  image("boxed", async () => [await packedFixture("metabox-lz4-tails")], [], { last: "/small" }),
+  image("lzma", async () => [await seed("lzma"), await seed("lzma-tails")], [], small),
+  image("zstd", async () => [await seed("zstd"), await seed("zstd-fast")], [], small),
+  image("48-bit", async () => [await fixture("48bit-lz4")], [], { last: "/small" }),
+  image("boxed", async () => [await fixture("metabox-lz4-tails")], [], { last: "/small" }),
   {
     name: "erofs-meta check",
     code,
@@ -173,9 +173,11 @@ async function built(options) {
   return bytes.slice(0, end);
 }
 
-async function packedFixture(name) {
-  const url = new URL(`../../packages/erofs-meta/test/fixtures/${name}.erofs.gz`, import.meta.url);
-  return new Uint8Array(gunzipSync(await readFile(url)));
+const seed = (name) => unpacked(`../seeds/${name}.erofs.gz`);
+const fixture = (name) => unpacked(`../../packages/erofs-meta/test/fixtures/${name}.erofs.gz`);
+
+async function unpacked(path) {
+  return new Uint8Array(gunzipSync(await readFile(new URL(path, import.meta.url))));
 }
 
 function verity() {
