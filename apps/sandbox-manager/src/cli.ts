@@ -142,6 +142,15 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("leveret-sandbox stop vm-2"))
     .action(async (name, flags) => (await import("./commands/others.ts")).stop(name, flags, io));
 
+  program
+    .command("prune")
+    .description("remove what machines have left: templates that were not used today, and what ended ones have said")
+    .option("--all", "also templates that were used today; the next start makes them again")
+    .option("--dry-run", "say what would be removed, and remove nothing")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox prune --dry-run"))
+    .action(async (flags) => (await import("./commands/prune.ts")).prune(flags, io));
+
   const exitCode = await runCommand(program, argv, io);
   return exitCode === 0 ? ofProgram : exitCode;
 }

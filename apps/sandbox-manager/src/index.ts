@@ -11,6 +11,7 @@ export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from ".
 // Sandboxes
 export { findSandbox, listSandboxes } from "./find.ts";
 export type { Environment } from "./places.ts";
+export { type Pruned, type PruneOptions, pruneSandboxes } from "./prune.ts";
 export {
   DEFAULT_MAX_OUTPUT_BYTES,
   Sandbox,

@@ -69,6 +69,11 @@ async function openDirectory(path: string): Promise<void> {
   });
 }
 
+/** Where the templates of sandboxes are. */
+export function templatesIn({ cache }: Places): string {
+  return join(cache, "templates");
+}
+
 /** Where a sandbox is asked. */
 export function socketPath(places: Places, name: string): string {
   return join(places.sockets, name);

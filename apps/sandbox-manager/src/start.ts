@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { recoverTransaction } from "./changes/transaction.ts";
 import { SandboxError } from "./errors.ts";
 import { alive, projectDirectory } from "./find.ts";
@@ -7,7 +7,7 @@ import { guestImage, type ImageOptions } from "./image.ts";
 import { takeLease } from "./lease.ts";
 import { lockDirectory, lockProject } from "./lock.ts";
 import { nameOf, numberOf } from "./names.ts";
-import { type Environment, journalPath, openPlaces, type Places } from "./places.ts";
+import { type Environment, journalPath, openPlaces, type Places, templatesIn } from "./places.ts";
 import { Sandbox } from "./sandbox.ts";
 import { readStates, type SandboxState } from "./state.ts";
 import { supervise } from "./supervise.ts";
@@ -69,7 +69,7 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
   }
   const image = await guestImage(places, { description, env, signal, onProgress });
   const { memoryMiB = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = options;
-  const origin = { kind: "template", image, templates: join(places.cache, "templates") } as const;
+  const origin = { kind: "template", image, templates: templatesIn(places) } as const;
   const what = { directory, workspace, memoryMiB, cpus, image: description, origin };
   const state = await supervise(places, await takeLease(places, wanted), what, { env, signal, onProgress });
   return new Sandbox(state, places, { env, owned: true });

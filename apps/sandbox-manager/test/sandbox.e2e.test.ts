@@ -319,4 +319,12 @@ describe("leveret-sandbox", () => {
     expect((await sandbox("one", "logs", "vm-1")).stdout).toBe("hello\\x1b[2J\nended: host-qmp-quit\n");
     expect((await sandbox("one", "logs", "vm-200")).stderr).toContain("SANDBOX_NOT_FOUND");
   });
+
+  test("removes what is left of those that have ended", async () => {
+    const { stdout } = await sandbox("one", "prune", "--dry-run", "--json");
+    const { transcripts } = JSON.parse(stdout) as { transcripts: { name: string }[] };
+    expect(transcripts.map(({ name }) => name)).toContain("vm-1");
+    expect((await sandbox("one", "prune")).stdout).toContain("removed what vm-1 has said");
+    expect((await sandbox("one", "logs", "vm-1")).stderr).toContain("SANDBOX_NOT_FOUND");
+  });
 });
