@@ -3,6 +3,10 @@
 //! Manual, 15.5 and appendix B: a control area (B-1) and, from 0x400, a state save area (B-2). The block is kept as the
 //! bytes it is, so encoding and decoding it is nothing; the tables below give each field its name, place and size.
 
+mod event;
+
+pub use event::{Event, EventKind};
+
 /// Where the state save area begins in the block.
 const SAVE: usize = 0x400;
 
@@ -188,65 +192,6 @@ pub struct Segment {
     pub base: u64,
 }
 
-/// Kinds of [`Event`], by their number in its bits 10:8 (15.20).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum EventKind {
-    /// An external or virtual interrupt.
-    Interrupt = 0,
-    /// A non-maskable interrupt; the vector is not looked at.
-    Nmi = 2,
-    /// A fault or trap.
-    Exception = 3,
-    /// What INTn does.
-    SoftwareInterrupt = 4,
-}
-
-/// An event on its way into a guest: what EVENTINJ takes and EXITINTINFO tells (15.20, 15.7.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// What it is.
-    pub kind: EventKind,
-    /// Entry of the interrupt descriptor table.
-    pub vector: u8,
-    /// What is pushed as error code, for the exceptions that have one.
-    pub error_code: Option<u32>,
-}
-
-impl Event {
-    const ERROR_CODE: u64 = 1 << 11;
-    const VALID: u64 = 1 << 31;
-
-    /// The event as EVENTINJ has it.
-    pub fn encode(self) -> u64 {
-        let error = self.error_code.map_or(0, |code| Event::ERROR_CODE | u64::from(code) << 32);
-        u64::from(self.vector) | (self.kind as u64) << 8 | Event::VALID | error
-    }
-
-    /// The event that EXITINTINFO tells of, if there is one.
-    ///
-    /// Without the valid bit everything else is stale. QEMU's emulation calls an interrupt whose delivery faulted an
-    /// exception, of a vector that exceptions do not have.
-    pub fn decode(value: u64) -> Option<Event> {
-        if value & Event::VALID == 0 {
-            return None;
-        }
-        let vector = value as u8;
-        let kind = match value >> 8 & 7 {
-            0 => EventKind::Interrupt,
-            2 => EventKind::Nmi,
-            3 if vector >= 32 => EventKind::Interrupt,
-            // VMRUN refuses an exception with the vector of a non-maskable interrupt.
-            3 if vector == 2 => EventKind::Nmi,
-            3 => EventKind::Exception,
-            4 => EventKind::SoftwareInterrupt,
-            _ => return None,
-        };
-        let error_code = (value & Event::ERROR_CODE != 0).then_some((value >> 32) as u32);
-        Some(Event { kind, vector, error_code })
-    }
-}
-
 impl Vmcb {
     /// A block of zeros, which no processor would run.
     pub const fn new() -> Vmcb {
@@ -388,27 +333,5 @@ mod tests {
         vmcb.set_segment(SegmentRegister::Tr, segment);
         assert_eq!(vmcb.segment(SegmentRegister::Tr), segment);
         assert_eq!(vmcb.as_bytes()[0x490..0x494], [0x10, 0, 0x9b, 0x0a]);
-    }
-
-    #[test]
-    fn events_are_read_as_they_were_written() {
-        for kind in [EventKind::Interrupt, EventKind::Nmi, EventKind::Exception, EventKind::SoftwareInterrupt] {
-            for error_code in [None, Some(0), Some(0xdead_beef)] {
-                let event = Event { kind, vector: 13, error_code };
-                assert_eq!(Event::decode(event.encode()), Some(event));
-            }
-        }
-        assert_eq!(Event { kind: EventKind::Exception, vector: 13, error_code: Some(0) }.encode(), 0x8000_0b0d);
-    }
-
-    #[test]
-    fn an_event_without_its_valid_bit_is_none() {
-        assert_eq!(Event::decode(0x30d), None);
-    }
-
-    #[test]
-    fn an_interrupt_that_qemu_calls_an_exception_is_an_interrupt() {
-        let event = Event { kind: EventKind::Interrupt, vector: 0x30, error_code: None };
-        assert_eq!(Event::decode(0x8000_0330), Some(event));
     }
 }

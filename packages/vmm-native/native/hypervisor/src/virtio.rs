@@ -23,8 +23,10 @@ pub const BLOCK: Kind = Kind { modern: 0x1042, transitional: 0x1001 };
 /// Consoles.
 pub const CONSOLE: Kind = Kind { modern: 0x1043, transitional: 0x1003 };
 
-/// How many entries a queue has: as many as QEMU's consoles have.
-const ENTRIES: usize = 128;
+/// Most entries of a queue: chains of disks are longer than 128 descriptors, and no chain is longer than its queue.
+const ENTRIES: usize = 256;
+/// Fewest that drivers can do with: each has at most as many chains.
+const MIN_ENTRIES: usize = 32;
 
 mod capability {
     pub const COMMON: u8 = 1;
@@ -131,6 +133,7 @@ pub struct Device {
 pub struct Queue {
     index: u16,
     notify: usize,
+    entries: usize,
     rings: &'static mut Rings,
     next_available: u16,
     next_used: u16,
@@ -183,10 +186,11 @@ impl Device {
         // SAFETY: the device is given nothing but these rings, and nobody else has them.
         unsafe {
             put::<u16>(common + common::QUEUE_SELECT, index);
-            if usize::from(get::<u16>(common + common::QUEUE_SIZE)) < ENTRIES {
+            let entries = usize::from(get::<u16>(common + common::QUEUE_SIZE)).min(ENTRIES);
+            if entries < MIN_ENTRIES {
                 return None;
             }
-            put(common + common::QUEUE_SIZE, ENTRIES as u16);
+            put(common + common::QUEUE_SIZE, entries as u16);
             put::<u16>(common + common::QUEUE_VECTOR, 0);
             let parts = [
                 (common::QUEUE_DESCRIPTORS, ptr::from_ref(&rings.descriptors).addr()),
@@ -200,7 +204,7 @@ impl Device {
             let offset = usize::from(get::<u16>(common + common::QUEUE_NOTIFY_OFFSET));
             put::<u16>(common + common::QUEUE_ENABLE, 1);
             let notify = self.notify + offset * self.notify_multiplier;
-            Some(Queue { index, notify, rings, next_available: 0, next_used: 0 })
+            Some(Queue { index, notify, entries, rings, next_available: 0, next_used: 0 })
         }
     }
 
@@ -222,10 +226,10 @@ impl Queue {
     ///
     /// # Safety
     ///
-    /// The number is below [`ENTRIES`], and no chain that has not been used has it. Until this one has been used, its table and
+    /// The number is below [`MIN_ENTRIES`], and no chain that has not been used has it. Until this one has been used, its table and
     /// buffers stay where they are; those to write may be written to by the device at any time.
     pub unsafe fn offer(&mut self, number: u16, descriptor: Descriptor) {
-        let place = usize::from(self.next_available) % ENTRIES;
+        let place = usize::from(self.next_available) % self.entries;
         self.next_available = self.next_available.wrapping_add(1);
         // SAFETY: the rings are this driver's, and the device only reads these.
         unsafe {
@@ -251,7 +255,7 @@ impl Queue {
             }
             // The entry is read after the index that says that it is there.
             fence(Ordering::Acquire);
-            let place = usize::from(self.next_used) % ENTRIES;
+            let place = usize::from(self.next_used) % self.entries;
             let [number, written] = (&raw const self.rings.used.ring[place]).read_volatile();
             self.next_used = self.next_used.wrapping_add(1);
             Some((number as u16, written))
