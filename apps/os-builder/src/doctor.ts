@@ -114,5 +114,5 @@ async function trySandbox(env: Env): Promise<string> {
 
 async function describeAccelerator(env: Env): Promise<string> {
   const { kind, reason } = await probeAccelerator({ env });
-  return `${kind}: ${reason}`;
+  return `${kind}: ${reason.split("\n", 1)[0]}`;
 }

@@ -2,6 +2,8 @@
 export { debian, defineOs } from "./config/define.ts";
 export { CONFIG_FILE, loadProject, type Project } from "./config/load.ts";
 export type { OsConfig, OsDescription } from "./config/schema.ts";
+// What this machine has
+export { examineMachine, type Finding } from "./doctor.ts";
 // Errors
 export { type ConfigIssue, OsBuilderError, type OsBuilderErrorCode, type OsBuilderErrorDetails } from "./errors.ts";
 // Building

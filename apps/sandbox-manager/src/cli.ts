@@ -143,6 +143,12 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .action(async (name, flags) => (await import("./commands/others.ts")).stop(name, flags, io));
 
   program
+    .command("doctor")
+    .description("say what machines need, what of it is missing, and how to get it")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox doctor"))
+    .action(async (flags) => (await import("./commands/doctor.ts")).doctor(flags, io));
+  program
     .command("prune")
     .description("remove what machines have left: templates that were not used today, and what ended ones have said")
     .option("--all", "also templates that were used today; the next start makes them again")

@@ -9,6 +9,7 @@ import type { Environment, Places } from "./places.ts";
 
 /** The description of the guest, and its lock: `examples/sandbox-guest`, put there when this package is built. */
 const DESCRIPTION = fileURLToPath(new URL("../dist/image", import.meta.url));
+const BUILT_FILE = "built.json";
 const DESCRIPTION_FILES = ["os.config.ts", "os.lock.json"];
 
 /** What a sandbox boots: files in the Nix store. */
@@ -40,17 +41,24 @@ export interface ImageOptions {
 export async function guestImage(places: Places, { description, ...options }: ImageOptions): Promise<Image> {
   // Somebody's own description may depend on anything; Nix finds out whether it has changed.
   if (description !== undefined) return build(description, options);
-  const directory = join(places.cache, "image");
-  const built = join(directory, "built.json");
-  const key = await keyOfDescription();
-  const known = await readBuilt(built, key);
+  const known = await builtImage(places);
   if (known !== undefined) return known;
+  const directory = imageIn(places);
   await mkdir(directory, { recursive: true });
   // The package's own directory may be read-only, and building leaves its state beside the description.
   await cp(DESCRIPTION, directory, { recursive: true });
   const image = await build(directory, options);
-  await replaceJson(built, { key, image });
+  await replaceJson(join(directory, BUILT_FILE), { key: await keyOfDescription(), image });
   return image;
+}
+
+/** The same if it was built before, and is still there. */
+export async function builtImage(places: Places): Promise<Image | undefined> {
+  return readBuilt(join(imageIn(places), BUILT_FILE), await keyOfDescription());
+}
+
+function imageIn({ cache }: Places): string {
+  return join(cache, "image");
 }
 
 async function build(directory: string, options: Omit<ImageOptions, "description">): Promise<Image> {

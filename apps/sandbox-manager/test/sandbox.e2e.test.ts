@@ -324,6 +324,8 @@ describe("leveret-sandbox", () => {
     const { stdout } = await sandbox("one", "prune", "--dry-run", "--json");
     const { transcripts } = JSON.parse(stdout) as { transcripts: { name: string }[] };
     expect(transcripts.map(({ name }) => name)).toContain("vm-1");
+    const { exitCode, stdout: found } = await sandbox("one", "doctor");
+    expect([exitCode, found]).toEqual([0, expect.stringMatching(/^✓ {2}QEMU +\d+\.\d+/m)]);
     expect((await sandbox("one", "prune")).stdout).toContain("removed what vm-1 has said");
     expect((await sandbox("one", "logs", "vm-1")).stderr).toContain("SANDBOX_NOT_FOUND");
   });

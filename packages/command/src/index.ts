@@ -11,4 +11,4 @@ export {
   writeJson,
   writeJsonLine,
 } from "./run.ts";
-export { countText, escapeName, escapeText, formatBytes, formatDuration, style, table } from "./text.ts";
+export { countText, escapeName, escapeText, formatBytes, formatDuration, markedLines, style, table } from "./text.ts";

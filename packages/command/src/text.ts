@@ -44,6 +44,16 @@ export function table(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => padded(row).join("  ").trimEnd()).join("\n");
 }
 
+/** Lines of a table whose first column is a mark, which is coloured: ✓ is good, everything else is not. */
+export function markedLines(rows: readonly (readonly string[])[], io: CommandIo): string[] {
+  return table(rows)
+    .split("\n")
+    .map((line) => {
+      const mark = line.slice(0, 1);
+      return style(io.stdout, io.env, mark === "✓" ? "green" : "red", mark) + line.slice(1);
+    });
+}
+
 /**
  * Makes text of unknown origin safe to print, and what was hidden in it visible: control, format and other characters
  * without a shape become `\x1b` or `\u{202e}`, so that nothing in an error can drive a terminal or reorder a line.

@@ -1,9 +1,8 @@
 import { resolve } from "node:path";
-import { type CommandIo, formatDuration, UsageError, withProgress, writeJson } from "@leveret/command";
+import { type CommandIo, formatDuration, markedLines, UsageError, withProgress, writeJson } from "@leveret/command";
 import { type BootResult, bootImage } from "../machine/boot.ts";
 import { assertVerified } from "../machine/report.ts";
 import { buildProjectImage, stateDirectory } from "../pipeline.ts";
-import { markedLines } from "./shared.ts";
 
 interface BootFlags {
   readonly output?: string;

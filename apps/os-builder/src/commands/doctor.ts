@@ -1,7 +1,6 @@
-import { type CommandIo, writeJson } from "@leveret/command";
+import { type CommandIo, markedLines, writeJson } from "@leveret/command";
 import { examineMachine } from "../doctor.ts";
 import { OsBuilderError } from "../errors.ts";
-import { markedLines } from "./shared.ts";
 
 /** @returns Whether nothing is missing. */
 export async function doctor(flags: { json?: true }, io: CommandIo): Promise<boolean> {
