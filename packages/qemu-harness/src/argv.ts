@@ -1,4 +1,5 @@
 import type { AcceleratorKind } from "./accelerator.ts";
+import { clockArguments } from "./clock.ts";
 import type { Firmware } from "./firmware.ts";
 import { AGENT_INIT } from "./initrd.ts";
 import { type FileDisk, isDirect, macOf, type ResolvedMachine, type UserNetwork } from "./machine.ts";
@@ -88,6 +89,7 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...machine.cds.flatMap((cd, index) => cdArguments(machine, cd.path, index)),
     ...tpmArguments(machine, context.fds),
     ...networkArguments(machine, context.fds),
+    ...clockArguments(machine),
     ...rngArguments(machine),
     ...graphicsArguments(machine),
     ...machine.fwCfg.flatMap((item) => [
@@ -320,6 +322,7 @@ function graphicsArguments({ graphics }: ResolvedMachine): string[] {
 }
 
 function rngArguments(machine: ResolvedMachine): string[] {
-  if (!machine.rng) return [];
+  // The host's answers come at its time, and are random.
+  if (!machine.rng || machine.clock.type === "virtual") return [];
   return [...["-object", "rng-random,id=rng0,filename=/dev/urandom"], ...["-device", "virtio-rng-pci,rng=rng0"]];
 }

@@ -35,6 +35,8 @@ export {
 } from "./block/device.ts";
 export type { DiskImpairment } from "./block/impairment.ts";
 export type { BlockRequest, PowerCutOptions, SectorRange, WriteCache } from "./block/power-cut.ts";
+// Time
+export { DEFAULT_ADVANCE_TIMEOUT_MS, type Duration } from "./clock.ts";
 export {
   type ConsoleContext,
   type ConsoleEnd,

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { AcceleratorKind } from "./accelerator.ts";
+import { VIRTUAL_TSC_KHZ } from "./clock.ts";
 import type { ResolvedMachine } from "./machine.ts";
 
 /** What most hosts are near to; used when this one does not say. */
@@ -24,9 +25,9 @@ const FAST = [
  * @see Linux v6.12 `Documentation/admin-guide/kernel-parameters.txt`
  */
 export function linuxParameters(
-  { machine, boot }: Pick<ResolvedMachine, "machine" | "boot">,
+  { machine, boot, clock }: Pick<ResolvedMachine, "machine" | "boot" | "clock">,
   accelerator: AcceleratorKind,
-  tscKhz = hostTscKhz(),
+  tscKhz = clock.type === "virtual" ? VIRTUAL_TSC_KHZ : hostTscKhz(),
 ): readonly string[] {
   if (boot.type !== "linux") return [];
   const fast = boot.fast ? FAST : [];

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import * as z from "zod";
 import { agentCredentialNames } from "./agent/credentials.ts";
+import { clockSchema, withoutVirtualClock } from "./clock.ts";
 import { QemuError } from "./errors.ts";
 
 /**
@@ -228,7 +229,9 @@ const machineFields = z.strictObject({
     .default([{ name: "serial0", type: "serial" }]),
   /** display, keyboard and mouse for {@link Machine.screen}, default none */
   graphics: graphicsSchema.optional(),
-  /** whether the guest has a virtio entropy source fed from the host */
+  /** how time passes; a virtual clock makes a machine whose runs repeat */
+  clock: clockSchema.default({ type: "host" }),
+  /** whether the guest has a virtio entropy source fed from the host; with a virtual clock it has none */
   rng: z.boolean().default(true),
   fwCfg: z.array(fwCfgSchema).default([]),
   /** SMBIOS type 11 strings, such as `io.systemd.stub.kernel-cmdline-extra=…`; visible in process lists */
@@ -260,7 +263,11 @@ const machineFields = z.strictObject({
  * The guest is a PC in which nothing exists that the description does not list.
  */
 export const machineSchema = machineFields.superRefine((machine, context) => {
-  const impossible = [...missingHardware(machine), ...(machine.forkable ? unforkable(machine) : [])];
+  const impossible: Issue[] = [
+    ...missingHardware(machine),
+    ...(machine.forkable ? unforkable(machine) : []),
+    ...withoutVirtualClock(machine).map(([path, message]) => ({ path: [path], message })),
+  ];
   for (const issue of impossible) context.addIssue({ code: "custom", ...issue });
   if (machine.networks.filter(({ type }) => type === "user").length > 1) {
     context.addIssue({ code: "custom", path: ["networks"], message: "expected at most one network of type user" });

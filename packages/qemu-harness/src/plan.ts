@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import { type Accelerator, type AcceleratorKind, chooseAccelerator } from "./accelerator.ts";
 import { agentCredentialNames } from "./agent/credentials.ts";
 import { buildArgv, commandLine, type MachineFds } from "./argv.ts";
+import { QemuError } from "./errors.ts";
 import { type Firmware, findFirmware } from "./firmware.ts";
 import { linuxParameters } from "./linux.ts";
 import {
@@ -65,8 +66,17 @@ export async function planMachine(description: MachineDescription, options: Plan
     boot.type === "uefi"
       ? (boot.firmware ?? (await findFirmware({ secureBoot: boot.secureBoot, qemuPath: qemu.path, env })))
       : undefined;
-  const accelerator = await chooseAccelerator(options.accelerator ?? "auto", { qemu, env, signal: options.signal });
+  const wanted = acceleratorFor(machine, options.accelerator);
+  const accelerator = await chooseAccelerator(wanted, { qemu, env, signal: options.signal });
   return settle({ machine, qemu, accelerator, firmware }, machine.forkable ? { layers: 1 } : undefined);
+}
+
+/** Only emulation counts instructions. */
+function acceleratorFor({ clock }: ResolvedMachine, wanted: PlanOptions["accelerator"] = "auto"): typeof wanted {
+  if (clock.type === "host") return wanted;
+  if (wanted !== "kvm") return "tcg";
+  const message = "expected emulation for a machine with a virtual clock, got kvm";
+  throw new QemuError("QEMU_BAD_OPTIONS", message, { issues: [{ path: "accelerator", message }] });
 }
 
 /**

@@ -92,6 +92,11 @@ describe("buildArgv", () => {
       {},
     ],
     ["pc-uefi", { machine: "pc", boot: { type: "uefi" } }, {}],
+    [
+      "virtual-clock",
+      { boot: { type: "uefi" }, clock: { type: "virtual", seed: 7, base: "2038-01-19T03:00:00Z" } },
+      {},
+    ],
     ["qemu-10", { boot: { type: "uefi" } }, { qemuVersion: { major: 10, minor: 0, micro: 2 } }],
   ];
 

@@ -144,6 +144,7 @@ describe.skipIf(missing !== "")(titled("a machine", missing), () => {
     expect(machine.serial).toBe(machine.console("first"));
     expect(machine.console("log").text).toBe("");
     expect(() => machine.console("none")).toThrow(TypeError);
+    await expect(machine.advance("1s")).rejects.toBeInstanceOf(TypeError);
   });
 
   test("is never started after its signal", async () => {
