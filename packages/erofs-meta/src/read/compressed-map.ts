@@ -83,7 +83,7 @@ interface Cluster {
 }
 
 /** indexes decoded per read: a multiple of what a pack holds, and few enough for the cache of metadata */
-const BATCH = 1024;
+const BATCH = 512;
 
 /**
  * Streams where a compressed inode's content lies, in order and covering all of it, in batches.

@@ -5,7 +5,9 @@ import type { ContentReader } from "./read-ahead.ts";
 
 const MAX_CACHE_SIZE = 16 * 1024 * 1024;
 /** Bytes read at a time where a read costs a system call: some writers put every inode beside its content. */
-const NEAR_WINDOW_SIZE = 8 * 1024;
+const NEAR_WINDOW_SIZE = 4 * 1024;
+/** Most windows read at once where one was wanted after the other: other writers put all inodes together. */
+const MAX_BURST = 16;
 /** Bytes read at a time where it costs a round trip. */
 const FAR_WINDOW_SIZE = 128 * 1024;
 
@@ -25,6 +27,9 @@ export class MetadataCache {
   readonly #owners: Float64Array;
   /** memory of the slots, each made when it is first needed */
   readonly #slots: Uint8Array[] = [];
+  /** window behind the last one that was read, and how many were read at once */
+  #next = -1;
+  #burst = 1;
 
   /** @param content - reads the same source, and has some of it in memory */
   constructor(source: BlockSource, content?: ContentReader) {
@@ -132,11 +137,14 @@ export class MetadataCache {
   #loadNow(index: number): boolean {
     if (this.#source.readIntoSync === undefined) return false;
     const start = index * this.#windowSize;
-    const window = this.#vacate(index);
-    const known = this.#content?.peek(start, window.byteLength);
-    if (known === undefined) this.#source.readIntoSync(window, start);
-    else window.set(known);
-    this.#owners[index % this.#slotCount] = index;
+    const slot = index % this.#slotCount;
+    this.#burst = index === this.#next ? Math.min(this.#burst * 2, MAX_BURST, this.#slotCount - slot) : 1;
+    const windows = this.#vacate(index, this.#burst);
+    const known = this.#content?.peek(start, windows.byteLength);
+    if (known === undefined) this.#source.readIntoSync(windows, start);
+    else windows.set(known);
+    for (let at = 0; at < this.#burst; at += 1) this.#owners[slot + at] = index + at;
+    this.#next = index + this.#burst;
     return true;
   }
 
@@ -147,13 +155,14 @@ export class MetadataCache {
     this.#owners[index % this.#slotCount] = index;
   }
 
-  /** Memory for a window, which may have parts of another one until it is filled. */
-  #vacate(index: number): Uint8Array {
+  /** Memory for windows one behind the other, which may have parts of others until it is filled. */
+  #vacate(index: number, count = 1): Uint8Array {
     const size = this.#windowSize;
     const slot = index % this.#slotCount;
-    this.#owners[slot] = -1;
-    this.#slots[slot] ??= this.bytes.subarray(slot * size, (slot + 1) * size);
+    this.#owners.fill(-1, slot, slot + count);
     const left = this.#source.sizeBytes - index * size;
-    return left < size ? this.#slots[slot].subarray(0, left) : this.#slots[slot];
+    if (count > 1 || left < size) return this.bytes.subarray(slot * size, slot * size + Math.min(count * size, left));
+    this.#slots[slot] ??= this.bytes.subarray(slot * size, (slot + 1) * size);
+    return this.#slots[slot];
   }
 }
