@@ -83,6 +83,8 @@ export {
   type Impairment,
   type Network,
   type NetworkCounts,
+  type NetworkEndpoint,
+  type NetworkEndpointOptions,
   type NetworkOptions,
 } from "./network/network.ts";
 // Running machines

@@ -131,6 +131,40 @@ describe("a network", () => {
     expect(network.machines).toEqual([]);
   });
 
+  test("has this process on it, which is told when to wait", async () => {
+    const network = createNetwork();
+    const a = plug(network, "a");
+    const heard: string[] = [];
+    let isReady = 0;
+    const host = network.connect({
+      name: "host",
+      mac: "52:54:00:00:00:01",
+      onFrame: (frame) => heard.push(Buffer.from(frame).toString("latin1", 14)),
+      onReady: () => {
+        isReady += 1;
+      },
+    });
+    const frame = Buffer.concat([Buffer.from(`${address("a")}5254000000010800`, "hex"), Buffer.from("to a")]);
+    expect(host.send(frame)).toBe(true);
+    a.send("525400000001", "to the host");
+    await settled();
+    expect([a.got, heard, network.machines]).toEqual([["to a"], ["to the host"], ["a"]]);
+    const large = Buffer.concat([frame, Buffer.alloc(60_000)]);
+    let sent = 0;
+    while (host.send(large)) sent += 1;
+    expect(sent).toBeLessThan(10);
+    await settled();
+    expect([isReady, network.counts.overrun]).toEqual([1, 0]);
+    network.partition(["host"]);
+    host.send(frame);
+    expect(network.counts.lost).toBe(1);
+    const twin = { name: "twin", mac: "52:54:00:00:00:01", onFrame: () => {} };
+    expect(() => network.connect(twin)).toThrow(QemuError);
+    host.close();
+    expect(network.connect(twin)).toBeDefined();
+    expect(() => network.connect({ ...twin, mac: "none" })).toThrow(QemuError);
+  });
+
   test("loses frames that a machine does not take, and keeps its memory", async () => {
     const network = createNetwork();
     const a = plug(network, "a");

@@ -31,6 +31,13 @@ const optionsSchema = z.strictObject({
   seed: z.number().int().min(0).max(0xffff_ffff).default(0),
 });
 
+const endpointSchema = z.strictObject({
+  /** who it is in {@link Network.partition} */
+  name: z.string().min(1),
+  /** its Ethernet address, such as `52:54:00:00:00:01` */
+  mac: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/),
+});
+
 /** How {@link createNetwork} makes a network. */
 export type NetworkOptions = z.input<typeof optionsSchema>;
 
@@ -76,12 +83,44 @@ export interface Network {
   readonly partition: (...parts: (readonly string[])[]) => void;
   /** Records what machines send from now on, whether it arrives or not; 64 MiB of frames at most. */
   readonly capture: () => Capture;
+  /**
+   * Plugs in this process, as somebody whom the machines can talk to.
+   *
+   * @throws {QemuError} `QEMU_BAD_OPTIONS` for an address that is none, or another's.
+   * @example
+   * const host = lan.connect({ name: "host", mac: "52:54:00:00:00:01", onFrame: (frame) => host.send(answerTo(frame)) });
+   */
+  readonly connect: (options: NetworkEndpointOptions) => NetworkEndpoint;
 }
 
+/** How {@link Network.connect} plugs this process in. */
+export interface NetworkEndpointOptions extends z.input<typeof endpointSchema> {
+  /** called with each Ethernet frame, without its check sum, that comes; must not keep it */
+  readonly onFrame: (frame: Uint8Array) => void;
+  /** called when machines take frames again, after {@link NetworkEndpoint.send} has said that one does not */
+  readonly onReady?: (() => void) | undefined;
+}
+
+/** This process on a network. */
+export interface NetworkEndpoint {
+  /**
+   * Sends an Ethernet frame, which may be used again afterwards.
+   *
+   * @returns Whether all machines take more. Who goes on in spite of it loses frames when too many wait.
+   */
+  readonly send: (frame: Uint8Array) => boolean;
+  /** Unplugs it. Idempotent. */
+  readonly close: () => void;
+}
+
+/** Where frames come from, and go to. */
 interface Port {
-  readonly machine: string;
+  readonly name: string;
   readonly mac: string;
-  readonly stream: Duplex;
+  /** to a machine */
+  readonly stream?: Duplex;
+  /** to this process */
+  readonly endpoint?: NetworkEndpointOptions;
 }
 
 /**
@@ -115,7 +154,7 @@ export class Switch implements Network {
   }
 
   get machines(): readonly string[] {
-    return [...this.#ports].map(({ machine }) => machine);
+    return [...this.#ports].filter(({ stream }) => stream !== undefined).map(({ name }) => name);
   }
 
   get counts(): NetworkCounts {
@@ -153,16 +192,31 @@ export class Switch implements Network {
   assertFree(mac: string): void {
     const taken = [...this.#ports].find((port) => port.mac === mac);
     if (taken === undefined) return;
-    const message = `expected another address than that of ${taken.machine}, got ${mac} twice on one network`;
+    const message = `expected another address than that of ${taken.name}, got ${mac} twice on one network`;
     throw new QemuError("QEMU_BAD_OPTIONS", message, {
       issues: [{ path: "networks", message }],
       hint: "give machines different names; forks of one template need a network each",
     });
   }
 
+  connect(options: NetworkEndpointOptions): NetworkEndpoint {
+    const { onFrame: _, onReady: __, ...rest } = options;
+    const { name, mac } = parseOptions("endpoint", endpointSchema, rest);
+    this.assertFree(mac);
+    const port: Port = { name, mac, endpoint: options };
+    this.#ports.add(port);
+    return {
+      send: (frame) => {
+        if (this.#ports.has(port)) this.#switch(port, Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength));
+        return ![...this.#ports].some(({ stream }) => stream?.writableNeedDrain);
+      },
+      close: () => this.#unplug(port),
+    };
+  }
+
   /** Plugs in a machine; it is unplugged when the stream ends. */
-  attach(machine: string, mac: string, stream: Duplex): void {
-    const port: Port = { machine, mac, stream };
+  attach(name: string, mac: string, stream: Duplex): void {
+    const port: Port = { name, mac, stream };
     const reader = new FrameReader();
     this.#ports.add(port);
     stream.on("data", (chunk: Uint8Array) => {
@@ -173,10 +227,15 @@ export class Switch implements Network {
     });
     stream.on("error", () => {});
     stream.on("end", () => stream.destroy());
-    stream.on("close", () => {
-      this.#ports.delete(port);
-      for (const [address, where] of this.#learned) if (where === port) this.#learned.delete(address);
+    stream.on("drain", () => {
+      for (const { endpoint } of this.#ports) endpoint?.onReady?.();
     });
+    stream.on("close", () => this.#unplug(port));
+  }
+
+  #unplug(port: Port): void {
+    this.#ports.delete(port);
+    for (const [address, where] of this.#learned) if (where === port) this.#learned.delete(address);
   }
 
   #switch(from: Port, frame: Buffer): void {
@@ -196,7 +255,7 @@ export class Switch implements Network {
 
   #send(from: Port, to: Port, frame: Buffer): void {
     const { loss, duplicate, delayMs, jitterMs } = this.#impairment;
-    const isCut = (this.#parts.get(from.machine) ?? 0) !== (this.#parts.get(to.machine) ?? 0);
+    const isCut = (this.#parts.get(from.name) ?? 0) !== (this.#parts.get(to.name) ?? 0);
     if (isCut || (loss > 0 && this.#random() < loss)) {
       this.#lost += 1;
       return;
@@ -205,19 +264,26 @@ export class Switch implements Network {
     for (let copy = 0; copy < copies; copy += 1) {
       const late = delayMs + (jitterMs > 0 ? this.#random() * jitterMs : 0);
       if (late === 0) this.#deliver(to, frame);
-      else setTimeout(() => this.#deliver(to, frame), late).unref();
+      else {
+        // Whoever has sent it may use it again.
+        const kept = Buffer.from(frame);
+        setTimeout(() => this.#deliver(to, kept), late).unref();
+      }
     }
   }
 
-  #deliver({ stream }: Port, frame: Buffer): void {
-    if (stream.destroyed) return;
-    if (stream.writableLength > DEFAULT_MAX_NETWORK_QUEUE_BYTES) {
+  #deliver(port: Port, frame: Buffer): void {
+    const { stream, endpoint } = port;
+    if (!this.#ports.has(port) || stream?.destroyed) return;
+    if (stream !== undefined && stream.writableLength > DEFAULT_MAX_NETWORK_QUEUE_BYTES) {
       this.#overrun += 1;
       return;
     }
+    this.#delivered += 1;
+    endpoint?.onFrame(frame);
+    if (stream === undefined) return;
     const header = Buffer.alloc(LENGTH_BYTES);
     header.writeUInt32BE(frame.length, 0);
     stream.write(Buffer.concat([header, frame]));
-    this.#delivered += 1;
   }
 }
