@@ -5,6 +5,7 @@ import type { Template } from "@leveret/qemu-harness";
 import * as z from "zod";
 import { APPLIED_FILE } from "./changes/layer.ts";
 import { SandboxError } from "./errors.ts";
+import { networkStateSchema } from "./network/messages.ts";
 import { workspaceStateSchema } from "./workspace/state.ts";
 
 const DIRECTORY = "checkpoints";
@@ -19,6 +20,7 @@ const checkpointSchema = z.object({
   since: z.number(),
   /** what the guest knows of its workspace */
   nodes: workspaceStateSchema,
+  network: networkStateSchema,
 });
 
 type Checkpoint = z.output<typeof checkpointSchema>;
@@ -45,7 +47,7 @@ export async function writeCheckpoint(
   stateDirectory: string,
   id: string,
   template: Template,
-  facts: Pick<Checkpoint, "since" | "nodes">,
+  facts: Pick<Checkpoint, "since" | "nodes" | "network">,
 ): Promise<void> {
   const path = checkpointPath(stateDirectory, id);
   const beside = `${path}.${randomBytes(4).toString("hex")}.partial`;

@@ -11,6 +11,7 @@ Examples:
   leveret-sandbox ls               all that run
   leveret-sandbox stop             end it`;
 
+const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 const example = (line: string): string => `\nExample:\n  ${line}`;
 
 /**
@@ -35,12 +36,17 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .argument("[name]", "vm-1, vm-2 …; the first that is free unless given")
     .option("--new", "one more, although this directory has one")
     .option("--isolated", "keep what is changed in the workspace apart from this directory, until apply")
+    .option("--allow <rule>", "a host that can be reached, such as *.example.org:443; again for more", collect)
+    .option("--deny <rule>", "a host that cannot, although something allows it; again for more", collect)
+    .option("--allow-preset <name>", "what net presets lists: npm, github …; again for more", collect)
+    .option("--rules <file>", 'a file with { "allow": [], "deny": [], "presets": [] }; again for more', collect)
+    .option("--learn", "allow all public hosts, and note which are used: net rules --used")
     .option("--memory <MiB>", "memory (default: 1024)")
     .option("--cpus <count>", "processors (default: 2)")
     .option("--image <directory>", "another guest: a directory with os.config.ts and its lock")
     .option("--no-shell", "open no shell")
     .option("--json", "print one JSON document")
-    .addHelpText("after", example("leveret-sandbox start --new --memory 4096"))
+    .addHelpText("after", example("leveret-sandbox start --new --allow-preset npm --allow api.example.org"))
     .action(async (name, flags) => {
       ofProgram = await (await import("./commands/start.ts")).start(name, flags, io);
     });
@@ -133,6 +139,9 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-sandbox rewind 1"))
     .action(async (id, flags) => (await import("./commands/copies.ts")).rewind(id, flags, io));
+  addNet(program, io, (exitCode) => {
+    ofProgram = exitCode;
+  });
   program
     .command("stop")
     .description("end a machine, and everything in it")
@@ -159,4 +168,48 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
 
   const exitCode = await runCommand(program, argv, io);
   return exitCode === 0 ? ofProgram : exitCode;
+}
+
+function addNet(program: Command, io: CommandIo, onExit: (exitCode: number) => void): void {
+  const commands = async () => import("./commands/net.ts");
+  const net = program.command("net").description("what a machine may reach, and what it has tried to");
+  net
+    .command("log")
+    .description("list what a machine has tried to reach, and what came of it")
+    .argument("[name]", "which; this directory's unless given")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox net log"))
+    .action(async (name, flags) => (await commands()).log(name, flags, io));
+  net
+    .command("why")
+    .description("say whether a machine can reach a host, and why; exit code 1 when it cannot")
+    .argument("<host[:port]>", "port 443 unless given")
+    .option("-n, --name <name>", "which machine; this directory's unless given")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox net why api.example.org"))
+    .action(async (where, flags) => onExit(await (await commands()).why(where, flags, io)));
+  for (const verb of ["allow", "deny"] as const) {
+    const what = verb === "allow" ? "let a machine reach more" : "let a machine reach less; what is open is closed";
+    net
+      .command(verb)
+      .description(`${what}, at once`)
+      .argument("<rule...>", "[tcp://]HOST[:PORT][=ADDRESS[:PORT]], HOST with *. for all below it")
+      .option("-n, --name <name>", "which machine; this directory's unless given")
+      .option("--json", "print one JSON document")
+      .addHelpText("after", example(`leveret-sandbox net ${verb} api.example.org '*.example.net:8443'`))
+      .action(async (rules, flags) => (await commands()).change(verb, rules, flags, io));
+  }
+  net
+    .command("rules")
+    .description("print the rules of a machine, as start --rules takes them")
+    .argument("[name]", "which; this directory's unless given")
+    .option("--used", "the narrowest that allow what was reached so far")
+    .addHelpText("after", example("leveret-sandbox net rules --used > rules.json"))
+    .action(async (name, flags) => (await commands()).rules(name, flags, io));
+  net
+    .command("presets")
+    .description("list the presets of start --allow-preset")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox net presets"))
+    .action(async (flags) => (await commands()).presets(flags, io));
 }

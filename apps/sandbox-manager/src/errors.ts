@@ -35,7 +35,15 @@ export type SandboxErrorCode =
   /** a guest that goes on using its workspace when it is asked to pause */
   | "SANDBOX_WORKSPACE_TIMEOUT"
   /** a guest that went away from its workspace */
-  | "SANDBOX_WORKSPACE_CLOSED";
+  | "SANDBOX_WORKSPACE_CLOSED"
+  /** a rule, a preset or a file of rules that is none */
+  | "SANDBOX_NETWORK_RULE"
+  /** frames, packets and requests of a guest that are none */
+  | "SANDBOX_NETWORK_MALFORMED"
+  /** a connection of a guest that may not be, or cannot */
+  | "SANDBOX_NETWORK_REFUSED"
+  /** a connection of a guest that ended before its time */
+  | "SANDBOX_NETWORK_CLOSED";
 
 /** Facts beside the message of a {@link SandboxError}. */
 export interface SandboxErrorDetails {

@@ -10,7 +10,20 @@ export type { SandboxExit, SandboxProcess } from "./control/connection.ts";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.ts";
 // Sandboxes
 export { findSandbox, listSandboxes } from "./find.ts";
+// Networks
+export type { SandboxNetwork } from "./network/client.ts";
+export { type ClientHello, DEFAULT_MAX_CLIENT_HELLO_BYTES, decodeClientHello } from "./network/format/tls.ts";
+export type {
+  NetworkExplanation,
+  NetworkLogEntry,
+  NetworkReason,
+  NetworkReport,
+  NetworkRules,
+} from "./network/messages.ts";
+export { type NetworkPreset, readPresets, type SandboxNetworkOptions } from "./network/options.ts";
+export { parseRule, type Rule, type RuleTarget } from "./network/rules.ts";
 export type { Environment } from "./places.ts";
+export { PRESETS_FILE } from "./presets-file.ts";
 export { type Pruned, type PruneOptions, pruneSandboxes } from "./prune.ts";
 export {
   DEFAULT_MAX_OUTPUT_BYTES,

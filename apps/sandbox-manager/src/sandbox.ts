@@ -13,6 +13,7 @@ import type { Reply } from "./control/requests.ts";
 import { SandboxError } from "./errors.ts";
 import { type Lease, takeLease } from "./lease.ts";
 import { MAX_SANDBOXES } from "./names.ts";
+import { SandboxNetwork } from "./network/client.ts";
 import { type Environment, journalPath, type Places, socketPath } from "./places.ts";
 import type { SandboxState } from "./state.ts";
 import { supervise } from "./supervise.ts";
@@ -98,6 +99,11 @@ export class Sandbox implements AsyncDisposable {
   async ports(): Promise<readonly number[]> {
     const reply = await ask(this.#supervisor, { kind: "ports" });
     return "ports" in reply ? (reply.ports ?? []) : [];
+  }
+
+  /** What it may reach, and what it has tried to. */
+  get net(): SandboxNetwork {
+    return new SandboxNetwork(this.#supervisor);
   }
 
   /** Where something that listens on a port inside is reached from the host. */

@@ -7,6 +7,7 @@ import { guestImage, type ImageOptions } from "./image.ts";
 import { takeLease } from "./lease.ts";
 import { lockDirectory, lockProject } from "./lock.ts";
 import { nameOf, numberOf } from "./names.ts";
+import { networkRules, type SandboxNetworkOptions } from "./network/options.ts";
 import { type Environment, journalPath, openPlaces, type Places, templatesIn } from "./places.ts";
 import { Sandbox } from "./sandbox.ts";
 import { readStates, type SandboxState } from "./state.ts";
@@ -28,6 +29,8 @@ export interface SandboxStartOptions {
   readonly workspace?: SandboxState["workspace"] | undefined;
   /** a sandbox more, although the project has one */
   readonly another?: boolean | undefined;
+  /** what it may reach, default nothing; a sandbox that is found gets these rules too */
+  readonly network?: SandboxNetworkOptions | undefined;
   /** directory with the `os.config.ts` of another guest, and its lock; default what comes with this package */
   readonly image?: string | undefined;
   /** default 1024 */
@@ -44,7 +47,7 @@ export interface SandboxStartOptions {
  * Starts a sandbox for a project, or finds the one that it has. One that is found runs on when it is disposed of.
  *
  * @throws {SandboxError} `SANDBOX_BAD_OPTIONS`, also for one that is found and is not what is wanted; `SANDBOX_NONE_FREE`,
- *   `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`, `SANDBOX_NOT_WRITABLE`. Errors of the libraries below.
+ *   `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`, `SANDBOX_NOT_WRITABLE`, `SANDBOX_NETWORK_RULE`. Errors of the libraries below.
  * @example
  * await using vm = await startSandbox({ directory: "." });
  * console.log((await vm.exec(["uname", "-a"])).stdout);
@@ -54,6 +57,7 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
   const wanted = options.name === undefined ? undefined : numberOf(options.name);
   const directory = await projectDirectory(options.directory ?? ".");
   const description = options.image === undefined ? undefined : resolve(options.image);
+  const network = await networkRules(options.network ?? {}, directory);
   const places = await openPlaces(env);
   // Whoever starts one for the same project at the same time finds this one.
   await using _ = options.another ? undefined : await lockProject(places, directory, signal);
@@ -65,11 +69,15 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
       name: wanted === undefined ? undefined : nameOf(wanted),
       image: description,
     });
-    if (known !== undefined) return new Sandbox(known, places, { env, owned: false });
+    if (known !== undefined) {
+      const found = new Sandbox(known, places, { env, owned: false });
+      await found.net.add(network);
+      return found;
+    }
   }
   const image = await guestImage(places, { description, env, signal, onProgress });
   const { memoryMiB = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = options;
-  const origin = { kind: "template", image, templates: templatesIn(places) } as const;
+  const origin = { kind: "template", image, templates: templatesIn(places), network } as const;
   const what = { directory, workspace, memoryMiB, cpus, image: description, origin };
   const state = await supervise(places, await takeLease(places, wanted), what, { env, signal, onProgress });
   return new Sandbox(state, places, { env, owned: true });

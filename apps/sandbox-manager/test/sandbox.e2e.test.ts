@@ -148,8 +148,10 @@ describe("leveret-sandbox", () => {
   });
 
   test("has no way out", async () => {
-    const { stdout } = await sandbox("one", "exec", "--", "ls", "/sys/class/net");
-    expect(stdout).toBe("lo\n");
+    const connect = "use IO::Socket::INET; IO::Socket::INET->new(shift) or print $!";
+    const { stdout } = await sandbox("one", "exec", "--", "perl", "-e", connect, "192.0.2.1:22");
+    expect(stdout).toBe("Connection refused");
+    expect((await sandbox("one", "net", "rules")).stdout).toBe('{\n  "allow": [],\n  "deny": []\n}\n');
   });
 
   test("shows what listens inside at an address of its own, as long as it does", async () => {

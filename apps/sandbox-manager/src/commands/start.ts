@@ -6,6 +6,11 @@ import { attach } from "./attach.ts";
 interface StartFlags {
   readonly new?: true;
   readonly isolated?: true;
+  readonly allow?: readonly string[];
+  readonly deny?: readonly string[];
+  readonly allowPreset?: readonly string[];
+  readonly rules?: readonly string[];
+  readonly learn?: true;
   readonly image?: string;
   readonly memory?: string;
   readonly cpus?: string;
@@ -25,6 +30,12 @@ export async function start(name: string | undefined, flags: StartFlags, io: Com
         name,
         another: flags.new,
         workspace: flags.isolated ? "isolated" : undefined,
+        network: {
+          allow: [...(flags.allow ?? []), ...(flags.learn ? ["*"] : [])],
+          deny: flags.deny,
+          presets: flags.allowPreset,
+          files: flags.rules?.map((file) => resolve(io.cwd, file)),
+        },
         image: flags.image === undefined ? undefined : resolve(io.cwd, flags.image),
         memoryMiB: wholeNumber(flags.memory, "MiB"),
         cpus: wholeNumber(flags.cpus, "processors"),

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { networkQuestionSchema } from "../network/messages.ts";
 
 const text = z.string().refine((value) => !value.includes("\0"), "expected text without NUL bytes");
 const size = z.number().int().min(1).max(0xffff);
@@ -14,6 +15,7 @@ const requestSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("checkpoint") }),
   /** a checkpoint that is there for as long as the connection is */
   z.strictObject({ kind: z.literal("capture") }),
+  z.strictObject({ kind: z.literal("network"), question: networkQuestionSchema }),
   z.strictObject({ kind: z.literal("rewind"), id: checkpoint }),
   z.strictObject({ kind: z.literal("forget"), id: checkpoint }),
   z.strictObject({
@@ -45,7 +47,12 @@ export type Reply = Exclude<z.output<typeof replySchema>, { error: unknown }>;
 
 /** What a supervisor answers, and how a program ended. */
 export const replySchema = z.union([
-  z.object({ ok: z.literal(true), ports: z.array(z.number()).optional(), checkpoint: z.string().optional() }),
+  z.object({
+    ok: z.literal(true),
+    ports: z.array(z.number()).optional(),
+    checkpoint: z.string().optional(),
+    network: z.unknown().optional(),
+  }),
   z.object({ error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }) }),
   z.object({ exitCode: z.number().optional(), signal: z.string().optional() }),
 ]);

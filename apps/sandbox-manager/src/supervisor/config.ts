@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { imageSchema } from "../image.ts";
+import { networkRulesSchema } from "../network/messages.ts";
 import { identitySchema, stateSchema } from "../state.ts";
 
 /** What a supervisor is told on its standard input. */
@@ -15,6 +16,7 @@ export const supervisorSchema = z.strictObject({
       image: imageSchema,
       /** directory of the templates that machines are forks of */
       templates: z.string(),
+      network: networkRulesSchema,
     }),
     z.strictObject({
       kind: z.literal("checkpoint"),

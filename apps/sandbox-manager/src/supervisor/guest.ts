@@ -5,11 +5,13 @@ import { type Machine, openSnapshot, QemuError, type Template } from "@leveret/q
 import { CHANGES, UPPER } from "../changes/layer.ts";
 import { checkpointPath, nextCheckpoint, readCheckpoint, snapshotIn, writeCheckpoint } from "../checkpoint.ts";
 import { SandboxError } from "../errors.ts";
+import { Gateway, type Plug } from "../network/gateway.ts";
+import type { NetworkState } from "../network/messages.ts";
 import { CONSOLE_FILE, Transcript } from "../transcript.ts";
 import { serveWorkspace, type Workspace, type WorkspaceState } from "../workspace/index.ts";
 import type { SupervisorConfig } from "./config.ts";
 import { forwardPorts, type Ports } from "./ports.ts";
-import { openTemplate, WORKSPACE_PORT } from "./template.ts";
+import { NETWORK, openTemplate, WORKSPACE_PORT } from "./template.ts";
 
 /** What a guest knows of a workspace that is mounted and has never been looked at. */
 const UNSEEN: WorkspaceState = { version: 1, nodes: [] };
@@ -26,8 +28,17 @@ interface Running {
   readonly machine: Machine;
   readonly workspace: Workspace;
   readonly ports: Ports;
+  readonly plug: Plug;
   /** when the host has nothing of its ports any more */
   readonly closed: Promise<void>;
+}
+
+/** What a machine goes on with that is a copy of one of before. */
+interface Memories {
+  /** what it knows of its workspace */
+  readonly nodes: WorkspaceState;
+  /** connections that it thinks it has */
+  readonly connections: NetworkState["connections"];
 }
 
 /** The guest of a sandbox, whichever machine it is in. */
@@ -35,14 +46,17 @@ export class Guest {
   readonly #config: SupervisorConfig;
   /** when its workspace was last what the project is, in `milliseconds` since 1970 */
   readonly since: number;
+  /** its way out */
+  readonly gateway: Gateway;
   #running: Running;
   /** what has to be done one after the other */
   #turn: Promise<unknown> = Promise.resolve();
   #stopping = false;
 
-  private constructor(config: SupervisorConfig, since: number, running: Running) {
+  private constructor(config: SupervisorConfig, since: number, gateway: Gateway, running: Running) {
     this.#config = config;
     this.since = since;
+    this.gateway = gateway;
     this.#running = running;
   }
 
@@ -55,13 +69,16 @@ export class Guest {
   static async start(config: SupervisorConfig, onStep: (step: string) => void): Promise<Guest> {
     const { origin, sandbox } = config;
     if (origin.kind === "checkpoint") {
-      const { since, nodes } = await readCheckpoint(origin.path);
+      const { since, nodes, network } = await readCheckpoint(origin.path);
+      const gateway = new Gateway(network);
       await using template = await openSnapshot(snapshotIn(origin.path), { verify: false });
-      return new Guest(config, since, await enter(config, template, nodes));
+      const memories = { nodes, connections: network.connections };
+      return new Guest(config, since, gateway, await enter(config, template, gateway, memories));
     }
+    const gateway = new Gateway(origin.network);
     await using template = await openTemplate({ ...sandbox, ...origin }, onStep);
-    const running = await enter(config, template);
-    return new Guest(config, Date.now(), running);
+    const running = await enter(config, template, gateway);
+    return new Guest(config, Date.now(), gateway, running);
   }
 
   /** The machine that it is in now. */
@@ -92,11 +109,15 @@ export class Guest {
     return this.#next(async () => {
       const { stateDirectory } = this.#config;
       const id = await name();
-      const { machine, workspace } = this.#running;
+      const { machine, workspace, plug } = this.#running;
+      const { connections } = plug.state();
       const nodes = await workspace.pause();
       const template = await machine.checkpoint().finally(() => workspace.resume());
       await using _ = template;
-      await writeCheckpoint(stateDirectory, id, template, { since: this.since, nodes });
+      const state = plug.state();
+      // Some have come and gone while its memory was copied.
+      const network = { ...state, connections: [...connections, ...state.connections] };
+      await writeCheckpoint(stateDirectory, id, template, { since: this.since, nodes, network });
       return id;
     });
   }
@@ -105,10 +126,12 @@ export class Guest {
   async rewind(id: string): Promise<void> {
     await this.#next(async () => {
       const path = checkpointPath(this.#config.stateDirectory, id);
-      const { nodes } = await readCheckpoint(path);
+      const { nodes, network } = await readCheckpoint(path);
       await using template = await openSnapshot(snapshotIn(path));
       const before = this.#running;
-      this.#running = await enter(this.#config, template, nodes, before);
+      const memories = { nodes, connections: network.connections };
+      // Rules and names are those of now: what was denied since then stays so.
+      this.#running = await enter(this.#config, template, this.gateway, memories, before);
     });
   }
 
@@ -147,32 +170,38 @@ export class Guest {
 /**
  * Continues a template as a sandbox's machine.
  *
- * @param nodes - What it knows of its workspace; nothing yet, unless given.
+ * @param memories - Of what it is a copy of; none of its own unless given.
  * @param before - The machine that it takes the place of, which is ended.
  */
 async function enter(
   { sandbox: { name, address, directory, workspace: kind }, stateDirectory }: SupervisorConfig,
   template: Template,
-  nodes?: WorkspaceState,
+  gateway: Gateway,
+  memories?: Memories,
   before?: Running,
 ): Promise<Running> {
   const transcript = new Transcript(join(stateDirectory, CONSOLE_FILE));
+  const plug = gateway.plug();
   const machine = await template.fork({
+    networks: { [NETWORK]: plug.network },
     onConsole: (console, chunk) => console === "serial0" && transcript.add(chunk),
   });
   try {
     const isolated = kind === "isolated";
     const [workspace] = await Promise.all([
-      serveWorkspace(machine.port(WORKSPACE_PORT), { directory, state: nodes ?? UNSEEN, readOnly: isolated }),
+      serveWorkspace(machine.port(WORKSPACE_PORT), { directory, state: memories?.nodes ?? UNSEEN, readOnly: isolated }),
       personalise(machine, name),
     ]);
-    if (isolated && nodes === undefined) await isolate(machine);
+    plug.disown(memories?.connections ?? []);
+    if (isolated && memories === undefined) await isolate(machine);
     // Its ports are the new one's.
+    before?.plug.close();
     await before?.machine.close();
     await before?.closed;
     const ports = forwardPorts(machine, address);
-    return { machine, workspace, ports, closed: whenEnded(ports) };
+    return { machine, workspace, ports, plug, closed: whenEnded(ports) };
   } catch (error) {
+    plug.close();
     await machine.close();
     throw error;
   }

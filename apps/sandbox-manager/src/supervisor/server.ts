@@ -5,6 +5,8 @@ import type { GuestProcess } from "@leveret/qemu-harness";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "../control/frames.ts";
 import { controlSchema, messageSchema, type Request } from "../control/requests.ts";
 import { SandboxError } from "../errors.ts";
+import type { Gateway } from "../network/gateway.ts";
+import type { NetworkQuestion } from "../network/messages.ts";
 import type { Guest } from "./guest.ts";
 
 /** What requests are about. */
@@ -57,6 +59,11 @@ async function answer(request: Request, context: Context): Promise<void> {
     case "ports":
       context.socket.write(encodeJson({ ok: true, ports: context.guest.ports }));
       return;
+    case "network": {
+      const network = await askNetwork(context.guest.gateway, request.question);
+      context.socket.write(encodeJson({ ok: true, network }));
+      return;
+    }
     case "stop":
       context.socket.write(encodeJson({ ok: true }));
       context.onStop();
@@ -90,6 +97,13 @@ async function capture({ guest, socket, frames }: Context): Promise<void> {
   } finally {
     await guest.forget(id);
   }
+}
+
+async function askNetwork(gateway: Gateway, question: NetworkQuestion): Promise<unknown> {
+  if (question.kind === "why") return gateway.why(question.host, question.port);
+  if (question.kind === "allow") gateway.allow(question.rules);
+  if (question.kind === "deny") gateway.deny(question.rules);
+  return gateway.report;
 }
 
 async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames, guest }: Context): Promise<void> {

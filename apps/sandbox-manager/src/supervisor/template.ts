@@ -6,12 +6,16 @@ import { type Machine, openTemplateCache, type Template } from "@leveret/qemu-ha
 import { CHANGES } from "../changes/layer.ts";
 import { SandboxError } from "../errors.ts";
 import type { Image } from "../image.ts";
+import { Gateway } from "../network/gateway.ts";
+import { CONFIGURE_NETWORK, GUEST_MAC } from "../network/guest.ts";
 import { serveWorkspace, type Workspace } from "../workspace/index.ts";
 import { WORKSPACE_PROGRAM } from "../workspace-program.ts";
 import { WATCH_PORTS } from "./ports.ts";
 
 /** Name of the port that the workspace goes over. */
 export const WORKSPACE_PORT = "workspace";
+/** Name of the network that its card is on. */
+export const NETWORK = "gateway";
 /** Where the program that mounts it is in the guest. */
 const MOUNTER = "/run/leveret-workspace";
 /** Limit for the first boot of a guest, in `milliseconds`. */
@@ -29,6 +33,7 @@ mkdir -p /workspace ${CHANGES}
 mount -t tmpfs -o mode=0700,nosuid,nodev tmpfs ${CHANGES}
 mkdir ${CHANGES}/upper ${CHANGES}/work
 ${MOUNTER} /workspace ${WORKSPACE_PORT}
+${CONFIGURE_NETWORK}
 ${WATCH_PORTS}
 `;
 
@@ -65,8 +70,10 @@ export async function openTemplate(
         { name: "serial0", type: "serial" },
         { name: WORKSPACE_PORT, type: "port" },
       ],
+      networks: [{ type: "private", name: NETWORK, mac: GUEST_MAC }],
       agent: true,
     },
+    networks: { [NETWORK]: new Gateway().plug().network },
     key: [PREPARE, createHash("sha256").update(program).digest("hex")],
     prepare: (machine) => prepare(machine, program, onStep),
   });

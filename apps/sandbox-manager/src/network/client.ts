@@ -1,0 +1,65 @@
+import { ask, type Supervisor } from "../control/connection.ts";
+import { SandboxError } from "../errors.ts";
+import {
+  explanationSchema,
+  type NetworkExplanation,
+  type NetworkQuestion,
+  type NetworkReport,
+  type NetworkRules,
+  networkReportSchema,
+} from "./messages.ts";
+
+const AT_RUN_TIME = "at run time";
+const HTTPS_PORT = 443;
+
+/** What a sandbox may reach, and what it has tried to. */
+export class SandboxNetwork {
+  readonly #supervisor: Supervisor;
+
+  /** Use {@link Sandbox.net}. */
+  constructor(supervisor: Supervisor) {
+    this.#supervisor = supervisor;
+  }
+
+  /** The rules that are in force, and what was allowed and refused so far. @throws {SandboxError} `SANDBOX_ENDED`. */
+  async report(): Promise<NetworkReport> {
+    return networkReportSchema.parse(await this.#ask({ kind: "log" }));
+  }
+
+  /**
+   * What would become of a connection, and why. The name is looked up as it would be then.
+   *
+   * @param port - Default 443.
+   * @throws {SandboxError} `SANDBOX_NETWORK_RULE` for what is no name of a host, `SANDBOX_ENDED`.
+   */
+  async why(host: string, port: number = HTTPS_PORT): Promise<NetworkExplanation> {
+    return explanationSchema.parse(await this.#ask({ kind: "why", host, port }));
+  }
+
+  /**
+   * Allows more, at once.
+   *
+   * @param rules - Such as `registry.example`, `*.example.org:8443`, `tcp://git.example:22`, `api.test=127.0.0.1:3000`.
+   * @throws {SandboxError} `SANDBOX_NETWORK_RULE`, `SANDBOX_ENDED`.
+   */
+  async allow(...rules: readonly string[]): Promise<void> {
+    await this.#ask({ kind: "allow", rules: rules.map((text) => ({ text, source: AT_RUN_TIME })) });
+  }
+
+  /** Denies, at once and whatever allows it; what is open is closed. @throws As {@link SandboxNetwork.allow}. */
+  async deny(...rules: readonly string[]): Promise<void> {
+    await this.#ask({ kind: "deny", rules: rules.map((text) => ({ text, source: AT_RUN_TIME })) });
+  }
+
+  /** Adds rules as they are written in options of a start. */
+  async add({ allow, deny }: NetworkRules): Promise<void> {
+    if (allow.length > 0) await this.#ask({ kind: "allow", rules: allow });
+    if (deny.length > 0) await this.#ask({ kind: "deny", rules: deny });
+  }
+
+  async #ask(question: NetworkQuestion): Promise<unknown> {
+    const reply = await ask(this.#supervisor, { kind: "network", question });
+    if ("network" in reply) return reply.network;
+    throw new SandboxError("SANDBOX_PROTOCOL", "expected an answer about the network, got none");
+  }
+}

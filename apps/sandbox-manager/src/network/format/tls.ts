@@ -1,0 +1,133 @@
+// The first message of TLS: RFC 8446, sections 4.1.2 and 5.1; server_name, RFC 6066, section 3.
+import { malformed } from "./packet.ts";
+
+const RECORD_HEADER_BYTES = 5;
+const MAX_RECORD_BYTES = 1 << 14;
+const HANDSHAKE = 22;
+const ALERT = 21;
+const CLIENT_HELLO = 1;
+const HANDSHAKE_HEADER_BYTES = 4;
+/** Longest message that is read, in `bytes`; post-quantum keys take some thousand. */
+export const DEFAULT_MAX_CLIENT_HELLO_BYTES: number = 64 * 1024;
+const EXTENSION = { serverName: 0, encryptedClientHello: 0xfe0d } as const;
+const HOST_NAME = 0;
+const RANDOM_BYTES = 32;
+/** `access_denied`. @see RFC 8446, section 6.2 */
+const ACCESS_DENIED = 49;
+const FATAL = 2;
+
+/** The first byte of a connection that speaks TLS. */
+export const TLS_FIRST_BYTE: number = HANDSHAKE;
+/** What ends a handshake: somebody has decided not to go on. */
+export const TLS_ACCESS_DENIED: Uint8Array = Uint8Array.of(ALERT, 3, 3, 0, 2, FATAL, ACCESS_DENIED);
+
+/** What a client says before anything is secret. */
+export interface ClientHello {
+  /** lower case, absent when the client does not say */
+  readonly serverName?: string | undefined;
+  /** whether it has another name that only the server can read */
+  readonly isEncrypted: boolean;
+}
+
+/**
+ * Decodes the first message of a connection.
+ *
+ * @param bytes - What has come so far; whatever follows the message is not looked at.
+ * @returns Undefined while there is more to come.
+ * @throws {SandboxError} `SANDBOX_NETWORK_MALFORMED`.
+ */
+export function decodeClientHello(bytes: Uint8Array): ClientHello | undefined {
+  const message = handshake(bytes);
+  return message === undefined ? undefined : decodeBody(new Fields(message));
+}
+
+/** The message, out of as many records as it takes. */
+function handshake(bytes: Uint8Array): Uint8Array | undefined {
+  const parts: Uint8Array[] = [];
+  let have = 0;
+  let want = HANDSHAKE_HEADER_BYTES;
+  for (let at = 0; ; ) {
+    const header = bytes.subarray(at, at + RECORD_HEADER_BYTES);
+    const [type, major] = header;
+    if (type !== undefined && type !== HANDSHAKE) throw malformed("a TLS handshake", type);
+    if (major !== undefined && major !== 3) throw malformed("TLS", `version ${major}`);
+    if (header.length < RECORD_HEADER_BYTES) return undefined;
+    const length = ((header[3] ?? 0) << 8) | (header[4] ?? 0);
+    if (length === 0 || length > MAX_RECORD_BYTES) throw malformed("a TLS record", `${length} bytes`);
+    at += RECORD_HEADER_BYTES;
+    const part = bytes.subarray(at, at + length);
+    parts.push(part);
+    have += part.length;
+    at += length;
+    if (have >= HANDSHAKE_HEADER_BYTES) {
+      const [kind, high = 0, middle = 0, low = 0] = Buffer.concat(parts, HANDSHAKE_HEADER_BYTES);
+      if (kind !== CLIENT_HELLO) throw malformed("a ClientHello", kind);
+      want = HANDSHAKE_HEADER_BYTES + ((high << 16) | (middle << 8) | low);
+      if (want > DEFAULT_MAX_CLIENT_HELLO_BYTES) throw malformed("a ClientHello", `${want} bytes`);
+      if (have >= want) return Buffer.concat(parts, want).subarray(HANDSHAKE_HEADER_BYTES);
+    }
+    if (part.length < length) return undefined;
+  }
+}
+
+function decodeBody(body: Fields): ClientHello {
+  body.take(2 + RANDOM_BYTES);
+  body.vector(1);
+  body.vector(2);
+  body.vector(1);
+  let serverName: string | undefined;
+  let isEncrypted = false;
+  const seen = new Set<number>();
+  const extensions = body.isEmpty ? undefined : body.vector(2);
+  while (extensions !== undefined && !extensions.isEmpty) {
+    const type = extensions.number(2);
+    const data = extensions.vector(2);
+    if (seen.has(type)) throw malformed("each TLS extension once", `${type} twice`);
+    seen.add(type);
+    if (type === EXTENSION.serverName) serverName = decodeServerName(data);
+    if (type === EXTENSION.encryptedClientHello) isEncrypted = true;
+  }
+  if (!body.isEmpty) throw malformed("the end of a ClientHello", "more");
+  return { serverName, isEncrypted };
+}
+
+function decodeServerName(data: Fields): string {
+  const list = data.vector(2);
+  const type = list.number(1);
+  const name = list.vector(2);
+  if (type !== HOST_NAME || !list.isEmpty || !data.isEmpty) throw malformed("one host name in server_name", "another");
+  return String.fromCharCode(...name.take(Math.min(name.left, 256))).toLowerCase();
+}
+
+/** Numbers and vectors, one after the other. @see RFC 8446, section 3 */
+class Fields {
+  readonly #bytes: Uint8Array;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  get left(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  get isEmpty(): boolean {
+    return this.left === 0;
+  }
+
+  take(length: number): Uint8Array {
+    if (length > this.left) throw malformed(`${length} bytes of a ClientHello`, this.left);
+    this.#at += length;
+    return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+
+  number(bytes: number): number {
+    return this.take(bytes).reduce((number, byte) => number * 256 + byte, 0);
+  }
+
+  /** What comes after its length. */
+  vector(lengthBytes: number): Fields {
+    return new Fields(this.take(this.number(lengthBytes)));
+  }
+}

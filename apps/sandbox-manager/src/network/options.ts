@@ -1,0 +1,99 @@
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import * as z from "zod";
+import { SandboxError } from "../errors.ts";
+import { PRESETS_FILE } from "../presets-file.ts";
+import type { NetworkRules } from "./messages.ts";
+import { parseRule, type RuleText } from "./rules.ts";
+
+const MAX_FILE_BYTES = 1024 * 1024;
+
+const rulesFileSchema = z.strictObject({
+  allow: z.array(z.string()).default([]),
+  deny: z.array(z.string()).default([]),
+  presets: z.array(z.string()).default([]),
+});
+
+const presetsSchema = z.strictObject({
+  presets: z.record(z.string(), z.strictObject({ description: z.string(), allow: z.array(z.string()).min(1) })),
+});
+
+/** What a sandbox may reach; nothing unless something is given. */
+export interface SandboxNetworkOptions {
+  /** rules: `registry.example`, `*.example.org:8443`, `tcp://git.example:22`, `api.test=127.0.0.1:3000` */
+  readonly allow?: readonly string[] | undefined;
+  /** what is refused although something allows it */
+  readonly deny?: readonly string[] | undefined;
+  /** names of lists of rules: {@link readPresets} */
+  readonly presets?: readonly string[] | undefined;
+  /** files with `{ "allow": [], "deny": [], "presets": [] }`; relative ones are below the project */
+  readonly files?: readonly string[] | undefined;
+}
+
+/** A list of rules that has a name. */
+export interface NetworkPreset {
+  readonly description: string;
+  readonly allow: readonly string[];
+}
+
+/** The presets that come with this package, by name. @throws {SandboxError} `SANDBOX_NETWORK_RULE`. */
+export async function readPresets(): Promise<Readonly<Record<string, NetworkPreset>>> {
+  return (await readJson(PRESETS_FILE, presetsSchema)).presets;
+}
+
+/**
+ * The rules that options come to.
+ *
+ * @param directory - The project.
+ * @throws {SandboxError} `SANDBOX_NETWORK_RULE`.
+ */
+export async function networkRules(options: SandboxNetworkOptions, directory: string): Promise<NetworkRules> {
+  const sources = [{ ...rulesFileSchema.parse({}), ...defined(options), source: "an option" }];
+  for (const file of options.files ?? []) {
+    const path = resolve(directory, file);
+    sources.push({ ...(await readJson(path, rulesFileSchema)), source: path });
+  }
+  const texts = (list: readonly string[], source: string): RuleText[] => list.map((text) => ({ text, source }));
+  const allow = sources.flatMap((each) => texts(each.allow, each.source));
+  const deny = sources.flatMap((each) => texts(each.deny, each.source));
+  const names = new Set(sources.flatMap(({ presets }) => presets));
+  const presets = names.size === 0 ? {} : await readPresets();
+  for (const name of names) {
+    const preset = Object.hasOwn(presets, name) ? presets[name] : undefined;
+    if (preset === undefined) {
+      const known = Object.keys(presets).join(", ");
+      throw new SandboxError(
+        "SANDBOX_NETWORK_RULE",
+        `expected one of the presets ${known}, got ${JSON.stringify(name)}`,
+        {
+          path: PRESETS_FILE,
+        },
+      );
+    }
+    allow.push(...texts(preset.allow, `preset ${name}`));
+  }
+  // What is wrong is said before anything is started.
+  for (const { text, source } of [...allow, ...deny]) parseRule(text, source);
+  return { allow, deny };
+}
+
+function defined({ allow = [], deny = [], presets = [] }: SandboxNetworkOptions): z.output<typeof rulesFileSchema> {
+  return { allow: [...allow], deny: [...deny], presets: [...presets] };
+}
+
+async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {
+  let value: unknown;
+  try {
+    const text = await readFile(path, "utf8");
+    if (text.length > MAX_FILE_BYTES) throw new Error(`more than ${MAX_FILE_BYTES} characters`);
+    value = JSON.parse(text);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new SandboxError("SANDBOX_NETWORK_RULE", `expected a file of rules, got: ${reason}`, { path, cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new SandboxError("SANDBOX_NETWORK_RULE", `expected a file of rules, got: ${z.prettifyError(parsed.error)}`, {
+    path,
+  });
+}
