@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { lstat, mkdir } from "node:fs/promises";
+import { lstat, mkdir, stat } from "node:fs/promises";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { SandboxError } from "./errors.ts";
@@ -82,6 +82,12 @@ export function socketPath(places: Places, name: string): string {
 /** Where is noted what is being done to a project. */
 export function journalPath({ journals }: Places, directory: string): string {
   return join(journals, `${projectDigest(directory)}.json`);
+}
+
+/** What tells a directory from others that have its path later. */
+export async function projectId(directory: string): Promise<string> {
+  const { dev, ino } = await stat(directory);
+  return `${dev} ${ino}`;
 }
 
 /** A name for a project that has no slashes. */

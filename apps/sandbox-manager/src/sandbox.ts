@@ -240,10 +240,10 @@ export class Sandbox implements AsyncDisposable {
     this.#expectIsolated();
     const { reply, release } = await hold(this.#supervisor, { kind: "capture" }, signal);
     const [places, env] = [this.#places, this.#env];
-    const { name, directory, workspace, memoryMiB, cpus, image } = this.state;
+    const { name, directory, project, workspace, memoryMiB, cpus, image } = this.state;
     const path = checkpointPath(this.#directory, this.#checkpointOf(reply));
     const origin = { kind: "checkpoint", path } as const;
-    const what = { directory, workspace, memoryMiB, cpus, image, forkOf: name, origin };
+    const what = { directory, project, workspace, memoryMiB, cpus, image, forkOf: name, origin };
     const start = async (lease: Promise<Lease>): Promise<Sandbox> =>
       new Sandbox(await supervise(places, await lease, what, { env, signal }), places, { env, owned: true });
     try {

@@ -8,7 +8,7 @@ import { takeLease } from "./lease.ts";
 import { lockDirectory, lockProject } from "./lock.ts";
 import { nameOf, numberOf } from "./names.ts";
 import { networkRules, type SandboxNetworkOptions } from "./network/options.ts";
-import { type Environment, journalPath, openPlaces, type Places, templatesIn } from "./places.ts";
+import { type Environment, journalPath, openPlaces, type Places, projectId, templatesIn } from "./places.ts";
 import { Sandbox } from "./sandbox.ts";
 import { readStates, type SandboxState } from "./state.ts";
 import { supervise } from "./supervise.ts";
@@ -78,7 +78,8 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
   const image = await guestImage(places, { description, env, signal, onProgress });
   const { memoryMiB = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = options;
   const origin = { kind: "template", image, templates: templatesIn(places), network } as const;
-  const what = { directory, workspace, memoryMiB, cpus, image: description, origin };
+  const project = await projectId(directory);
+  const what = { directory, project, workspace, memoryMiB, cpus, image: description, origin };
   const state = await supervise(places, await takeLease(places, wanted), what, { env, signal, onProgress });
   return new Sandbox(state, places, { env, owned: true });
 }
@@ -92,7 +93,7 @@ async function recoverProject(
   const journal = journalPath(places, directory);
   if (!existsSync(journal)) return;
   await using _ = await lockDirectory(directory, signal);
-  if (recoverTransaction(directory, journal)) onProgress?.({ step: "taking back an apply that was cut off" });
+  for (const step of recoverTransaction(directory, journal)) onProgress?.({ step });
 }
 
 /** The sandbox that a project has, if it is what is wanted. */

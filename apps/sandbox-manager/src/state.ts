@@ -16,6 +16,8 @@ export const identitySchema = z.strictObject({
   address: z.string(),
   /** the project: what is `/workspace` inside */
   directory: z.string(),
+  /** what tells that directory from another one of its path */
+  project: z.string(),
   /** whether the project's directory is in it, or can only be looked at below changes of its own */
   workspace: z.enum(["live", "isolated"]),
   memoryMiB: z.number(),

@@ -14,7 +14,7 @@ const SEED = Number(process.env.LEVERET_SEED ?? Date.now() % 2 ** 31);
 const BIN = fileURLToPath(new URL("../bin/leveret-sandbox.js", import.meta.url));
 /** A guest whose packages the tests of the OS builder have downloaded and installed already. */
 const GUEST = fileURLToPath(new URL("../../../examples/particle/", import.meta.url));
-/** Files that the guest writes all at once, and that have to come back so. */
+/** Files that the guest writes all at once, and that have to come back so; with each version another directory comes. */
 const FILES = Array.from({ length: 12 }, (_, index) => `dir-${index % 3}/file-${index}`);
 
 let root = "";
@@ -38,8 +38,8 @@ afterAll(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** Numbers from 0 to 1 that a seed decides: mulberry32. */
-function random(seed: number): () => number {
+/** Numbers from 0 to 1 that a seed decides. */
+function mulberry32(seed: number): () => number {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
@@ -107,15 +107,17 @@ async function filesIn(directory: string): Promise<string[]> {
 }
 
 test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVERET_SEED=${SEED})`, async () => {
-  const next = random(SEED);
-  const pick = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)] as T;
+  const random = mulberry32(SEED);
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
   const durations = new Map<string, number>();
   const start = ["start", "--isolated", "--image", join(root, "guest"), "--memory", "512"];
   let version = 0;
+  let cutOff = 0;
 
   const write = (): string[] => {
     version += 1;
-    return ["exec", "--", "sh", "-c", `for file in ${FILES.join(" ")}; do echo ${version} > $file; done`];
+    const others = `rm -rf of-*; mkdir -p of-${version}/deep; echo ${version} > of-${version}/deep/x`;
+    return ["exec", "--", "sh", "-c", `for file in ${FILES.join(" ")}; do echo ${version} > $file; done; ${others}`];
   };
   const operations: readonly (() => string[])[] = [
     () => start,
@@ -130,21 +132,21 @@ test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVER
 
   for (let kill = 1; kill <= KILLS; kill += 1) {
     await sandbox(...start).end;
-    if (next() < 0.5) await sandbox(...write()).end;
+    if (random() < 0.5) await sandbox(...write()).end;
     const argv = pick(operations)();
     const [verb = ""] = argv;
     const before = await list();
     const began = Date.now();
     const command = sandbox(...argv);
     const victim = pick(["command", "command", "supervisor", "machine"] as const);
-    await sleep(next() * (durations.get(verb) ?? 2000));
-    const all = await processes();
+    await sleep(random() * (durations.get(verb) ?? 2000));
+    const running = await processes();
     const supervisor = pick(before).pid;
-    const machine = [...all].find(([, { parent, name }]) => parent === supervisor && name.startsWith("qemu"))?.[0];
+    const machine = [...running].find(([, { parent, name }]) => parent === supervisor && name.startsWith("qemu"))?.[0];
     const pid = { command: command.pid, supervisor, machine }[victim];
     const story = `kill ${kill}: the ${victim} during ${verb}, after ${Date.now() - began} ms`;
     try {
-      if (pid !== undefined && (all.has(pid) || victim === "command")) process.kill(pid, "SIGKILL");
+      if (pid !== undefined && (running.has(pid) || victim === "command")) process.kill(pid, "SIGKILL");
     } catch {
       // It has ended by itself.
     }
@@ -158,11 +160,24 @@ test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVER
       const answer = await sandbox("exec", "-n", name, "--", "true").end;
       if (answer.exitCode !== 0) expect(answer.stderr, story).toContain("SANDBOX_");
     }
-    // What was cut off is taken back by whoever is next.
+    // What was cut off is taken back by whoever is next, who may be killed at that, too.
+    const next = sandbox(...start);
+    if ((await filesIn(join(root, "state/leveret/sandbox-applies"))).length > 0) {
+      cutOff += 1;
+      await sleep(random() * 400);
+      process.kill(next.pid, "SIGKILL");
+    }
+    await next.end;
     expect((await sandbox(...start).end).stderr, story).toBe("");
     const contents = await Promise.all(FILES.map((path) => readFile(join(root, "project", path), "utf8")));
     expect(new Set(contents).size, `${story}: ${contents}`).toBe(1);
-    expect(await filesIn(join(root, "project")), story).toHaveLength(FILES.length + 3);
+    const applied = contents[0]?.trim();
+    const others = applied === "0" ? [] : [`of-${applied}`, `of-${applied}/deep`, `of-${applied}/deep/x`];
+    const all = await filesIn(join(root, "project"));
+    expect(
+      all.filter((path) => !path.startsWith("dir-")),
+      story,
+    ).toEqual(others);
     for (const { name } of (await list()).slice(1)) await sandbox("stop", "--discard", name).end;
   }
 
@@ -177,5 +192,6 @@ test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVER
     "leveret/sandbox/vm-N",
     ...["console", "lease", "log"].map((file) => `leveret/sandbox/vm-N/${file}`),
   ]);
+  if (cutOff > 0) process.stderr.write(`${cutOff} of ${KILLS} kills cut an apply off\n`);
   expect((await filesIn(join(root, "run"))).filter((path) => /vm-/.test(path))).toEqual([]);
 }, 6_000_000);

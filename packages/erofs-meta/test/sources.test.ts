@@ -254,6 +254,8 @@ describe("readTar", () => {
     ["nothing", new Uint8Array(0), "EROFS_BAD_TAR"],
     ["something else", noise(2048), "EROFS_BAD_TAR"],
     ["an extended header of 2 MiB", tarHeader({ name: "a", type: "x" }, 2 ** 21), "EROFS_LIMIT"],
+    ["many extended headers of a member", extendedHeaders("x"), "EROFS_LIMIT"],
+    ["many extended headers of all members", extendedHeaders("g"), "EROFS_LIMIT"],
   ])("refuses %s", async (_, bytes, code) => {
     await expect(treeOfTar(bytes)).rejects.toMatchObject({ code });
   });
@@ -352,3 +354,12 @@ describe("erofs-meta build", () => {
     expect(err()).toContain("EROFS_NOT_FOUND");
   });
 });
+
+/** Extended headers that are each within the limit, with keys of their own. */
+function extendedHeaders(type: "x" | "g"): Uint8Array {
+  const headers = ["a", "b", "c"].map((key) => {
+    const content = `400000 ${key}=${"v".repeat(400_000 - "400000 a=\n".length)}\n`;
+    return [tarHeader({ name: "pax", type }, 400_000), Buffer.from(content), Buffer.alloc(384)];
+  });
+  return Buffer.concat([...headers.flat(), tarOf([{ name: "a" }])]);
+}

@@ -15,8 +15,9 @@ import {
 } from "node:fs";
 import { SandboxError } from "../errors.ts";
 import type { Difference, Version } from "./compare.ts";
+import type { Step } from "./journal.ts";
 import { inDirectory, inDirectoryOf, inProject, type Place, projectFile } from "./steps.ts";
-import { runTransaction, type Step } from "./transaction.ts";
+import { runTransaction } from "./transaction.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY, W_OK, X_OK } = constants;
 /** Longest name of a file, in `bytes`. */
@@ -42,12 +43,12 @@ export function conflictsAmong(
 }
 
 /**
- * Makes a project what the sandbox has: all of it, or nothing. Directories that have become empty go, too.
+ * Makes a project what the sandbox has: all of it, or nothing. Directories that become empty go, too.
  *
  * @param directory - The project.
  * @param journal - Where it is noted what to take back if this process is killed; see {@link runTransaction}.
  * @returns The time that each file has now, by path; none for what has gone.
- * @throws {SandboxError} `SANDBOX_PROJECT_FILE`; nothing is done then.
+ * @throws {SandboxError} `SANDBOX_PROJECT_FILE`, `SANDBOX_CONFLICT`; nothing is done then.
  */
 export function applyDifferences(
   directory: string,
@@ -60,13 +61,12 @@ export function applyDifferences(
     // What goes, goes first, the deepest of it before what it is in.
     const gone = differences.filter(({ after }) => after === undefined).reverse();
     const come = differences.filter(({ after }) => after !== undefined);
-    const steps: Step[] = [...gone, ...come].map(({ path, after }) => ({ path, put: after !== undefined }));
+    const steps: Step[] = [...gone, ...come].map(({ path, after, seen }) => ({ path, put: after !== undefined, seen }));
     const stage = ({ path }: Step, place: string): void => {
       const version = versions.get(path);
       if (version !== undefined) write(place, version, known(root, path));
     };
-    runTransaction(directory, journal, { made, steps, stage });
-    return new Map(steps.map(({ path, put }) => [path, put ? known(root, path)?.ctimeMs : undefined]));
+    return runTransaction(directory, journal, { made, steps, stage });
   });
 }
 

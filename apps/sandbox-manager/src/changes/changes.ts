@@ -5,6 +5,7 @@ import type { SandboxProcess } from "../control/connection.ts";
 import { SandboxError } from "../errors.ts";
 import { replaceJson } from "../files.ts";
 import { lockDirectory } from "../lock.ts";
+import { projectId } from "../places.ts";
 import type { SandboxState } from "../state.ts";
 import { DEFAULT_HIDDEN, hiddenNames } from "../workspace/hidden.ts";
 import { applyDifferences, conflictsAmong } from "./apply.ts";
@@ -40,8 +41,8 @@ export interface SandboxApplyOptions {
 /** What was brought back. */
 export interface SandboxApplied extends Omit<SandboxChanges, "differences"> {
   readonly applied: readonly Difference[];
-  /** whether an apply before this one was cut off, and has been taken back first */
-  readonly recovered: boolean;
+  /** what became of an apply before this one that was cut off */
+  readonly notes: readonly string[];
 }
 
 const appliedSchema = z
@@ -50,8 +51,6 @@ const appliedSchema = z
   .pipe(z.record(z.string(), z.number()))
   // Without it, what was brought back counts as the project's: nothing is lost by that.
   .catch({});
-/** How tar ends when a file changed, or went away, while it was read. */
-const TAR_CHANGED = 1;
 /** Most of what tar says that is repeated, in `bytes`. */
 const MAX_SAID = 2000;
 
@@ -104,7 +103,7 @@ async function readLayer(sandbox: Isolated, named: readonly string[], signal?: A
     const said = tail(program.stderr);
     const root = await readChanges(program.stdout);
     const { exitCode, signal: killer } = await program.exit;
-    if (exitCode !== undefined && exitCode <= TAR_CHANGED) return root;
+    if (exitCode === 0) return root;
     const end = `${exitCode ?? killer}: ${(await said).trim()}`;
     throw new SandboxError("SANDBOX_CHANGES_INVALID", `expected tar to print all changes, it ended with ${end}`);
   } catch (error) {
@@ -133,7 +132,8 @@ export async function applyChanges(sandbox: Isolated, options: SandboxApplyOptio
   const { name, directory, since } = sandbox.state;
   // One after the other, whichever sandbox of the project they are of.
   await using _ = await lockDirectory(directory, signal);
-  const recovered = recoverTransaction(directory, sandbox.journal);
+  const notes = recoverTransaction(directory, sandbox.journal);
+  await expectSameProject(sandbox);
   const { differences, ...rest } = await changesOf(sandbox, paths, signal);
   const held = new Set(rest.heldBack.map(({ path }) => path));
   const wanted = differences.filter(({ path }) => !held.has(path));
@@ -153,7 +153,14 @@ export async function applyChanges(sandbox: Isolated, options: SandboxApplyOptio
     else times[path] = changedAt;
   }
   await replaceJson(record, times);
-  return { applied: wanted, recovered, ...rest };
+  return { applied: wanted, notes, ...rest };
+}
+
+/** What has taken the place of the project's directory is another project. */
+async function expectSameProject({ state: { name, directory, project } }: Isolated): Promise<void> {
+  if ((await projectId(directory)) === project) return;
+  const message = `expected the directory that ${name} was started for, got another one at ${directory}`;
+  throw new SandboxError("SANDBOX_CONFLICT", message, { sandbox: name, path: directory });
 }
 
 /** What was brought back since the sandbox began; a file of one that had its name before says nothing of this one. */

@@ -9,6 +9,7 @@ import {
   type Stats,
 } from "node:fs";
 import { inDirectory, inDirectoryOf, inProject, type Place, projectFile } from "./steps.ts";
+import { stateOf } from "./transaction.ts";
 import type { Change, ChangedDirectory } from "./tree.ts";
 
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
@@ -33,6 +34,8 @@ export interface Difference {
   readonly after?: Version | undefined;
   /** when the project's own was last changed, in `milliseconds` since 1970 */
   readonly changedAt?: number | undefined;
+  /** what tells this state of the project's own from another one */
+  readonly seen?: string | undefined;
 }
 
 /** All differences, and what has no place in a project. */
@@ -75,22 +78,28 @@ export function compareChanges(
     host.within((at) => {
       for (const name of readdirSync(at)) {
         if (except?.has(name) || hides(name)) continue;
+        if (isHeavy(name)) {
+          leftOut.push(`${path}/${name}`);
+          continue;
+        }
         remove(`${path}/${name}`, entryOf(directory, at, name, `${path}/${name}`));
       }
     });
   }
 
-  function compare(path: string, change: Change, host: HostEntry | undefined): void {
+  /** @param hidden - Whether it is in a directory that hides what the project has: it does so as well. */
+  function compare(path: string, change: Change, host: HostEntry | undefined, hidden: boolean): void {
     if (change.kind === "other") leftOut.push(path);
     else if (change.kind === "removed") remove(path, host);
     else if (change.kind === "directory") {
-      if (host === undefined) descend(path, change, undefined);
+      const hides = hidden || change.opaque;
+      if (host === undefined) descend(path, change, undefined, hides);
       else if (host.isDirectory) {
-        if (change.opaque) remove(path, host, change.entries);
-        host.within((at) => descend(path, change, at));
+        if (hides) remove(path, host, change.entries);
+        host.within((at) => descend(path, change, at, hides));
       } else {
         remove(path, host);
-        descend(path, change, undefined);
+        descend(path, change, undefined, hides);
       }
     } else {
       if (host?.isDirectory) remove(path, host);
@@ -98,16 +107,16 @@ export function compareChanges(
     }
   }
 
-  function descend(path: string, { entries }: ChangedDirectory, at: Place | undefined): void {
+  function descend(path: string, { entries }: ChangedDirectory, at: Place | undefined, hidden: boolean): void {
     for (const [name, change] of entries) {
       const below = path === "" ? name : `${path}/${name}`;
       const isDirectory = change.kind === "directory" || change.kind === "removed";
       if (hides(name) || (isDirectory && isHeavy(name))) leftOut.push(below);
-      else compare(below, change, at === undefined ? undefined : entryOf(directory, at, name, below));
+      else compare(below, change, at === undefined ? undefined : entryOf(directory, at, name, below), hidden);
     }
   }
 
-  inProject(directory, (root) => descend("", changes, root));
+  inProject(directory, (root) => descend("", changes, root, false));
   return { differences: differences.sort(byPath), leftOut: leftOut.sort() };
 }
 
@@ -115,7 +124,7 @@ export function compareChanges(
 interface HostEntry {
   readonly isDirectory: boolean;
   /** what it has; no version for what is neither file nor link */
-  readonly facts: Pick<Difference, "before" | "changedAt">;
+  readonly facts: Pick<Difference, "before" | "changedAt" | "seen">;
   /** opens it as a directory for as long as `use` runs */
   readonly within: (use: (place: Place) => void) => void;
 }
@@ -125,7 +134,7 @@ function entryOf(project: string, parent: Place, name: string, path: string): Ho
   if (stats === undefined) return undefined;
   return {
     isDirectory: stats.isDirectory(),
-    facts: { before: versionOf(project, path, stats), changedAt: stats.ctimeMs },
+    facts: { before: versionOf(project, path, stats), changedAt: stats.ctimeMs, seen: stateOf(stats) },
     within: (use) => inDirectory(parent, name, path, use),
   };
 }

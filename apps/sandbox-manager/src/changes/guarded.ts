@@ -106,16 +106,14 @@ function fold(name: string): string {
   return /^git~\d+$/.test(plain) ? ".git" : plain;
 }
 
-/** Whether a link is absolute, or leads above the project. */
+/** Whether a link is absolute, or may lead above the project. */
 function leadsOut(names: readonly string[], target: string): boolean {
   if (target.startsWith("/")) return true;
-  let depth = names.length - 1;
-  for (const step of target.split("/")) {
-    if (step === "..") depth -= 1;
-    else if (step !== "" && step !== ".") depth += 1;
-    if (depth < 0) return true;
-  }
-  return false;
+  const steps = target.split("/").filter((step) => step !== "" && step !== ".");
+  const up = steps.findIndex((step) => step !== "..");
+  const ups = up === -1 ? steps.length : up;
+  // A name may be a link itself: nobody knows what is above it.
+  return ups > names.length - 1 || steps.slice(ups).includes("..");
 }
 
 /** What of a package may be run, as text that is the same when it is. */

@@ -20,15 +20,25 @@ export function archiveChanges(named: readonly string[]): string[] {
   const heavy = HEAVY_DIRECTORIES.filter((name) => isHeavy(name, named)).map((name) => `-name ${name}`);
   const script = `
 cd ${UPPER} || exit
-{
-  while [ "$1" != -- ]; do
-    if [ -e "$1" ] || [ -L "$1" ]; then printf '%s\\0' "$1"; fi
-    shift
-  done
+list=${CHANGES}/list.$$
+while [ "$1" != -- ]; do
+  if [ -e "$1" ] || [ -L "$1" ]; then printf '%s\\0' "$1"; fi
   shift
-  find "$@" -type d \\( ${heavy.join(" -o ") || "-false"} \\) -print0 -prune -o -print0 2>/dev/null
-} | tar --create --format=pax --xattrs --xattrs-include=trusted.overlay.opaque --ignore-failed-read --no-recursion \\
-  --null --files-from=-`;
+done > "$list"
+shift
+# What nobody has changed is not there.
+for path do
+  shift
+  if [ -e "$path" ] || [ -L "$path" ]; then set -- "$@" "$path"; fi
+done
+status=0
+if [ $# -gt 0 ]; then
+  find "$@" -ignore_readdir_race -type d \\( ${heavy.join(" -o ") || "-false"} \\) -print0 -prune -o -print0 >> "$list" || status=3
+fi
+tar --create --format=pax --xattrs --xattrs-include=trusted.overlay.opaque --ignore-failed-read --no-recursion \\
+  --null --files-from="$list" || [ $? = 1 ] || status=4
+rm -f "$list"
+exit $status`;
   const above = named.flatMap((path) => path.split("/").map((_, depth, names) => names.slice(0, depth).join("/")));
   const [ancestors, wanted] = [[...new Set(above)], named.length > 0 ? named : [""]].map((paths) =>
     paths.map((path) => `./${path}`),

@@ -36,11 +36,11 @@ export async function diff(given: readonly string[], flags: DiffFlags, io: Comma
 export async function apply(given: readonly string[], flags: ApplyFlags, io: CommandIo): Promise<void> {
   const sandbox = await find(flags.name, io);
   const paths = await fromProject(sandbox, given, io);
-  const { applied, recovered, ...rest } = await sandbox.apply({ paths, force: flags.force, signal: io.signal });
-  if (recovered) io.stderr.write("an apply before this one was cut off; what it had done was taken back first\n");
+  const { applied, notes, ...rest } = await sandbox.apply({ paths, force: flags.force, signal: io.signal });
+  for (const note of notes) io.stderr.write(`${escapeText(note)}\n`);
   if (flags.json) {
     const changes = document({ differences: applied, ...rest });
-    writeJson(io, { kind: "sandbox-applied", version: 1, name: sandbox.name, recovered, ...changes });
+    writeJson(io, { kind: "sandbox-applied", version: 1, name: sandbox.name, notes, ...changes });
     return;
   }
   io.stdout.write(applied.length === 0 ? "nothing to apply\n" : summary(applied));

@@ -23,6 +23,9 @@ const ISOLATE = [
   ...["workspace", "/workspace"],
 ];
 
+/** Limit for each thing that is asked of a guest that begins, in `milliseconds`. */
+const ENTER_TIMEOUT_MS = 60_000;
+
 /** A machine, and what this process does for it. */
 interface Running {
   readonly machine: Machine;
@@ -190,7 +193,7 @@ async function enter(
     const isolated = kind === "isolated";
     const [workspace] = await Promise.all([
       serveWorkspace(machine.port(WORKSPACE_PORT), { directory, state: memories?.nodes ?? UNSEEN, readOnly: isolated }),
-      personalise(machine, name),
+      within(ENTER_TIMEOUT_MS, personalise(machine, name)),
     ]);
     plug.disown(memories?.connections ?? []);
     if (isolated && memories === undefined) await isolate(machine);
@@ -216,9 +219,23 @@ async function whenEnded({ ended }: Ports): Promise<void> {
 }
 
 async function isolate({ agent }: Machine): Promise<void> {
-  const { exitCode, stderr } = await agent.exec(ISOLATE);
+  const { exitCode, stderr } = await agent.exec(ISOLATE, { timeoutMs: ENTER_TIMEOUT_MS });
   if (exitCode === 0) return;
   throw new SandboxError("SANDBOX_START_FAILED", `expected an overlay over the workspace, got: ${stderr.trim()}`);
+}
+
+/** Waits no longer: a guest need not answer. */
+async function within(timeoutMs: number, done: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const message = `expected the guest to answer within ${timeoutMs} ms, got nothing`;
+    timer = setTimeout(() => reject(new SandboxError("SANDBOX_START_FAILED", message)), timeoutMs);
+  });
+  try {
+    await Promise.race([done, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Gives a fork what no two machines may have in common; its clock and random numbers are its own already. */

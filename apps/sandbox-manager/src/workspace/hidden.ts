@@ -41,6 +41,9 @@ export const DEFAULT_HIDDEN: readonly string[] = [
   ".kube",
 ];
 
+/** Names that no guest ever sees or makes, whatever else it may: what the host writes to a project while it changes it. */
+export const ALWAYS_HIDDEN: readonly string[] = [".leveret-apply-*"];
+
 /** Most characters of a pattern. */
 export const MAX_PATTERN_CHARS = 255;
 

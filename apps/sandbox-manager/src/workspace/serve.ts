@@ -6,7 +6,7 @@ import { HostChanges } from "./changes.ts";
 import { Connection } from "./connection.ts";
 import type { Context } from "./context.ts";
 import { dispatch } from "./dispatch.ts";
-import { DEFAULT_HIDDEN, hiddenNames, MAX_PATTERN_CHARS } from "./hidden.ts";
+import { ALWAYS_HIDDEN, DEFAULT_HIDDEN, hiddenNames, MAX_PATTERN_CHARS } from "./hidden.ts";
 import { HostFiles, openRoot } from "./host-files.ts";
 import { type Node, NodeTable } from "./node-table.ts";
 import { restoreNodes, saveNodes, type WorkspaceState, workspaceStateSchema } from "./state.ts";
@@ -91,7 +91,7 @@ export async function serveWorkspace(stream: Duplex, options: WorkspaceOptions):
   }
   const { directory, uid, gid, hidden, readOnly, maxNodes, maxWatches, state } = parsed.data;
   const root = openDirectory(directory);
-  const isHidden = hiddenNames(hidden);
+  const isHidden = hiddenNames([...hidden, ...ALWAYS_HIDDEN]);
   const table = new NodeTable(fstatSync(root, { bigint: true }), maxNodes, readOnly);
   const files = new HostFiles(root, table);
   const reopen = (node: Node): void => {

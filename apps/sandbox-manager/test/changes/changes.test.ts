@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, writeFileSync } from "node:fs";
 import {
   chmod,
   lstat,
@@ -21,7 +21,7 @@ import { applyDifferences, conflictsAmong } from "../../src/changes/apply.ts";
 import { type Comparison, compareChanges, type Difference, type Version } from "../../src/changes/compare.ts";
 import { heldBack } from "../../src/changes/guarded.ts";
 import { formatPatch } from "../../src/changes/patch.ts";
-import { recoverTransaction, runTransaction } from "../../src/changes/transaction.ts";
+import { recoverTransaction, runTransaction, stateOf } from "../../src/changes/transaction.ts";
 import { type Change, type ChangedDirectory, readChanges } from "../../src/changes/tree.ts";
 import { DEFAULT_HIDDEN, hiddenNames } from "../../src/workspace/hidden.ts";
 
@@ -192,6 +192,25 @@ describe("changes", () => {
     });
   });
 
+  test("of a directory below one that hides all are all that was in that, too", async () => {
+    const changes = layer({ src: layer({ foo: layer({ a: "a" }) }, true) });
+    expect(await applied({ "src/foo/b": "b", "src/c": "c", keep: "k" }, changes)).toEqual({
+      "src/foo/a": "a",
+      keep: "k",
+    });
+  });
+
+  test("leave heavy directories of the project alone, wherever they are", async () => {
+    const directory = await project({ "pkg/node_modules/x": "x", "pkg/a": "a" });
+    const { differences, leftOut } = compareChanges(
+      layer({ pkg: REMOVED }),
+      directory,
+      () => false,
+      (name) => name === "node_modules",
+    );
+    expect([differences.map(({ path }) => path), leftOut]).toEqual([["pkg/a"], ["pkg/node_modules"]]);
+  });
+
   test("never lead through a link of the project", async () => {
     const outside = await project({ secret: "s" });
     const directory = await project({ link: `->${outside}` });
@@ -271,33 +290,43 @@ describe("all changes are made, or none, when", () => {
   test("one of them fails although nothing was in the way", async () => {
     const directory = await project(before);
     const journal = join(await project({}), "journal");
-    const steps = ["a/two", "c/d/e", "a/one", "b", "z/x"].map((path, index) => ({ path, put: index > 1 }));
+    const steps = ["a/two", "c/d/e", "a/one", "b", "z/x"].map((path, index) => ({
+      path,
+      put: index > 1,
+      seen: stateOf(lstatSync(join(directory, path), { throwIfNoEntry: false })),
+    }));
     const stage = ({ path }: { path: string }, place: string): void => {
       writeFileSync(place, "new");
       if (path === "z/x") mkdirSync(join(directory, "z/x/y"), { recursive: true });
       if (path === "z/x") writeFileSync(join(directory, "z/x/y/theirs"), "theirs");
     };
     expect(() => runTransaction(directory, journal, { made: [], steps, stage })).toThrow(
-      expect.objectContaining({ code: "SANDBOX_PROJECT_FILE", path: "z/x" }),
+      expect.objectContaining({ code: "SANDBOX_PROJECT_FILE", path: "z/x/y" }),
     );
     expect(await contents(directory)).toEqual({ ...before, "z/x/y/theirs": "theirs" });
     expect(await readdir(dirname(journal))).toEqual([]);
   });
 
-  // What is there when the process is killed after so many steps.
-  test.each([0, 1, 2, 3, 4])("they are cut off after %s of them", async (count) => {
+  const steps = [
+    { path: "c/d/e", put: false },
+    { path: "b", put: false },
+    { path: "a/one", put: true },
+    { path: "fresh/dir/x", put: true },
+    { path: "b/x", put: true },
+  ];
+
+  /** What is there when the process is killed after so many steps. */
+  async function cutOff(count: number): Promise<{ readonly directory: string; readonly journal: string }> {
     const directory = await project(before);
     const journal = join(await project({}), "journal");
     const staging = ".leveret-apply-0123456789ab";
-    const steps = [
-      { path: "c/d/e", put: false },
-      { path: "a/one", put: true },
-      { path: "fresh/dir/x", put: true },
-      { path: "b", put: true },
-    ];
+    const { dev, ino } = await lstat(directory);
     await mkdir(join(directory, staging));
-    for (const [index, { put }] of steps.entries()) {
-      if (put) await writeFile(join(directory, staging, `new-${index}`), "new");
+    const staged = [];
+    for (const [index, step] of steps.entries()) {
+      const place = join(directory, staging, `new-${index}`);
+      if (step.put) await writeFile(place, "new");
+      staged.push(step.put ? { ...step, staged: stateOf(lstatSync(place)) } : step);
     }
     for (const [index, { path, put }] of steps.slice(0, count).entries()) {
       const place = join(directory, path);
@@ -305,17 +334,57 @@ describe("all changes are made, or none, when", () => {
       await rename(place, join(directory, staging, `old-${index}`)).catch(() => {});
       if (put) await rename(join(directory, staging, `new-${index}`), place);
     }
-    const made = ["fresh", "fresh/dir"];
-    const entry = { kind: "sandbox-apply", version: 1, directory, staging, made, steps };
+    const made = ["fresh", "fresh/dir", "b"];
+    const entry = { kind: "sandbox-apply", version: 1, directory, dev, ino, staging, made, steps: staged };
     await writeFile(journal, JSON.stringify(entry));
-    expect(recoverTransaction(directory, journal)).toBe(true);
+    return { directory, journal };
+  }
+
+  test.each([0, 1, 2, 3, 4, 5])("they are cut off after %s of them", async (count) => {
+    const { directory, journal } = await cutOff(count);
+    expect(recoverTransaction(directory, journal)).toEqual([expect.stringContaining("taken back")]);
     expect(await contents(directory)).toEqual(before);
     expect(await readdir(directory)).toEqual(["a", "b", "c", "link"]);
-    expect(recoverTransaction(directory, journal)).toBe(false);
-    // Another project that has taken the directory's place is left alone.
-    await writeFile(journal, JSON.stringify(entry));
-    expect(recoverTransaction(directory, journal)).toBe(true);
+    expect(recoverTransaction(directory, journal)).toEqual([]);
+  });
+
+  test("taking them back is cut off, too", async () => {
+    const { directory, journal } = await cutOff(3);
+    // Whoever was at it had taken back the last one, and half of the one before.
+    const staging = join(directory, ".leveret-apply-0123456789ab");
+    await rename(join(directory, "a/one"), join(staging, "new-2"));
+    expect(recoverTransaction(directory, journal)).toHaveLength(1);
     expect(await contents(directory)).toEqual(before);
+  });
+
+  test("somebody has gone on with what was cut off, whose work stays", async () => {
+    const { directory, journal } = await cutOff(5);
+    await writeFile(join(directory, "a/one"), "mended");
+    await rm(join(directory, "fresh"), { recursive: true });
+    const notes = recoverTransaction(directory, journal);
+    expect(notes).toEqual([expect.any(String), expect.stringMatching(/^a\/one was changed since then and stays/)]);
+    const { "a/one": one, ...rest } = await contents(directory);
+    const beside = Object.keys(rest).filter((path) => path.startsWith("a/one.before-apply-"));
+    expect([one, beside.map((path) => rest[path])]).toEqual(["mended", ["1"]]);
+  });
+
+  test("another directory is there by now, which is left alone", async () => {
+    const { directory, journal } = await cutOff(3);
+    await rename(directory, `${directory}-moved`);
+    scratches.push(`${directory}-moved`);
+    await mkdir(directory);
+    await writeFile(join(directory, "b"), "another");
+    expect(recoverTransaction(directory, journal)).toEqual([expect.stringContaining("another directory")]);
+    expect(await contents(directory)).toEqual({ b: "another" });
+    expect(await readdir(dirname(journal))).toHaveLength(1);
+  });
+
+  test("the project changes while they are made", async () => {
+    const directory = await project(before);
+    const { differences } = compare(changes(), directory);
+    await writeFile(join(directory, "b"), "theirs, meanwhile");
+    await expect(apply(directory, differences)).rejects.toMatchObject({ code: "SANDBOX_CONFLICT", path: "b" });
+    expect(await contents(directory)).toEqual({ ...before, b: "!theirs, meanwhile" });
   });
 });
 
@@ -390,6 +459,7 @@ describe("a link", () => {
     ["../../x", true],
     ["../x", false],
     ["x/../../../y", true],
+    ["x/../y", true],
     ["x", false],
   ])("to %s is held back: %s", (target, isHeld) => {
     const after = versionOf("120000", target);

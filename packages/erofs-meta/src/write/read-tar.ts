@@ -31,7 +31,7 @@ const MAX_PADDING_BYTES = 1024 * 1024;
  *
  * @param archive - The archive, in pieces of any size.
  * @throws {ErofsError} `EROFS_BAD_TAR` for an archive that is damaged, ends early, or is compressed with something else,
- *   `EROFS_UNSUPPORTED` for sparse files and continued volumes, `EROFS_LIMIT` for an extended header over
+ *   `EROFS_UNSUPPORTED` for sparse files and continued volumes, `EROFS_LIMIT` for extended headers of a member over
  *   {@link DEFAULT_MAX_TAR_HEADER_BYTES}; with the name of the member as `path`.
  * @see POSIX.1-2017, `pax`
  * @example
@@ -42,6 +42,7 @@ export async function* readTar(archive: AsyncIterable<Uint8Array> | Iterable<Uin
   try {
     const global: Extended = new Map();
     let own: Extended = new Map();
+    let ownBytes = 0;
     let behind = "";
     for (;;) {
       const start = reader.offset;
@@ -64,10 +65,18 @@ export async function* readTar(archive: AsyncIterable<Uint8Array> | Iterable<Uin
         throw bad(`expected a size, got ${size}`, place, TAR.size[0]);
       }
 
-      if (type === TAR_TYPES.pax || type === TAR_TYPES.paxGlobal) {
+      if (type === TAR_TYPES.paxGlobal) {
         for (const [key, value] of paxRecords(await extendedHeader(reader, size), { start })) {
-          (type === TAR_TYPES.pax ? own : global).set(key, value);
+          // A part of the header would keep all of it.
+          global.set(key, Uint8Array.from(value));
         }
+        assertHeaderBytes(bytesOf(global), start);
+        continue;
+      }
+      if (type === TAR_TYPES.pax) {
+        ownBytes += size;
+        assertHeaderBytes(ownBytes, start);
+        for (const [key, value] of paxRecords(await extendedHeader(reader, size), { start })) own.set(key, value);
         continue;
       }
       if (type === TAR_TYPES.gnuLongName || type === TAR_TYPES.gnuLongLink) {
@@ -77,6 +86,7 @@ export async function* readTar(archive: AsyncIterable<Uint8Array> | Iterable<Uin
         continue;
       }
       own = new Map();
+      ownBytes = 0;
       behind = ` behind ${place.path}`;
       const content = contentOf(reader, size, place);
       yield entryOf(type, header, extended, content, place);
@@ -187,11 +197,19 @@ function xattrName(text: string): string {
   return text.replace(/%3D|%25/g, (code) => (code === "%3D" ? "=" : "%"));
 }
 
+/** @param size - Of one extended header, or of all that are about the same member, in `bytes`. */
+function assertHeaderBytes(size: number, offset: number): void {
+  if (size <= DEFAULT_MAX_TAR_HEADER_BYTES) return;
+  const message = `expected extended headers of at most ${DEFAULT_MAX_TAR_HEADER_BYTES} bytes, got ${size}`;
+  throw new ErofsError("EROFS_LIMIT", message, { offset });
+}
+
+function bytesOf(extended: Extended): number {
+  return [...extended].reduce((sum, [key, { byteLength }]) => sum + key.length + byteLength, 0);
+}
+
 async function extendedHeader(reader: ByteReader, size: number): Promise<Uint8Array> {
-  if (size > DEFAULT_MAX_TAR_HEADER_BYTES) {
-    const message = `expected an extended header of at most ${DEFAULT_MAX_TAR_HEADER_BYTES} bytes, got ${size}`;
-    throw new ErofsError("EROFS_LIMIT", message, { offset: reader.offset });
-  }
+  assertHeaderBytes(size, reader.offset);
   const bytes = await exactly(reader, size, "an extended header");
   await exactly(reader, paddingBehind(size), "padding");
   return bytes;
