@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, watch, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -101,6 +101,14 @@ async function orphans(): Promise<string[]> {
   return [...all].filter(([pid]) => !belongs(pid)).map(([pid, { name }]) => `${pid} ${name}`);
 }
 
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}
+
 /** All files below a directory. */
 async function filesIn(directory: string): Promise<string[]> {
   return (await readdir(directory, { recursive: true }).catch(() => [])).sort();
@@ -127,29 +135,33 @@ test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVER
     () => ["fork", "-n", "2"],
     () => ["diff"],
     () => ["apply", "--force"],
+    () => ["apply", "--force"],
     () => ["stop", "--discard"],
   ];
 
-  for (let kill = 1; kill <= KILLS; kill += 1) {
+  for (let count = 1; count <= KILLS; count += 1) {
     await sandbox(...start).end;
-    if (random() < 0.5) await sandbox(...write()).end;
+    if (random() < 0.7) await sandbox(...write()).end;
     const argv = pick(operations)();
     const [verb = ""] = argv;
     const before = await list();
     const began = Date.now();
     const command = sandbox(...argv);
     const victim = pick(["command", "command", "supervisor", "machine"] as const);
-    await sleep(random() * (durations.get(verb) ?? 2000));
+    const patience = random() * (durations.get(verb) ?? 2000);
+    if (verb === "apply" && random() < 0.7) {
+      // Most of it is reading; what matters most begins when it is written down.
+      const signal = AbortSignal.timeout(60_000);
+      const journal = watch(join(root, "state/leveret/sandbox-applies"), { signal })[Symbol.asyncIterator]();
+      await Promise.race([journal.next().catch(() => {}), command.end]);
+      await sleep(random() * 15);
+    } else await sleep(patience);
     const running = await processes();
     const supervisor = pick(before).pid;
     const machine = [...running].find(([, { parent, name }]) => parent === supervisor && name.startsWith("qemu"))?.[0];
     const pid = { command: command.pid, supervisor, machine }[victim];
-    const story = `kill ${kill}: the ${victim} during ${verb}, after ${Date.now() - began} ms`;
-    try {
-      if (pid !== undefined && (running.has(pid) || victim === "command")) process.kill(pid, "SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
+    const story = `kill ${count}: the ${victim} during ${verb}, after ${Date.now() - began} ms`;
+    if (pid !== undefined && (running.has(pid) || victim === "command")) kill(pid);
     const { exitCode, stderr } = await command.end;
     if (exitCode === 0) durations.set(verb, Date.now() - began);
     // What was killed is not 2, wrong usage, nor an error that nobody has thought of.
@@ -165,7 +177,7 @@ test(`leaves nothing, and loses nothing, when it is killed ${KILLS} times (LEVER
     if ((await filesIn(join(root, "state/leveret/sandbox-applies"))).length > 0) {
       cutOff += 1;
       await sleep(random() * 400);
-      process.kill(next.pid, "SIGKILL");
+      kill(next.pid);
     }
     await next.end;
     expect((await sandbox(...start).end).stderr, story).toBe("");

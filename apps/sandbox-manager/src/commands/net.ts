@@ -80,7 +80,11 @@ export async function presets(flags: Flags, io: CommandIo): Promise<void> {
     writeJson(io, { kind: "sandbox-net-presets", version: 1, presets: known });
     return;
   }
-  const rows = Object.entries(known).map(([name, { description, allow }]) => [name, description, allow.join(" ")]);
+  const rows = Object.entries(known).map(([name, { description, allow, url = [] }]) => [
+    name,
+    description,
+    url.length === 0 ? allow.join(" ") : `what "${url.join(" ")}" prints`,
+  ]);
   io.stdout.write(`${table([["PRESET", "WHAT", "RULES"], ...rows])}\n`);
 }
 

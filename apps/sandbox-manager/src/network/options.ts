@@ -1,11 +1,14 @@
+import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import { promisify } from "node:util";
 import * as z from "zod";
 import { SandboxError } from "../errors.ts";
 import { PRESETS_FILE } from "../presets-file.ts";
 import type { NetworkRules } from "./messages.ts";
 import { parseRule, type RuleText } from "./rules.ts";
 
+const PORTS: Readonly<Record<string, string>> = { "http:": "80", "https:": "443" };
 const MAX_FILE_BYTES = 1024 * 1024;
 
 const rulesFileSchema = z.strictObject({
@@ -15,8 +18,17 @@ const rulesFileSchema = z.strictObject({
 });
 
 const presetsSchema = z.strictObject({
-  presets: z.record(z.string(), z.strictObject({ description: z.string(), allow: z.array(z.string()).min(1) })),
+  presets: z.record(
+    z.string(),
+    z.strictObject({
+      description: z.string(),
+      allow: z.array(z.string()),
+      url: z.array(z.string()).min(1).optional(),
+    }),
+  ),
 });
+/** Limit for a program that says where something is, in `milliseconds`. */
+const URL_TIMEOUT_MS = 20_000;
 
 /** What a sandbox may reach; nothing unless something is given. */
 export interface SandboxNetworkOptions {
@@ -34,6 +46,8 @@ export interface SandboxNetworkOptions {
 export interface NetworkPreset {
   readonly description: string;
   readonly allow: readonly string[];
+  /** program of the host, with its arguments, that prints the URL of one host more: what this user has set it to */
+  readonly url?: readonly string[] | undefined;
 }
 
 /** The presets that come with this package, by name. @throws {SandboxError} `SANDBOX_NETWORK_RULE`. */
@@ -70,11 +84,25 @@ export async function networkRules(options: SandboxNetworkOptions, directory: st
         },
       );
     }
-    allow.push(...texts(preset.allow, `preset ${name}`));
+    allow.push(...texts([...preset.allow, ...(await ruleOfUrl(preset))], `preset ${name}`));
   }
   // What is wrong is said before anything is started.
   for (const { text, source } of [...allow, ...deny]) parseRule(text, source);
   return { allow, deny };
+}
+
+/** Where a program of the host says that something is, as a rule. */
+async function ruleOfUrl({ url: [program, ...args] = [] }: NetworkPreset): Promise<string[]> {
+  if (program === undefined) return [];
+  try {
+    // Not in the project, which the guest may write to.
+    const { stdout } = await promisify(execFile)(program, args, { cwd: "/", timeout: URL_TIMEOUT_MS });
+    const { protocol, hostname, port } = new URL(stdout.trim());
+    return [`${hostname}:${port === "" ? (PORTS[protocol] ?? "") : port}`];
+  } catch (cause) {
+    const message = `expected a URL from ${[program, ...args].join(" ")}, got: ${(cause as Error).message}`;
+    throw new SandboxError("SANDBOX_NETWORK_RULE", message, { cause });
+  }
 }
 
 function defined({ allow = [], deny = [], presets = [] }: SandboxNetworkOptions): z.output<typeof rulesFileSchema> {

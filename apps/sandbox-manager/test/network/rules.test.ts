@@ -1,5 +1,5 @@
 import { networkInterfaces } from "node:os";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { readPresets, SandboxError } from "../../src/index.ts";
 import { isHostName, NameTable } from "../../src/network/names.ts";
 import { networkRules } from "../../src/network/options.ts";
@@ -122,9 +122,11 @@ test("only public addresses of a name are gone to", async () => {
 test("presets are rules, and what is not there is said", async () => {
   const presets = await readPresets();
   const names = Object.keys(presets);
-  const { allow } = await networkRules({ presets: names, allow: ["a.example"] }, "/");
+  vi.stubEnv("npm_config_registry", "https://packages.example:8443/npm/");
+  const { allow } = await networkRules({ presets: names, allow: ["a.example"] }, "/").finally(() => vi.unstubAllEnvs());
   expect(allow[0]).toEqual({ text: "a.example", source: "an option" });
-  expect(allow).toHaveLength(1 + Object.values(presets).flatMap((preset) => preset.allow).length);
+  expect(allow).toContainEqual({ text: "packages.example:8443", source: "preset npm" });
+  expect(allow).toHaveLength(2 + Object.values(presets).flatMap((preset) => preset.allow).length);
   await expect(networkRules({ presets: ["toString"] }, "/")).rejects.toMatchObject({ code: "SANDBOX_NETWORK_RULE" });
   await expect(networkRules({ files: ["none.json"] }, "/")).rejects.toMatchObject({ path: "/none.json" });
   await expect(networkRules({ allow: ["a b"] }, "/")).rejects.toMatchObject({ code: "SANDBOX_NETWORK_RULE" });
