@@ -1,6 +1,6 @@
 import { realpath } from "node:fs/promises";
 import { relative, resolve } from "node:path";
-import { isAlive } from "./control/connection.ts";
+import { livenessOf } from "./control/connection.ts";
 import { SandboxError } from "./errors.ts";
 import { nameOf, numberOf } from "./names.ts";
 import { type Environment, openPlaces, type Places, socketPath } from "./places.ts";
@@ -57,12 +57,12 @@ export async function listSandboxes(options: { readonly env?: Environment | unde
   return open(await alive(await readStates(places), places), places, env);
 }
 
-/** Those whose supervisors answer; what is left of the others, whose supervisors were killed, is cleaned up. */
+/** Those whose supervisors are there; what is left of the others, whose supervisors were killed, is cleaned up. */
 export async function alive(states: readonly SandboxState[], places: Places): Promise<SandboxState[]> {
-  const answers = await Promise.all(states.map(({ name, id }) => isAlive({ path: socketPath(places, name), id })));
-  const dead = states.filter((_, index) => !answers[index]).map(({ name }) => name);
+  const found = await Promise.all(states.map(({ name, id }) => livenessOf({ path: socketPath(places, name), id })));
+  const dead = states.filter((_, index) => found[index] === "has ended").map(({ name }) => name);
   await sweep(places, dead);
-  return states.filter((_, index) => answers[index]);
+  return states.filter((_, index) => found[index] !== "has ended");
 }
 
 function open(states: readonly SandboxState[], places: Places, env: Environment): Sandbox[] {

@@ -8,7 +8,14 @@ import {
   type SandboxChanges,
 } from "./changes/changes.ts";
 import { checkpointPath, listCheckpoints, type SandboxCheckpoint } from "./checkpoint.ts";
-import { ask, hold, type SandboxProcess, type Supervisor, start as startProcess } from "./control/connection.ts";
+import {
+  ask,
+  hold,
+  livenessOf,
+  type SandboxProcess,
+  type Supervisor,
+  start as startProcess,
+} from "./control/connection.ts";
 import type { Reply } from "./control/requests.ts";
 import { SandboxError } from "./errors.ts";
 import { type Lease, takeLease } from "./lease.ts";
@@ -291,7 +298,9 @@ export class Sandbox implements AsyncDisposable {
 
   /** Ends it, and everything that was changed in it: outside of the workspace, and in one that is isolated. */
   async stop(): Promise<void> {
-    await ask(this.#supervisor, { kind: "stop" });
+    // One that is held up by its guest is not ended by being asked.
+    if ((await livenessOf(this.#supervisor)) === "does not answer") process.kill(this.state.pid, "SIGKILL");
+    else await ask(this.#supervisor, { kind: "stop" });
   }
 
   /** Ends it, if that is what has started it: one that was found runs on. */

@@ -7,7 +7,7 @@ import { replaceJson } from "../files.ts";
 import { lockDirectory } from "../lock.ts";
 import { projectId } from "../places.ts";
 import type { SandboxState } from "../state.ts";
-import { DEFAULT_HIDDEN, hiddenNames } from "../workspace/hidden.ts";
+import { ALWAYS_HIDDEN, DEFAULT_HIDDEN, hiddenNames } from "../workspace/hidden.ts";
 import { applyDifferences, conflictsAmong } from "./apply.ts";
 import { compareChanges, type Difference } from "./compare.ts";
 import { type HeldBack, heldBack, isWithin } from "./guarded.ts";
@@ -82,7 +82,12 @@ export async function changesOf(
   const all = named.length === 0 || named.includes("");
   const root = await readLayer(sandbox, all ? [] : named, signal);
   const isLeft = (each: string): boolean => isHeavy(each, named);
-  const { differences, leftOut } = compareChanges(root, directory, hiddenNames(DEFAULT_HIDDEN), isLeft);
+  const { differences, leftOut } = compareChanges(
+    root,
+    directory,
+    hiddenNames([...DEFAULT_HIDDEN, ...ALWAYS_HIDDEN]),
+    isLeft,
+  );
   const isWanted = (path: string): boolean => all || named.some((each) => isWithin(path, each));
   const wanted = differences.filter(({ path }) => isWanted(path));
   for (const each of named) {

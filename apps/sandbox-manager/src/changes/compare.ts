@@ -110,9 +110,10 @@ export function compareChanges(
   function descend(path: string, { entries }: ChangedDirectory, at: Place | undefined, hidden: boolean): void {
     for (const [name, change] of entries) {
       const below = path === "" ? name : `${path}/${name}`;
-      const isDirectory = change.kind === "directory" || change.kind === "removed";
+      const host = at === undefined ? undefined : entryOf(directory, at, name, below);
+      const isDirectory = change.kind === "directory" || change.kind === "removed" || host?.isDirectory;
       if (hides(name) || (isDirectory && isHeavy(name))) leftOut.push(below);
-      else compare(below, change, at === undefined ? undefined : entryOf(directory, at, name, below), hidden);
+      else compare(below, change, host, hidden);
     }
   }
 

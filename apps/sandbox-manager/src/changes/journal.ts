@@ -11,6 +11,8 @@ const journalSchema = z.object({
   ino: z.number(),
   /** name of the directory in it that holds what comes and what has gone */
   staging: z.string().regex(/^\.leveret-apply-[0-9a-f]{12}$/),
+  /** whether everything is done but for cleaning up */
+  done: z.boolean(),
   /** directories that are made, each after the one that it is in */
   made: z.array(z.string()),
   /** what is done, in order */

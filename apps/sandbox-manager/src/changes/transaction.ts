@@ -37,7 +37,17 @@ export function runTransaction(
   return inProject(directory, (root) => {
     const staging = `.leveret-apply-${randomBytes(6).toString("hex")}`;
     const { dev, ino } = lstatSync(`${root}/.`);
-    let entry: Journal = { kind: "sandbox-apply", version: 1, directory, dev, ino, staging, made: [], steps: [] };
+    let entry: Journal = {
+      kind: "sandbox-apply",
+      version: 1,
+      directory,
+      dev,
+      ino,
+      staging,
+      done: false,
+      made: [],
+      steps: [],
+    };
     writeJournal(journal, entry);
     const times = new Map<string, number | undefined>();
     try {
@@ -52,13 +62,13 @@ export function runTransaction(
         writeJournal(journal, entry);
         for (const [index, step] of steps.entries()) times.set(step.path, commit(root, place, index, step));
       });
+      // From here on there is nothing to take back.
+      writeJournal(journal, { ...entry, done: true, made: [], steps: [] });
     } catch (error) {
-      takeBack(root, entry);
+      const notes = takeBack(root, entry);
       unlinkSync(journal);
-      throw error;
+      throw withNotes(error, notes);
     }
-    // From here on there is nothing to take back.
-    writeJournal(journal, { ...entry, made: [], steps: [] });
     for (const { path, put } of steps) if (!put) removeEmptyAbove(root, path);
     removeStaging(root, staging);
     unlinkSync(journal);
@@ -86,8 +96,15 @@ export function recoverTransaction(directory: string, journal: string): string[]
     }
     const notes = takeBack(root, entry);
     unlinkSync(journal);
+    if (entry.done) return ["an apply was cut off when all was done; only directories that it emptied may be left"];
     return ["an apply was cut off; what it had done is taken back", ...notes];
   });
+}
+
+/** An error, and what could not be made as it was before. */
+function withNotes(error: unknown, notes: readonly string[]): unknown {
+  if (notes.length === 0 || !(error instanceof SandboxError)) return error;
+  return new SandboxError(error.code, error.message, { path: error.path, hint: notes.join("; "), cause: error });
 }
 
 /** @returns When the file was last changed, which is now; nothing for what has gone. */

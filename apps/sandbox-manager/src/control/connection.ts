@@ -37,6 +37,9 @@ export interface Supervisor {
   readonly id: string;
 }
 
+/** How long a supervisor may take to say that it is there, in `milliseconds`. */
+const ANSWER_TIMEOUT_MS = 15_000;
+
 /** A connection to a supervisor, with the answer to its request. */
 interface Connection {
   readonly socket: Socket;
@@ -79,11 +82,15 @@ export async function hold(supervisor: Supervisor, request: Request, signal?: Ab
   }
 }
 
-/** Whether a supervisor answers. */
-export async function isAlive(supervisor: Supervisor): Promise<boolean> {
-  return ask(supervisor, { kind: "status" }).then(
-    () => true,
-    () => false,
+/** What becomes of a question to a supervisor. */
+export type Liveness = "answers" | "does not answer" | "has ended";
+
+/** Asks a supervisor whether it is there; one that is held up by something does not answer in {@link ANSWER_TIMEOUT_MS}. */
+export async function livenessOf(supervisor: Supervisor): Promise<Liveness> {
+  const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
+  return ask(supervisor, { kind: "status" }, signal).then(
+    () => "answers",
+    () => (signal.aborted ? "does not answer" : "has ended"),
   );
 }
 

@@ -57,6 +57,9 @@ interface Wanted {
   readonly stream: Duplex;
 }
 
+/** Most connections that something is done for at a time. */
+const MAX_SERVING = 256;
+
 /** The way out of a sandbox: names are looked up and connections made here, as far as rules allow. */
 export class Gateway {
   readonly #rules: RuleSet;
@@ -64,6 +67,7 @@ export class Gateway {
   readonly #log = new NetworkLog();
   readonly #upstream: Upstream;
   readonly #open = new Set<Open>();
+  #serving = 0;
 
   /** @throws {SandboxError} `SANDBOX_NETWORK_RULE`. */
   constructor({ allow, deny, names }: Partial<NetworkState> = {}, resolver: Resolver = hostResolver) {
@@ -174,11 +178,19 @@ export class Gateway {
   }
 
   async #serve({ stream, address, port }: Wanted): Promise<void> {
+    // A guest that goes away from a connection has not ended what is done for it.
+    if (this.#serving >= MAX_SERVING) {
+      stream.destroy();
+      return;
+    }
+    this.#serving += 1;
     try {
       await this.#lead(stream, address, port);
     } catch (error) {
       stream.destroy();
       process.stderr.write(`network: ${error instanceof Error ? error.stack : error}\n`);
+    } finally {
+      this.#serving -= 1;
     }
   }
 

@@ -1,6 +1,9 @@
 import type { NetworkLogEntry } from "./messages.ts";
 
-/** Most kinds of things that are remembered; the ones that happened longest ago are forgotten first. */
+/**
+ * Most kinds of things that are remembered. What was refused longest ago is forgotten first: nobody can push out of the log
+ * what was let through.
+ */
 const MAX_LOG_ENTRIES = 1000;
 
 /** What is noted of one thing that happened. */
@@ -32,6 +35,7 @@ export class NetworkLog {
     });
     if (this.#entries.size <= MAX_LOG_ENTRIES) return;
     const [oldest] = this.#entries.keys();
-    if (oldest !== undefined) this.#entries.delete(oldest);
+    const refused = [...this.#entries].find(([, entry]) => entry.verdict === "refused")?.[0] ?? oldest;
+    if (refused !== undefined) this.#entries.delete(refused);
   }
 }

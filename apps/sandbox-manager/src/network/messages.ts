@@ -45,7 +45,7 @@ const entrySchema = z.strictObject({
   /** name that was asked for; an address where there was none */
   host: z.string(),
   /** absent for a look-up */
-  port: port.optional(),
+  port: z.number().int().min(0).max(0xffff).optional(),
   protocol: z.enum(["dns", "http", "tls", "tcp", "udp"]),
   verdict: z.enum(["allowed", "refused"]),
   reason: reason.optional(),

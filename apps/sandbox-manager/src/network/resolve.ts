@@ -14,6 +14,8 @@ const NOT_PUBLIC_IPV4 = [
   "0.0.0.0/8",
   "10.0.0.0/8",
   "100.64.0.0/10",
+  // Not special to anybody but to the cloud that it is the metadata server of.
+  "168.63.129.16/32",
   "127.0.0.0/8",
   "169.254.0.0/16",
   "172.16.0.0/12",
@@ -43,13 +45,18 @@ function blockList(networks: readonly string[]): BlockList {
   return list;
 }
 
-/** Whether an address is neither private, nor special, nor one of this host. */
+/** Whether an address is neither private, nor special, nor one of this host or of the networks that it is in. */
 export function isPublicAddress(address: string): boolean {
   const family = isIPv4(address) ? "ipv4" : "ipv6";
   if (refused.check(address, family)) return false;
   if (family === "ipv6" && !publicIpv6.check(address, family)) return false;
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const ours = new BlockList();
-  for (const { address: each, family: kind } of own) ours.addAddress(each, kind === "IPv4" ? "ipv4" : "ipv6");
+  for (const { address: each, family: kind, cidr } of own) {
+    const type = kind === "IPv4" ? "ipv4" : "ipv6";
+    ours.addAddress(each, type);
+    const prefix = Number(cidr?.split("/")[1] ?? 0);
+    if (prefix > 0) ours.addSubnet(each, prefix, type);
+  }
   return !ours.check(address, family);
 }

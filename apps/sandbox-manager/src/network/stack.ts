@@ -16,7 +16,7 @@ import {
   type Ipv4Packet,
   PROTOCOL,
 } from "./format/ipv4.ts";
-import { ipv4Number } from "./format/packet.ts";
+import { ipv4Number, malformed } from "./format/packet.ts";
 import { decodeTcp, encodeTcp, TCP_FLAG, TCP_HEADER_BYTES, type TcpSegment } from "./format/tcp.ts";
 import { decodeUdp, encodeUdp } from "./format/udp.ts";
 import { type TcpLink, type TcpReply, TcpStream } from "./tcp-stream.ts";
@@ -84,6 +84,8 @@ export class Stack {
   #frames = 0;
   #malformed = 0;
   #unknown = 0;
+  /** whether a mistake was said, which a guest could repeat as often as it likes */
+  #hasFailed = false;
 
   constructor(handlers: StackHandlers) {
     this.#handlers = handlers;
@@ -107,8 +109,11 @@ export class Stack {
     try {
       this.#receive(frame);
     } catch (error) {
-      if (!(error instanceof SandboxError)) throw error;
       this.#malformed += 1;
+      if (error instanceof SandboxError || this.#hasFailed) return;
+      // A mistake of ours is no reason to end the machine.
+      this.#hasFailed = true;
+      process.stderr.write(`network: ${error instanceof Error ? error.stack : error}\n`);
     }
   }
 
@@ -137,6 +142,8 @@ export class Stack {
   }
 
   #receive(frame: Uint8Array): void {
+    const longest = NETWORK_MTU + ETHERNET_HEADER_BYTES;
+    if (frame.length > longest) throw malformed(`a frame of at most ${longest} bytes`, frame.length);
     const { type, payload } = decodeEthernet(frame);
     if (type === ETHER_TYPE.arp) {
       const request = decodeArpRequest(payload);

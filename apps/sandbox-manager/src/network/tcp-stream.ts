@@ -3,6 +3,8 @@ import { Duplex } from "node:stream";
 import { SandboxError } from "../errors.ts";
 import { TCP_FLAG, type TcpSegment } from "./format/tcp.ts";
 
+/** Most segments that wait to be read. */
+const MAX_PIECES = 1024;
 /** Most bytes from a guest that wait for whoever reads; what a guest is told that it may send. */
 export const RECEIVE_BYTES = 128 * 1024;
 /** Most bytes for a guest that wait until it has acknowledged them, and one write more. */
@@ -56,6 +58,8 @@ export class TcpStream extends Duplex {
   /** bytes from {@link #unacknowledged} on */
   #queue: Buffer[] = [];
   #queued = 0;
+  /** how many segments wait to be read, or more */
+  #pieces = 0;
   #isFinal = false;
   #isFinSent = false;
   #isFinAcknowledged = false;
@@ -290,7 +294,9 @@ export class TcpStream extends Duplex {
       this.#acknowledge();
       return;
     }
-    const room = this.#room();
+    if (this.readableLength === 0) this.#pieces = 0;
+    // Many small pieces that nobody reads take more than their bytes; what is not taken comes again.
+    const room = this.#pieces < MAX_PIECES ? this.#room() : 0;
     const fresh = payload.subarray(-offset);
     const data = fresh.subarray(0, room);
     const isWhole = offset + payload.length >= 0 && data.length === fresh.length;
@@ -301,7 +307,10 @@ export class TcpStream extends Duplex {
       this.#isFinReceived = true;
     }
     // A copy: the frame is somebody else's.
-    if (data.length > 0) this.push(Buffer.from(data));
+    if (data.length > 0) {
+      this.#pieces += 1;
+      this.push(Buffer.from(data));
+    }
     this.#acknowledge();
     if (ends) this.push(null);
   }

@@ -14,6 +14,8 @@ export interface Destination {
 /** How long an address is held to be that of a name, in `milliseconds`. */
 const PINNED_MS = 60_000;
 const MAX_PINNED = 4096;
+/** Most look-ups at a time: the host has a few threads for all that it looks up. */
+const MAX_ASKING = 16;
 const RESOLVE_TIMEOUT_MS = 15_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Most addresses of a name that are tried. */
@@ -32,6 +34,8 @@ export class RefusalError extends SandboxError {
 /** The host's side of connections: finds where names lead, and goes there and nowhere else. */
 export class Upstream {
   readonly #resolver: Resolver;
+  /** look-ups that have not come to an end, also when nobody waits for them any more */
+  #asking = 0;
   readonly #pinned = new Map<string, { readonly addresses: Promise<readonly string[]>; readonly until: number }>();
 
   constructor(resolver: Resolver) {
@@ -82,12 +86,18 @@ export class Upstream {
   }
 
   async #ask(name: string): Promise<readonly string[]> {
+    if (this.#asking >= MAX_ASKING)
+      throw new RefusalError("unresolved", `expected addresses of ${name}, too many are asked`);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`no answer in ${RESOLVE_TIMEOUT_MS} ms`)), RESOLVE_TIMEOUT_MS);
     });
     try {
-      return await Promise.race([this.#resolver(name), late]);
+      this.#asking += 1;
+      const found = this.#resolver(name).finally(() => {
+        this.#asking -= 1;
+      });
+      return await Promise.race([found, late]);
     } catch (cause) {
       throw new RefusalError("unresolved", `expected addresses of ${name}, got none`, cause);
     } finally {

@@ -211,6 +211,18 @@ describe("changes", () => {
     expect([differences.map(({ path }) => path), leftOut]).toEqual([["pkg/a"], ["pkg/node_modules"]]);
   });
 
+  test("leave a heavy directory of the project alone that is something else inside", async () => {
+    const directory = await project({ "node_modules/x": "x" });
+    const changes = layer({ node_modules: "->/tmp/elsewhere" });
+    const comparison = compareChanges(
+      changes,
+      directory,
+      () => false,
+      (name) => name === "node_modules",
+    );
+    expect(comparison).toEqual({ differences: [], leftOut: ["node_modules"] });
+  });
+
   test("never lead through a link of the project", async () => {
     const outside = await project({ secret: "s" });
     const directory = await project({ link: `->${outside}` });
@@ -335,7 +347,7 @@ describe("all changes are made, or none, when", () => {
       if (put) await rename(join(directory, staging, `new-${index}`), place);
     }
     const made = ["fresh", "fresh/dir", "b"];
-    const entry = { kind: "sandbox-apply", version: 1, directory, dev, ino, staging, made, steps: staged };
+    const entry = { kind: "sandbox-apply", version: 1, directory, dev, ino, staging, done: false, made, steps: staged };
     await writeFile(journal, JSON.stringify(entry));
     return { directory, journal };
   }
@@ -355,6 +367,17 @@ describe("all changes are made, or none, when", () => {
     await rename(join(directory, "a/one"), join(staging, "new-2"));
     expect(recoverTransaction(directory, journal)).toHaveLength(1);
     expect(await contents(directory)).toEqual(before);
+  });
+
+  test("they are cut off when all is done", async () => {
+    const { directory, journal } = await cutOff(5);
+    const entry = JSON.parse(await readFile(journal, "utf8")) as object;
+    const state = await contents(directory);
+    await writeFile(journal, JSON.stringify({ ...entry, done: true, made: [], steps: [] }));
+    expect(recoverTransaction(directory, journal)).toEqual([expect.stringContaining("when all was done")]);
+    const staging = Object.keys(state).filter((path) => path.startsWith(".leveret"));
+    for (const path of staging) delete state[path];
+    expect(await contents(directory)).toEqual(state);
   });
 
   test("somebody has gone on with what was cut off, whose work stays", async () => {

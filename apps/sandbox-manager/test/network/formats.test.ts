@@ -139,6 +139,7 @@ describe("a ClientHello", () => {
     expect(() => decodeClientHello(bytes("16 0301 ffff"))).toThrow("expected a TLS record");
     expect(() => decodeClientHello(bytes("16 0301 0000"))).toThrow("expected a TLS record");
     expect(() => decodeClientHello(bytes("15 0301 0002 0228"))).toThrow("expected a TLS handshake");
+    expect(() => decodeClientHello(clientHello({ serverName: "a".repeat(200), recordBytes: 1 }))).toThrow("64 records");
   });
 });
 
@@ -152,6 +153,13 @@ describe("a request", () => {
     );
     const absolute = decodeRequestHead(latin1("GET http://web.test?q HTTP/1.1\r\nHost: WEB.test\r\n\r\n"));
     expect(absolute).toMatchObject({ target: "/?q", host: "web.test", port: 80 });
+    const blanks = decodeRequestHead(
+      latin1(`GET / HTTP/1.1\r\nHost: \t a\t \r\nConnection: a${" ".repeat(60_000)}b ,x\r\nX: 1\r\n\r\n`),
+    );
+    expect(blanks?.host).toBe("a");
+    expect(blanks && Buffer.from(encodeLastRequestHead(blanks)).toString()).toBe(
+      "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
     const tricky = decodeRequestHead(
       latin1("GET / HTTP/1.1\r\nHost: a\r\nConnection: host, content-length\r\nContent-Length: 3\r\n\r\n"),
     );
@@ -177,6 +185,9 @@ describe("a request", () => {
     ["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", "a length of a body"],
     ["POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", "a body in chunks"],
     [`GET / HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(70_000)}\r\n\r\n`, "a request's head"],
+    ["POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "a length of a body in HTTP/1.0"],
+    // What an expression that tries all beginnings of blanks takes hours for.
+    [`GET / HTTP/1.1\r\nHost: a\r\nX:${" ".repeat(60_000)}\u0001\r\n\r\n`, "a field of a request"],
   ])("that two could read in two ways is refused: %j", (text, message) => {
     expect(() => decodeRequestHead(latin1(text))).toThrow(message);
   });

@@ -1,10 +1,13 @@
 import { networkInterfaces } from "node:os";
 import { describe, expect, test, vi } from "vitest";
 import { readPresets, SandboxError } from "../../src/index.ts";
+import { NetworkLog } from "../../src/network/log.ts";
+import { networkReportSchema } from "../../src/network/messages.ts";
 import { isHostName, NameTable } from "../../src/network/names.ts";
 import { networkRules } from "../../src/network/options.ts";
 import { isPublicAddress } from "../../src/network/resolve.ts";
 import { parseRule, RuleSet } from "../../src/network/rules.ts";
+import { Stack } from "../../src/network/stack.ts";
 import { RefusalError, Upstream } from "../../src/network/upstream.ts";
 
 const rule = (text: string): ReturnType<typeof parseRule> => parseRule(text, "a test");
@@ -117,6 +120,31 @@ test("only public addresses of a name are gone to", async () => {
   });
   const missing = new Upstream(async () => Promise.reject(new Error("ENOTFOUND")));
   await expect(missing.locate("c.example", 443, rule("c.example"))).rejects.toMatchObject({ reason: "unresolved" });
+});
+
+test("what was let through is not pushed out of the log by what was refused", () => {
+  const log = new NetworkLog();
+  const tls = { port: 443, protocol: "tls" } as const;
+  log.note({ ...tls, host: "a.example", verdict: "allowed" });
+  for (let index = 0; index < 3000; index += 1) {
+    log.note({ host: `${index}.example`, protocol: "dns", verdict: "refused", reason: "not-allowed" });
+  }
+  log.note({ host: "198.18.0.9", port: 0, protocol: "udp", verdict: "refused", reason: "udp" });
+  const report = { rules: { allow: [], deny: [] }, log: log.entries };
+  expect(networkReportSchema.parse(report).log).toHaveLength(1000);
+  expect(log.entries[0]).toMatchObject({ host: "a.example", verdict: "allowed" });
+});
+
+test("a packet larger than the network's is no end of anything", () => {
+  const stack = new Stack({
+    send: () => true,
+    answer: () => new Uint8Array(),
+    accepts: () => false,
+    onConnection: () => {},
+    onDatagram: () => {},
+  });
+  stack.receive(new Uint8Array(60_000));
+  expect(stack.counts).toMatchObject({ frames: 1, malformed: 1 });
 });
 
 test("presets are rules, and what is not there is said", async () => {

@@ -6,7 +6,7 @@ const MAX_HEAD_BYTES = 64 * 1024;
 const MAX_FIELDS = 200;
 const END_OF_HEAD = "\r\n\r\n";
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP\/1\.([01])$/;
-const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*$/;
+const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)$/;
 const AUTHORITY = /^([^:/?#@[\]]+)(?::(\d{1,5}))?$/;
 const ABSOLUTE = /^http:\/\/([^/?#]*)(.*)$/i;
 const HTTP_PORT = 80;
@@ -60,7 +60,7 @@ export function decodeRequestHead(bytes: Uint8Array): RequestHead | undefined {
   const fields = lines.map((line) => {
     const [, name, value] = FIELD.exec(line) ?? [];
     if (name === undefined || value === undefined) throw malformed("a field of a request", JSON.stringify(line));
-    return [name, value] as const;
+    return [name, trimBlanks(value)] as const;
   });
   const [, authority, rest] = ABSOLUTE.exec(written) ?? [];
   const target = authority === undefined ? written : rest?.startsWith("/") ? rest : `/${rest}`;
@@ -72,12 +72,12 @@ export function decodeRequestHead(bytes: Uint8Array): RequestHead | undefined {
     if (named.host !== host || named.port !== port) throw malformed("one host", `${named.host} and ${host}`);
   }
   const length = end + END_OF_HEAD.length;
-  return { method, target, minorVersion: Number(minor), host, port, fields, body: bodyOf(fields), length };
+  return { method, target, minorVersion: Number(minor), host, port, fields, body: bodyOf(fields, minor), length };
 }
 
 /** Encodes a request's head again, as one that its connection ends with. */
 export function encodeLastRequestHead({ method, target, minorVersion, fields }: RequestHead): Uint8Array {
-  const named = valuesOf(fields, "connection").flatMap((value) => value.toLowerCase().split(/[ \t]*,[ \t]*/));
+  const named = valuesOf(fields, "connection").flatMap((value) => value.toLowerCase().split(",").map(trimBlanks));
   const dropped = new Set([...OF_CONNECTION, ...named.filter((name) => !KEPT.includes(name))]);
   const kept = fields.filter(([name]) => !dropped.has(name.toLowerCase()));
   const lines = [...kept, ["Connection", "close"] as const].map(([name, value]) => `${name}: ${value}\r\n`);
@@ -87,7 +87,7 @@ export function encodeLastRequestHead({ method, target, minorVersion, fields }: 
 /** Fields that a request cannot do without, whatever it says of its connection. */
 const KEPT = ["host", "content-length", "transfer-encoding"];
 
-function bodyOf(fields: RequestHead["fields"]): BodyLength {
+function bodyOf(fields: RequestHead["fields"], minor: string | undefined): BodyLength {
   const codings = valuesOf(fields, "transfer-encoding");
   const lengths = valuesOf(fields, "content-length");
   if (codings.length + lengths.length > 1) throw malformed("one length of a body", "several");
@@ -95,10 +95,25 @@ function bodyOf(fields: RequestHead["fields"]): BodyLength {
   const [length = "0"] = lengths;
   if (coding !== undefined) {
     if (coding.toLowerCase() !== "chunked") throw malformed("a body in chunks", coding);
+    // Of such a request the standard says that it may be another one for whoever reads it next: RFC 9112, section 6.1.
+    if (minor === "0") throw malformed("a length of a body in HTTP/1.0", coding);
     return { kind: "chunked" };
   }
   if (!/^\d{1,15}$/.test(length)) throw malformed("a length of a body", length);
   return { kind: "bytes", bytes: Number(length) };
+}
+
+/** Without blanks around it. By hand: an expression would try all of them again from each. */
+function trimBlanks(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isBlank(text[start])) start += 1;
+  while (end > start && isBlank(text[end - 1])) end -= 1;
+  return text.slice(start, end);
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character === " " || character === "\t";
 }
 
 function authorityOf(text: string): { host: string; port: number } {

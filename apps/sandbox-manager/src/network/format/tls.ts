@@ -6,6 +6,8 @@ const MAX_RECORD_BYTES = 1 << 14;
 const HANDSHAKE = 22;
 const ALERT = 21;
 const CLIENT_HELLO = 1;
+/** Nobody sends a ClientHello in so many. */
+const MAX_RECORDS = 64;
 const HANDSHAKE_HEADER_BYTES = 4;
 /** Longest message that is read, in `bytes`; post-quantum keys take some thousand. */
 export const DEFAULT_MAX_CLIENT_HELLO_BYTES: number = 64 * 1024;
@@ -57,15 +59,17 @@ function handshake(bytes: Uint8Array): Uint8Array | undefined {
     at += RECORD_HEADER_BYTES;
     const part = bytes.subarray(at, at + length);
     parts.push(part);
+    if (parts.length > MAX_RECORDS) throw malformed("a ClientHello", `more than ${MAX_RECORDS} records`);
     have += part.length;
     at += length;
-    if (have >= HANDSHAKE_HEADER_BYTES) {
+    if (want === HANDSHAKE_HEADER_BYTES && have >= HANDSHAKE_HEADER_BYTES) {
       const [kind, high = 0, middle = 0, low = 0] = Buffer.concat(parts, HANDSHAKE_HEADER_BYTES);
       if (kind !== CLIENT_HELLO) throw malformed("a ClientHello", kind);
       want = HANDSHAKE_HEADER_BYTES + ((high << 16) | (middle << 8) | low);
       if (want > DEFAULT_MAX_CLIENT_HELLO_BYTES) throw malformed("a ClientHello", `${want} bytes`);
-      if (have >= want) return Buffer.concat(parts, want).subarray(HANDSHAKE_HEADER_BYTES);
     }
+    if (want > HANDSHAKE_HEADER_BYTES && have >= want)
+      return Buffer.concat(parts, want).subarray(HANDSHAKE_HEADER_BYTES);
     if (part.length < length) return undefined;
   }
 }
