@@ -94,6 +94,8 @@ function whereText(message: string, { path, offset }: ErofsErrorDetails): string
 /** Whether a path is in a text, and not only the letters of it. */
 function names(text: string, path: string): boolean {
   const isApart = (character: string | undefined): boolean => character === undefined || /[\s'",;:()]/.test(character);
+  // An empty one is everywhere.
+  if (path === "") return true;
   for (let at = text.indexOf(path); at !== -1; at = text.indexOf(path, at + 1)) {
     if (isApart(text[at - 1]) && isApart(text[at + path.length])) return true;
   }

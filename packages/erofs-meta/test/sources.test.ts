@@ -254,6 +254,7 @@ describe("readTar", () => {
     ["nothing", new Uint8Array(0), "EROFS_BAD_TAR"],
     ["something else", noise(2048), "EROFS_BAD_TAR"],
     ["an extended header of 2 MiB", tarHeader({ name: "a", type: "x" }, 2 ** 21), "EROFS_LIMIT"],
+    ["a sparse file without a name", tarOf([{ name: "", type: "S" }]), "EROFS_UNSUPPORTED"],
     ["many extended headers of a member", extendedHeaders("x"), "EROFS_LIMIT"],
     ["many extended headers of all members", extendedHeaders("g"), "EROFS_LIMIT"],
   ])("refuses %s", async (_, bytes, code) => {
