@@ -1,19 +1,12 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, watch, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, readFile, rm, watch, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { makeRoot, runCommand } from "./command.ts";
 
 /** How many kills; `npm run matrix` makes more of them. */
 const KILLS = Number(process.env.LEVERET_KILLS ?? 6);
 const SEED = Number(process.env.LEVERET_SEED ?? Date.now() % 2 ** 31);
-const BIN = fileURLToPath(new URL("../bin/leveret-sandbox.js", import.meta.url));
-/** A guest whose packages the tests of the OS builder have downloaded and installed already. */
-const GUEST = fileURLToPath(new URL("../../../examples/particle/", import.meta.url));
 /** Files that the guest writes all at once, and that have to come back so; with each version another directory comes. */
 const FILES = Array.from({ length: 12 }, (_, index) => `dir-${index % 3}/file-${index}`);
 
@@ -21,17 +14,11 @@ let root = "";
 let env: NodeJS.ProcessEnv;
 
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), "sandbox-kills-"));
-  for (const name of ["os.config.ts", "os.lock.json", "tree"]) {
-    await cp(join(GUEST, name), join(root, "guest", name), { recursive: true });
-  }
+  ({ root, env } = await makeRoot());
   for (const path of FILES) {
     await mkdir(join(root, "project", path, ".."), { recursive: true });
     await writeFile(join(root, "project", path), "0\n");
   }
-  await mkdir(join(root, "tmp"));
-  const [XDG_STATE_HOME, XDG_RUNTIME_DIR, TMPDIR] = ["state", "run", "tmp"].map((name) => join(root, name));
-  env = { ...process.env, XDG_STATE_HOME, XDG_RUNTIME_DIR, TMPDIR };
 });
 afterAll(async () => {
   for (const { name } of await list()) await sandbox("stop", "--discard", name).end;
@@ -49,25 +36,8 @@ function mulberry32(seed: number): () => number {
   };
 }
 
-interface Run {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function sandbox(...argv: string[]): { readonly pid: number; readonly end: Promise<Run> } {
-  const child = spawn(process.execPath, [BIN, ...argv], {
-    cwd: join(root, "project"),
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const end = (async () => {
-    const output = Promise.all([text(child.stdout), text(child.stderr)]);
-    const [exitCode] = (await once(child, "close")) as [number | null];
-    const [stdout, stderr] = await output;
-    return { exitCode, stdout, stderr };
-  })();
-  return { pid: child.pid ?? 0, end };
+function sandbox(...argv: string[]): ReturnType<typeof runCommand> {
+  return runCommand(argv, { cwd: join(root, "project"), env });
 }
 
 async function list(): Promise<{ name: string; pid: number }[]> {

@@ -1,52 +1,29 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findSandbox } from "../src/index.ts";
-
-const BIN = fileURLToPath(new URL("../bin/leveret-sandbox.js", import.meta.url));
-/** A guest whose packages the tests of the OS builder have downloaded and installed already. */
-const GUEST = fileURLToPath(new URL("../../../examples/particle/", import.meta.url));
+import { BIN, makeRoot, type Run, runCommand } from "./command.ts";
 
 let root = "";
 let env: NodeJS.ProcessEnv;
 
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), "sandbox-"));
+  ({ root, env } = await makeRoot());
   for (const name of ["one", "other"]) await mkdir(join(root, name));
-  for (const name of ["os.config.ts", "os.lock.json", "tree"]) {
-    await cp(join(GUEST, name), join(root, "guest", name), { recursive: true });
-  }
-  env = { ...process.env, XDG_STATE_HOME: join(root, "state"), XDG_RUNTIME_DIR: join(root, "run") };
 });
 afterAll(async () => {
   for (const { name } of (await list()).sandboxes) await sandbox("one", "stop", "--discard", name);
   await rm(root, { recursive: true, force: true });
 });
 
-interface Run {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 /** Runs the built command in a project. */
 async function sandbox(project: string, ...argv: string[]): Promise<Run> {
-  const child = spawn(process.execPath, [BIN, ...argv], {
-    cwd: join(root, project),
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const output = Promise.all([text(child.stdout), text(child.stderr)]);
-  const [exitCode] = (await once(child, "close")) as [number | null];
-  const [stdout, stderr] = await output;
-  return { exitCode, stdout, stderr };
+  return runCommand(argv, { cwd: join(root, project), env }).end;
 }
 
 async function start(project: string): Promise<string> {

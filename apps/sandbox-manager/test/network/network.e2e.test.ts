@@ -1,19 +1,15 @@
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { makeRoot, type Run, runCommand } from "../command.ts";
 
-const BIN = fileURLToPath(new URL("../../bin/leveret-sandbox.js", import.meta.url));
-/** A guest whose packages the tests of the OS builder have downloaded and installed already. */
-const GUEST = fileURLToPath(new URL("../../../../examples/particle/", import.meta.url));
 const LARGE = randomBytes(50_000_000);
 const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
@@ -44,12 +40,8 @@ let secure: Server;
 const seen: string[] = [];
 
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), "sandbox-"));
+  ({ root, env } = await makeRoot());
   await mkdir(join(root, "project"));
-  for (const name of ["os.config.ts", "os.lock.json", "tree"]) {
-    await cp(join(GUEST, name), join(root, "guest", name), { recursive: true });
-  }
-  env = { ...process.env, XDG_STATE_HOME: join(root, "state"), XDG_RUNTIME_DIR: join(root, "run") };
   await writeFile(join(root, "project", "request.pl"), REQUEST);
   await writeFile(join(root, "project", "query.pl"), QUERY);
   const names = ["-keyout", "key.pem", "-out", "ca.pem", "-subj", "/CN=secure.test"];
@@ -80,23 +72,9 @@ afterAll(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-interface Run {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 /** Runs the built command in the project. */
 async function sandbox(...argv: string[]): Promise<Run> {
-  const child = spawn(process.execPath, [BIN, ...argv], {
-    cwd: join(root, "project"),
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const output = Promise.all([text(child.stdout), text(child.stderr)]);
-  const [exitCode] = (await once(child, "close")) as [number | null];
-  const [stdout, stderr] = await output;
-  return { exitCode, stdout, stderr };
+  return runCommand(argv, { cwd: join(root, "project"), env }).end;
 }
 
 const inside = async (script: string, name = "vm-1"): Promise<string> =>
