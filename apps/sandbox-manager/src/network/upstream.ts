@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { SandboxError } from "../errors.ts";
+import { within } from "../within.ts";
 import type { NetworkReason } from "./messages.ts";
 import { isPublicAddress, type Resolver } from "./resolve.ts";
 import type { Rule } from "./rules.ts";
@@ -88,20 +89,15 @@ export class Upstream {
   async #ask(name: string): Promise<readonly string[]> {
     if (this.#asking >= MAX_ASKING)
       throw new RefusalError("unresolved", `expected addresses of ${name}, too many are asked`);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer in ${RESOLVE_TIMEOUT_MS} ms`)), RESOLVE_TIMEOUT_MS);
-    });
     try {
       this.#asking += 1;
       const found = this.#resolver(name).finally(() => {
         this.#asking -= 1;
       });
-      return await Promise.race([found, late]);
+      const late = (): Error => new Error(`no answer in ${RESOLVE_TIMEOUT_MS} ms`);
+      return await within(RESOLVE_TIMEOUT_MS, found, late);
     } catch (cause) {
       throw new RefusalError("unresolved", `expected addresses of ${name}, got none`, cause);
-    } finally {
-      clearTimeout(timer);
     }
   }
 }

@@ -8,6 +8,7 @@ import { SandboxError } from "../errors.ts";
 import { Gateway, type Plug } from "../network/gateway.ts";
 import type { NetworkState } from "../network/messages.ts";
 import { CONSOLE_FILE, Transcript } from "../transcript.ts";
+import { within } from "../within.ts";
 import { serveWorkspace, type Workspace, type WorkspaceState } from "../workspace/index.ts";
 import type { SupervisorConfig } from "./config.ts";
 import { forwardPorts, type Ports } from "./ports.ts";
@@ -193,7 +194,7 @@ async function enter(
     const isolated = kind === "isolated";
     const [workspace] = await Promise.all([
       serveWorkspace(machine.port(WORKSPACE_PORT), { directory, state: memories?.nodes ?? UNSEEN, readOnly: isolated }),
-      within(ENTER_TIMEOUT_MS, personalise(machine, name)),
+      within(ENTER_TIMEOUT_MS, personalise(machine, name), silent),
     ]);
     plug.disown(memories?.connections ?? []);
     if (isolated && memories === undefined) await isolate(machine);
@@ -210,6 +211,12 @@ async function enter(
   }
 }
 
+/** A guest need not answer. */
+function silent(): SandboxError {
+  const message = `expected the guest to answer within ${ENTER_TIMEOUT_MS} ms, got nothing`;
+  return new SandboxError("SANDBOX_START_FAILED", message);
+}
+
 async function whenEnded({ ended }: Ports): Promise<void> {
   await ended.catch((error: unknown) => {
     // The end of the machine is the end of its ports, and no news.
@@ -222,20 +229,6 @@ async function isolate({ agent }: Machine): Promise<void> {
   const { exitCode, stderr } = await agent.exec(ISOLATE, { timeoutMs: ENTER_TIMEOUT_MS });
   if (exitCode === 0) return;
   throw new SandboxError("SANDBOX_START_FAILED", `expected an overlay over the workspace, got: ${stderr.trim()}`);
-}
-
-/** Waits no longer: a guest need not answer. */
-async function within(timeoutMs: number, done: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const message = `expected the guest to answer within ${timeoutMs} ms, got nothing`;
-    timer = setTimeout(() => reject(new SandboxError("SANDBOX_START_FAILED", message)), timeoutMs);
-  });
-  try {
-    await Promise.race([done, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Gives a fork what no two machines may have in common; its clock and random numbers are its own already. */
