@@ -1,8 +1,8 @@
 import type { AcceleratorKind } from "./accelerator.ts";
 import { clockArguments } from "./clock.ts";
+import { type FileDisk, isDirect, macOf, type ResolvedMachine, type UserNetwork } from "./description.ts";
 import type { Firmware } from "./firmware.ts";
 import { AGENT_INIT } from "./initrd.ts";
-import { type FileDisk, isDirect, macOf, type ResolvedMachine, type UserNetwork } from "./machine.ts";
 import type { QemuVersion } from "./qemu.ts";
 
 /** Numbers of the file descriptors that QEMU inherits, one end of a socket pair or an open file each. */

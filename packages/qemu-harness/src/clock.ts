@@ -1,8 +1,8 @@
 import * as z from "zod";
+import type { ResolvedMachine } from "./description.ts";
 import { QemuError } from "./errors.ts";
 import { ignoreClosed } from "./internal/ignore-closed.ts";
 import { startWait, type WaitOptions } from "./internal/wait.ts";
-import type { ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 
 /** How the time of a machine passes. */
@@ -81,13 +81,45 @@ const WATCHDOG_OFF = 0x441;
 const WATCHDOG_STEP_SECONDS = 2;
 const WATCHDOG_STEPS = 15;
 
+/** The clock of a running machine whose time is counted. */
+export class VirtualClock {
+  readonly #qmp: QmpClient;
+  #last: Promise<void> = Promise.resolve();
+  #advances = 0;
+
+  /** @throws {TypeError} For a machine whose clock is the host's. */
+  constructor(qmp: QmpClient, { clock }: Pick<ResolvedMachine, "clock">) {
+    if (clock.type === "host")
+      throw new TypeError('expected a machine with a clock of type "virtual" in its description');
+    this.#qmp = qmp;
+  }
+
+  /** Whether the machine is stopped and continued to let time pass. */
+  get isAdvancing(): boolean {
+    return this.#advances > 0;
+  }
+
+  /** What {@link Machine.advance} does, one after the other: there is one watchdog. */
+  async advance(duration: Duration, options: WaitOptions): Promise<void> {
+    const seconds = parseDuration(duration);
+    this.#advances += 1;
+    const turn = this.#last.then(() => advanceClock(this.#qmp, seconds, options));
+    this.#last = turn
+      .catch(() => {})
+      .finally(() => {
+        this.#advances -= 1;
+      });
+    return turn;
+  }
+}
+
 /**
  * Waits until time has passed in a guest, which the watchdog tells by stopping it.
  *
  * @param seconds - Rounded up to the watchdog's steps of two.
  * @see QEMU v7.2 `hw/watchdog/wdt_ib700.c`
  */
-export async function advanceClock(qmp: QmpClient, seconds: number, options: WaitOptions): Promise<void> {
+async function advanceClock(qmp: QmpClient, seconds: number, options: WaitOptions): Promise<void> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_ADVANCE_TIMEOUT_MS;
   const wait = startWait<void>({ timeoutMs, signal: options.signal }, () => {
     const message = `expected ${seconds} s to pass in the guest within ${timeoutMs} ms, got less`;

@@ -1,7 +1,7 @@
 import type { z } from "zod";
+import { forwardSchema, parseOptions, type ResolvedMachine } from "./description.ts";
 import { QemuError } from "./errors.ts";
 import { ignoreClosed } from "./internal/ignore-closed.ts";
-import { forwardSchema, parseOptions, type ResolvedMachine } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 
 const requestSchema = forwardSchema.extend({

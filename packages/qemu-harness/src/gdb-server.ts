@@ -1,7 +1,7 @@
 import * as z from "zod";
+import { parseOptions } from "./description.ts";
 import { QemuError } from "./errors.ts";
 import { ignoreClosed } from "./internal/ignore-closed.ts";
-import { parseOptions } from "./machine.ts";
 import type { QmpClient } from "./qmp.ts";
 
 const optionsSchema = z.strictObject({

@@ -51,6 +51,13 @@ export {
 } from "./console.ts";
 // Initial file systems
 export { type CpioFile, encodeCpio } from "./cpio.ts";
+export {
+  DEFAULT_MAX_SMBIOS_BYTES,
+  type MachineDescription,
+  machineSchema,
+  type ResolvedMachine,
+  resolveMachine,
+} from "./description.ts";
 // Errors
 export { type Difference, QemuError, type QemuErrorCode, type QemuErrorDetails } from "./errors.ts";
 // Crash explorer
@@ -68,13 +75,7 @@ export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmwar
 export type { Forward, ForwardRequest } from "./forward.ts";
 export type { GdbOptions, GdbServer } from "./gdb-server.ts";
 export type { WaitOptions } from "./internal/wait.ts";
-export {
-  DEFAULT_MAX_SMBIOS_BYTES,
-  type MachineDescription,
-  machineSchema,
-  type ResolvedMachine,
-  resolveMachine,
-} from "./machine.ts";
+export type { Machine, MachineExit } from "./machine.ts";
 export { DEFAULT_MAX_CAPTURE_BYTES } from "./network/capture.ts";
 export {
   type Capture,
@@ -113,7 +114,6 @@ export {
   type QmpGreeting,
   type QmpOptions,
 } from "./qmp.ts";
-export type { Machine, MachineExit } from "./running-machine.ts";
 export type { KeyName } from "./screen/keys.ts";
 export { DEFAULT_SCREEN_TIMEOUT_MS, type MouseButton, type Screen } from "./screen/screen.ts";
 // Forks and snapshots

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { AcceleratorKind } from "./accelerator.ts";
 import { VIRTUAL_TSC_KHZ } from "./clock.ts";
-import type { ResolvedMachine } from "./machine.ts";
+import type { ResolvedMachine } from "./description.ts";
 
 /** What most hosts are near to; used when this one does not say. */
 const USUAL_TSC_KHZ = 2_000_000;

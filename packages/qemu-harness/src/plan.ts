@@ -2,9 +2,6 @@ import type { Duplex } from "node:stream";
 import { type Accelerator, type AcceleratorKind, chooseAccelerator } from "./accelerator.ts";
 import { agentCredentialNames } from "./agent/credentials.ts";
 import { buildArgv, commandLine, type MachineFds } from "./argv.ts";
-import { QemuError } from "./errors.ts";
-import { type Firmware, findFirmware } from "./firmware.ts";
-import { linuxParameters } from "./linux.ts";
 import {
   isDirect,
   isPipe,
@@ -12,7 +9,10 @@ import {
   type MachineDescription,
   type ResolvedMachine,
   resolveMachine,
-} from "./machine.ts";
+} from "./description.ts";
+import { QemuError } from "./errors.ts";
+import { type Firmware, findFirmware } from "./firmware.ts";
+import { linuxParameters } from "./linux.ts";
 import { findQemu, type Qemu } from "./qemu.ts";
 
 /** What a machine is started with. */

@@ -1,11 +1,11 @@
 import * as z from "zod";
 import type { BlockDevice } from "./block/device.ts";
+import { forwardSchema, parseOptions, type ResolvedMachine } from "./description.ts";
 import { QemuError } from "./errors.ts";
 import { closeAll, descriptorsOf, type MachineFiles } from "./internal/machine-files.ts";
 import type { WaitOptions } from "./internal/wait.ts";
-import { forwardSchema, parseOptions, type ResolvedMachine } from "./machine.ts";
+import type { Machine } from "./machine.ts";
 import type { Network } from "./network/network.ts";
-import type { Machine } from "./running-machine.ts";
 
 const forkSchema = z.strictObject({
   /** ports of the host that lead into this fork, default none: those of the template would be taken by the first fork */

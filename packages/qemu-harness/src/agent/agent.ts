@@ -3,9 +3,9 @@ import { constants } from "node:os";
 import { Duplex, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { getSystemErrorName } from "node:util";
+import { parseOptions } from "../description.ts";
 import { QemuError, type QemuErrorDetails } from "../errors.ts";
 import { startWait, type Wait, type WaitOptions } from "../internal/wait.ts";
-import { parseOptions } from "../machine.ts";
 import {
   encodeFrame,
   type Frame,

@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
+import type { ResolvedMachine } from "../description.ts";
 import { readAgent } from "../initrd.ts";
-import type { ResolvedMachine } from "../machine.ts";
 
 const PROGRAM = "leveret.agent";
 const UNIT = "leveret-agent.service";

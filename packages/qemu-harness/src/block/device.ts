@@ -1,7 +1,7 @@
 import type { BlockSource } from "@leveret/disk-image";
 import * as z from "zod";
+import { parseOptions } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import { parseOptions } from "../machine.ts";
 import { seededRandom } from "../network/random.ts";
 import type { DiskImpairment } from "./impairment.ts";
 import { emptyGround, imageGround } from "./layer.ts";

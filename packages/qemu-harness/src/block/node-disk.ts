@@ -1,8 +1,8 @@
 import type { Duplex } from "node:stream";
 import * as z from "zod";
+import { parseOptions } from "../description.ts";
 import { QemuError } from "../errors.ts";
 import { ERROR } from "../format/nbd.ts";
-import { parseOptions } from "../machine.ts";
 import type { Random } from "../network/random.ts";
 import type { BlockDevice, BlockDeviceCounts, PowerCut, PowerCutPlan } from "./device.ts";
 import { type DiskImpairment, Impairments, impairmentSchema } from "./impairment.ts";

@@ -11,9 +11,9 @@ import {
   writeJson,
 } from "@leveret/command";
 import type { AcceleratorKind } from "../accelerator.ts";
+import type { MachineDescription } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import type { MachineDescription } from "../machine.ts";
-import type { Machine } from "../running-machine.ts";
+import type { Machine } from "../machine.ts";
 import { type CacheEntry, openTemplateCache } from "../snapshot/cache.ts";
 import { openSnapshot, readSnapshot } from "../snapshot/open.ts";
 import { startMachine } from "../start.ts";

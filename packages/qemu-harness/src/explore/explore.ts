@@ -10,11 +10,11 @@ import {
 } from "../block/device.ts";
 import { Layer } from "../block/layer.ts";
 import { NodeDisk, publicRequest } from "../block/node-disk.ts";
+import { isDirect, type MachineDescription, parseOptions, resolveMachine } from "../description.ts";
 import { QemuError } from "../errors.ts";
 import { assertNotAborted, startWait, type WaitOptions } from "../internal/wait.ts";
-import { isDirect, type MachineDescription, parseOptions, resolveMachine } from "../machine.ts";
+import type { Machine } from "../machine.ts";
 import { seededRandom } from "../network/random.ts";
-import type { Machine } from "../running-machine.ts";
 import { type StartOptions, startMachine } from "../start.ts";
 import { Identities } from "./identity.ts";
 import { type PowerCutFailure, type PowerCutReport, renderPowerCuts } from "./report.ts";

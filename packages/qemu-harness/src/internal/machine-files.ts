@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
+import { type FileDisk, isThrownAway, type ResolvedMachine } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import { type FileDisk, isThrownAway, type ResolvedMachine } from "../machine.ts";
 import { openMemoryFile, openUnnamedFile } from "./unnamed-file.ts";
 
 const MEBIBYTE = 1024 * 1024;

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import * as z from "zod";
+import { parseOptions } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import { parseOptions } from "../machine.ts";
 import { DEFAULT_MAX_CAPTURE_BYTES, PcapRecorder } from "./capture.ts";
 import { FrameReader, LENGTH_BYTES } from "./frame-reader.ts";
 import { type Random, seededRandom } from "./random.ts";

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { wholeFiles } from "@leveret/block-source";
 import * as z from "zod";
+import { type ResolvedMachine, resolveMachine } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import { type ResolvedMachine, resolveMachine } from "../machine.ts";
 import { partSchema } from "./part.ts";
 
 /** Says that a directory is a snapshot, and what is in it; written last. */

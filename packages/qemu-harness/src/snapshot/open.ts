@@ -1,8 +1,8 @@
 import { fstatSync, openSync } from "node:fs";
 import { join } from "node:path";
+import type { MachineDescription } from "../description.ts";
 import { QemuError } from "../errors.ts";
 import { closeAll } from "../internal/machine-files.ts";
-import type { MachineDescription } from "../machine.ts";
 import { type MachinePlan, type PlanOptions, planMachine } from "../plan.ts";
 import { templateOf } from "../start.ts";
 import type { Template } from "../template.ts";

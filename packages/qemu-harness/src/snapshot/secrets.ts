@@ -1,5 +1,5 @@
+import type { ResolvedMachine } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import type { ResolvedMachine } from "../machine.ts";
 
 /** How systemd is given credentials, in SMBIOS strings and firmware configuration items. */
 const CREDENTIAL_STRING = /^io\.systemd\.credential(\.binary)?:/;

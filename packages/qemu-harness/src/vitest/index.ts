@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { test as base, expect, type TestAPI } from "vitest";
-import type { MachineDescription } from "../machine.ts";
-import { resolveMachine } from "../machine.ts";
-import type { Machine } from "../running-machine.ts";
+import type { MachineDescription } from "../description.ts";
+import { resolveMachine } from "../description.ts";
+import type { Machine } from "../machine.ts";
 import { type CachedTemplate, openTemplateCache, type TemplateRequest } from "../snapshot/cache.ts";
 import { type StartOptions, startMachine } from "../start.ts";
 import type { ForkOptions } from "../template.ts";

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { QemuError } from "../errors.ts";
 import type { WaitOptions } from "../internal/wait.ts";
-import type { Machine } from "../running-machine.ts";
+import type { Machine } from "../machine.ts";
 
 /** How long a matcher waits unless told otherwise, in `milliseconds`. */
 export const DEFAULT_MATCHER_TIMEOUT_MS = 60_000;

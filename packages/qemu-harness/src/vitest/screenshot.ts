@@ -2,10 +2,10 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
+import { parseOptions } from "../description.ts";
 import { QemuError } from "../errors.ts";
 import type { WaitOptions } from "../internal/wait.ts";
-import { parseOptions } from "../machine.ts";
-import type { Machine } from "../running-machine.ts";
+import type { Machine } from "../machine.ts";
 import type { Found } from "./matchers.ts";
 import { decodePng, encodePng, type Picture } from "./png.ts";
 
