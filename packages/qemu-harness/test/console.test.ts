@@ -134,11 +134,13 @@ describe("a flood", () => {
 
   test("of single characters costs little", async () => {
     const found = serial.waitFor(/END\n/);
-    const startedAt = performance.now();
+    // The processor's time: how long it takes depends on who else wants the processor.
+    const before = process.cpuUsage();
     for (let i = 0; i < 20_000; i += 1) guest.write("x");
     guest.write("END\n");
     await found;
-    expect(performance.now() - startedAt).toBeLessThan(5000);
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1000).toBeLessThan(5000);
   });
 });
 

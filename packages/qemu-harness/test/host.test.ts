@@ -123,9 +123,8 @@ describe("the accelerator probe", () => {
   });
 
   test("does not wait for a guest that hangs beyond the deadline", async () => {
-    const startedAt = performance.now();
-    const answer = await probe("trap '' TERM; sleep 60", { timeoutMs: 300 });
-    expect(performance.now() - startedAt).toBeLessThan(3000);
+    // It never ends, so whoever waits for it gets no answer at all.
+    const answer = await probe("trap '' TERM; exec sleep infinity", { timeoutMs: 300 });
     expect(answer).toMatchObject({ kind: "tcg", reason: expect.stringContaining("within 300 ms") });
   });
 

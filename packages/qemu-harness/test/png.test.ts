@@ -1,3 +1,4 @@
+import { encode } from "fast-png";
 import { expect, test } from "vitest";
 import { decodePng, encodePng, type Picture } from "../src/vitest/png.ts";
 import { compare } from "../src/vitest/screenshot.ts";
@@ -25,6 +26,18 @@ test("a file that was cut or changed is refused or read, and nothing else", () =
     if (index >= 16 && index < 24) continue;
     for (const bit of [1, 128]) attempt(bytes.map((byte, at) => (at === index ? byte ^ bit : byte)));
   }
+});
+
+test("transparency is left out, and what is not 8-bit RGB is refused", () => {
+  const data = Uint8Array.from({ length: 24 }, (_, index) => (index % 4 === 3 ? 128 : Math.floor(index / 4) * 42));
+  expect(decodePng(encode({ width: 3, height: 2, data, channels: 4 }), "here").pixels).toEqual(
+    data.filter((_, index) => index % 4 !== 3),
+  );
+  const others = [
+    encode({ width: 3, height: 2, data: new Uint8Array(6), channels: 1 }),
+    encode({ width: 3, height: 2, data: new Uint16Array(18), channels: 3, depth: 16 }),
+  ];
+  for (const other of others) expect(() => decodePng(other, "here")).toThrow(/expected a PNG picture of 8-bit RGB/);
 });
 
 test("what differs is counted, with a threshold and without what does not matter", () => {
