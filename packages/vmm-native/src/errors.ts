@@ -14,7 +14,9 @@ export type VmmErrorCode =
   | "VMM_BAD_INSTRUCTION"
   | "VMM_BAD_MAPPING"
   | "VMM_BAD_TABLES"
-  | "VMM_BAD_KERNEL";
+  | "VMM_BAD_KERNEL"
+  | "VMM_BAD_STATE"
+  | "VMM_UNWRITABLE";
 
 /** Facts that a {@link VmmError} carries beside its message; each is present only where it is known. */
 export interface VmmErrorDetails {

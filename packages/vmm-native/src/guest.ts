@@ -65,6 +65,7 @@ function withHypervisor(vm: Vm, hypervisor: Hypervisor): Guest {
     run: () => vm.run(),
     pause: () => vm.pause(),
     restart: () => vm.restart(),
+    save: (path) => vm.save(path),
     registers: (processor) => vm.registers(processor),
     inject: (processor, vector) => vm.inject(processor, vector),
     exits: () => vm.exits(),

@@ -18,10 +18,13 @@ import {
   type HypervisorDescription,
   MAX_VMS,
   type ResolvedHypervisor,
+  type ResolvedVm,
   resolveHypervisor,
   resolveVm,
   type VmDescription,
+  type VmDevices,
 } from "./options.ts";
+import { openSavedGuest } from "./saved-guest.ts";
 import { ControlledVm, type Vm } from "./vm.ts";
 
 /** How long, in `milliseconds`, the hypervisor may take until it can be asked for guests. */
@@ -50,6 +53,16 @@ export interface Hypervisor extends AsyncDisposable {
    *   another guest has one of its disks or cards.
    */
   readonly createVm: (description: VmDescription) => Promise<Vm>;
+  /**
+   * Makes a guest that has been saved by {@link Vm.save}, here or in another hypervisor, on a processor with the same features. It
+   * does not run yet; for it no time has passed.
+   *
+   * @param path - The file.
+   * @param devices - Disks and networks, as many as it had, of the same size; those of the same numbers unless given.
+   * @throws {VmmError} `VMM_UNREADABLE`; `VMM_BAD_STATE` when the file is no saved guest, or not all of one; `VMM_REFUSED` when
+   *   there is no room for it, or it cannot go on here.
+   */
+  readonly restore: (path: string, devices?: VmDevices) => Promise<Vm>;
   /**
    * Opens a port of the host that leads into the guest with the network of type `user`.
    *
@@ -159,6 +172,17 @@ export class RunningHypervisor implements Hypervisor {
   async createVm(description: VmDescription): Promise<ControlledVm> {
     const resolved = resolveVm(description);
     await assertLoadable(resolved);
+    return this.#create(resolved, (vm) => vm.load());
+  }
+
+  async restore(path: string, devices: VmDevices = {}): Promise<ControlledVm> {
+    await using saved = await openSavedGuest(path);
+    const resolved = resolveVm({ ...(saved.description as VmDescription), ...devices });
+    return await this.#create(resolved, (vm) => vm.restore(saved));
+  }
+
+  /** Makes a guest, and puts into it what it begins with. */
+  async #create(resolved: ResolvedVm, fill: (vm: ControlledVm) => Promise<void>): Promise<ControlledVm> {
     const number = Array.from({ length: MAX_VMS }, (_, index) => index).find((index) => !this.#vms.has(index));
     if (number === undefined)
       throw new VmmError("VMM_REFUSED", `expected at most ${MAX_VMS} guests at a time, got one more`);
@@ -178,7 +202,7 @@ export class RunningHypervisor implements Hypervisor {
     const vm = new ControlledVm(this.#connection, number, resolved, context);
     this.#vms.set(number, vm);
     try {
-      await vm.load();
+      await fill(vm);
     } catch (error) {
       await vm.destroy();
       throw error;

@@ -41,6 +41,7 @@ export {
   type ResolvedVm,
   type RunOptions,
   type VmDescription,
+  type VmDevices,
   vmSchema,
 } from "./options.ts";
 // The processor

@@ -102,6 +102,9 @@ export type ResolvedHypervisor = z.output<typeof hypervisorSchema>;
 /** A guest of a hypervisor as people write it. */
 export type VmDescription = z.input<typeof vmSchema>;
 
+/** Which of a hypervisor's disks and networks a guest has. */
+export type VmDevices = Pick<VmDescription, "disks" | "networks">;
+
 /** A guest's description with every default filled in. */
 export type ResolvedVm = z.output<typeof vmSchema>;
 

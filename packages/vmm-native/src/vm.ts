@@ -6,6 +6,7 @@ import { VmmError } from "./errors.ts";
 import { type ExitCounts, type GuestStop, parseExits, parseStop } from "./internal/events.ts";
 import { loadGuest, numbers, readNumbers, writeMemory } from "./load-guest.ts";
 import type { ResolvedVm } from "./options.ts";
+import { type SavedGuest, saveGuest } from "./saved-guest.ts";
 
 /** How long a wait lasts unless told otherwise, in `milliseconds`. */
 const DEFAULT_WAIT_TIMEOUT_MS = 120_000;
@@ -53,6 +54,13 @@ export interface Vm extends AsyncDisposable {
   readonly pause: () => Promise<void>;
   /** Begins again with the same kernel: of a guest that has stopped, or is paused. Memory and disks are as it has left them. */
   readonly restart: () => Promise<void>;
+  /**
+   * Saves it with its memory to a file that {@link Hypervisor.restore} continues from; one that runs stands still meanwhile. What
+   * is on its disks is not saved, and neither is what has been typed and not been read.
+   *
+   * @throws {VmmError} `VMM_UNWRITABLE`; `VMM_REFUSED` when it has stopped.
+   */
+  readonly save: (path: string) => Promise<void>;
   /** Registers of one of its processors, the first unless given, as they were when it exited last. */
   readonly registers: (processor?: number) => Promise<VmRegisters>;
   /** Sends a processor an interrupt: 16 to 255, or 2 for the non-maskable one. */
@@ -88,6 +96,7 @@ export class ControlledVm implements Vm {
   readonly #streams: readonly ConsoleStream[];
   readonly #waiters = new Set<Waiter>();
   #resets = 0;
+  #runs = false;
   #stop: GuestStop | undefined;
   #failure: { readonly error: unknown } | undefined;
   #destroyed: Promise<void> | undefined;
@@ -122,10 +131,12 @@ export class ControlledVm implements Vm {
 
   async run(): Promise<void> {
     await this.#request(REQUEST.run);
+    this.#runs = true;
   }
 
   async pause(): Promise<void> {
     await this.#request(REQUEST.pause);
+    this.#runs = false;
   }
 
   async restart(): Promise<void> {
@@ -134,6 +145,26 @@ export class ControlledVm implements Vm {
     this.#stop = undefined;
     this.#resets += 1;
     await this.run();
+  }
+
+  async save(path: string): Promise<void> {
+    const ran = this.#runs;
+    await this.pause();
+    try {
+      await saveGuest(this.#connection, this.#number, this.description, path);
+    } catch (error) {
+      // Why it could not be saved matters more than why it does not go on.
+      if (ran) await this.run().catch(() => {});
+      throw error;
+    }
+    if (ran) await this.run();
+  }
+
+  /** Makes it, which has just been made, the one that was saved. */
+  async restore(saved: SavedGuest): Promise<void> {
+    for await (const { address, bytes } of saved.memory())
+      await writeMemory(this.#connection, this.#number, address, bytes);
+    await this.#request(REQUEST.restore, saved.state);
   }
 
   /** Puts what it begins with into its memory. */
@@ -235,6 +266,7 @@ export class ControlledVm implements Vm {
       return;
     }
     this.#stop = stop;
+    this.#runs = false;
     for (const { resolve } of this.#waiters) resolve(stop);
   }
 }

@@ -26,6 +26,9 @@ export const REQUEST = {
   input: 12,
   destroy: 13,
   selfTest: 14,
+  save: 15,
+  restore: 16,
+  pages: 17,
 } as const;
 
 /** Kinds of answers and events. */

@@ -1,10 +1,12 @@
 //! The paravirtual clock of KVM, from which Linux learns the frequency of the time stamp counter and the time (Linux,
 //! Documentation/virt/kvm/x86/msr.rst and arch/x86/include/asm/pvclock-abi.h).
 
+use crate::state::{Reader, StateError, Writer};
+
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// Time as a guest has it: nanoseconds since it began, by a time stamp counter of constant frequency.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     began: u64,
     frequency: u64,
@@ -31,6 +33,24 @@ impl Clock {
         Clock { began, frequency, multiplier, shift, epoch_seconds }
     }
 
+    /// Saves what it shows at a value of the counter.
+    pub fn save(&self, now: u64, state: &mut Writer) -> Result<(), StateError> {
+        [now.wrapping_sub(self.began), self.frequency].into_iter().try_for_each(|number| state.number::<8>(number))?;
+        state.number::<4>(self.epoch_seconds.into())
+    }
+
+    /// Goes on where another one was saved, as if no time had passed since. The counter here has to have about the same
+    /// frequency: guests have measured it.
+    pub fn restore(&mut self, now: u64, state: &mut Reader) -> Result<(), StateError> {
+        let began = now.wrapping_sub(state.number::<8>()?);
+        let (saved, here) = (state.number::<8>()?, self.frequency);
+        if saved.abs_diff(here) > here / 16 {
+            return Err(StateError::Frequency { saved, here });
+        }
+        *self = Clock::new(began, saved, state.number::<4>()? as u32);
+        Ok(())
+    }
+
     /// Ticks of the time stamp counter in a number of microseconds.
     pub fn ticks(&self, microseconds: u64) -> u64 {
         (u128::from(self.frequency) * u128::from(microseconds) / 1_000_000) as u64
@@ -40,7 +60,8 @@ impl Clock {
     pub fn system_time(&self, now: u64, offset: u64) -> [u8; 32] {
         const VERSION: u32 = 2;
         const TSC_STABLE: u8 = 1 << 0;
-        let nanoseconds = (u128::from(now - self.began) * u128::from(NANOSECONDS) / u128::from(self.frequency)) as u64;
+        let nanoseconds =
+            (u128::from(now.wrapping_sub(self.began)) * u128::from(NANOSECONDS) / u128::from(self.frequency)) as u64;
         let mut info = [0; 32];
         info[0..4].copy_from_slice(&VERSION.to_le_bytes());
         info[8..16].copy_from_slice(&now.wrapping_add(offset).to_le_bytes());
@@ -79,6 +100,7 @@ pub fn seconds_since_1970([year, month, day]: [u32; 3], [hour, minute, second]: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::testing::round_trip;
 
     /// What Linux computes (pvclock_scale_delta).
     fn guest_nanoseconds(info: &[u8; 32], now: u64) -> u64 {
@@ -124,5 +146,23 @@ mod tests {
     fn the_wall_clock_says_when_time_began() {
         let clock = Clock::new(0, 1, 0x0102_0304);
         assert_eq!(clock.wall_clock(), [2, 0, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_clock_goes_on_as_if_no_time_had_passed() {
+        let mut saved = Clock::new(5_000_000_000, 2_000_000_000, 7);
+        // The counter here is younger than the guest.
+        let make = || Clock::new(900, 2_010_000_000, 8);
+        let mut bytes = [0; 20];
+        saved.save(9_000_000_000, &mut Writer::new(&mut bytes)).unwrap();
+        let mut restored = make();
+        restored.restore(1_000, &mut Reader::new(&bytes)).unwrap();
+        let nanoseconds = |info: [u8; 32]| u64::from_le_bytes(info[16..24].try_into().unwrap());
+        assert_eq!(nanoseconds(restored.system_time(1_000, 0)), 2_000_000_000);
+        assert_eq!(nanoseconds(restored.system_time(1_000 + 2_000_000, 0)), 2_001_000_000);
+        assert_eq!(restored.wall_clock(), saved.wall_clock());
+        let refused = Clock::new(0, 3_000_000_000, 0).restore(0, &mut Reader::new(&bytes));
+        assert_eq!(refused, Err(StateError::Frequency { saved: 2_000_000_000, here: 3_000_000_000 }));
+        round_trip(&mut saved, make, |clock, state| clock.save(1, state), |clock, state| clock.restore(1, state));
     }
 }

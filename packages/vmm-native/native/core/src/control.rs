@@ -48,6 +48,12 @@ pub mod request {
     pub const DESTROY: u8 = 13;
     #[allow(missing_docs)]
     pub const SELF_TEST: u8 = 14;
+    #[allow(missing_docs)]
+    pub const SAVE: u8 = 15;
+    #[allow(missing_docs)]
+    pub const RESTORE: u8 = 16;
+    #[allow(missing_docs)]
+    pub const PAGES: u8 = 17;
 }
 
 /// Kinds of answers and events.
@@ -137,6 +143,20 @@ pub enum Request<'a> {
     Destroy,
     /// Try which rules of VMRUN the processor enforces; the log says what came of it.
     SelfTest,
+    /// Save it, which stands still, without its memory; the answer has its state.
+    Save,
+    /// Let it, which has been made like the one that was saved, go on from there.
+    Restore {
+        /// What the answer to [`Request::Save`] had.
+        state: &'a [u8],
+    },
+    /// What its memory holds from an address on, in pages of 4 KiB: the answer has the address of the next page that is not zero,
+    /// of 8 bytes, and that page with those behind it, as long as they are not zero and there is room. An answer without pages
+    /// says where to go on, or that memory ends.
+    Pages {
+        /// Guest physical address, a multiple of 4096.
+        address: u64,
+    },
 }
 
 /// Why bytes are no request.
@@ -284,6 +304,9 @@ impl<'a> Request<'a> {
             request::INPUT => Request::Input { console: rest.byte()?, bytes: rest.all() },
             request::DESTROY => Request::Destroy,
             request::SELF_TEST => Request::SelfTest,
+            request::SAVE => Request::Save,
+            request::RESTORE => Request::Restore { state: rest.all() },
+            request::PAGES => Request::Pages { address: u64::from_le_bytes(*rest.take()?) },
             _ => return Err(ControlError::UnknownKind(kind)),
         };
         if rest.bytes.is_empty() { Ok(request) } else { Err(ControlError::Trailing(kind)) }

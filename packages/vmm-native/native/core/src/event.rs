@@ -60,7 +60,7 @@ impl Processor<'_> {
     }
 
     /// Takes what other processors and devices have posted.
-    fn open_mail(&mut self) {
+    pub(crate) fn open_mail(&mut self) {
         let Signals { init, startup, nmi } = self.mailbox.take_signals();
         if init {
             self.activity = Activity::WaitsForStartup;

@@ -1,6 +1,7 @@
 //! An I/O APIC with 24 inputs (Intel 82093AA data sheet, 3.0; manual, 16.6 for what its messages mean).
 
 use crate::lapic::Destination;
+use crate::state::{Reader, StateError, Writer};
 
 /// How many inputs there are.
 pub const INPUTS: usize = 24;
@@ -41,7 +42,7 @@ pub struct Message {
 }
 
 /// An I/O APIC.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoApic {
     selected: u8,
     id: u32,
@@ -113,6 +114,24 @@ impl IoApic {
         sent
     }
 
+    /// Saves all of it.
+    pub fn save(&self, state: &mut Writer) -> Result<(), StateError> {
+        state.number::<1>(self.selected.into())?;
+        [self.id, self.high].into_iter().try_for_each(|number| state.number::<4>(number.into()))?;
+        self.table.iter().try_for_each(|entry| state.number::<8>(*entry))
+    }
+
+    /// Goes on where another one was saved.
+    pub fn restore(&mut self, state: &mut Reader) -> Result<(), StateError> {
+        self.selected = state.number::<1>()? as u8;
+        self.id = state.checked::<4>(|id| id & !u64::from(ID_BITS) == 0)? as u32;
+        self.high = state.checked::<4>(|high| high >> INPUTS == 0)? as u32;
+        for entry in &mut self.table {
+            *entry = state.checked::<8>(|entry| entry & !(entry::WRITABLE | entry::REMOTE_IRR) == 0)?;
+        }
+        Ok(())
+    }
+
     fn send_level(&mut self, input: usize) -> Option<Message> {
         let place = &mut self.table[input];
         let sends = *place & (entry::LEVEL | entry::MASKED | entry::REMOTE_IRR) == entry::LEVEL;
@@ -143,6 +162,7 @@ fn message(entry: u64) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::testing::round_trip;
 
     fn set(apic: &mut IoApic, input: u8, value: u64) -> Option<Message> {
         apic.write(SELECT, u32::from(register::TABLE + input * 2 + 1));
@@ -198,5 +218,16 @@ mod tests {
                 let _ = (apic.read(WINDOW), apic.read(selected.into()), apic.write(0x40, value));
             }
         }
+    }
+
+    #[test]
+    fn what_was_saved_is_restored() {
+        let mut apic = IoApic::new();
+        for (register, value) in [(0, 0x0300_0000), (0x11, 0x0200_0000), (0x10, 0x8031), (0x18, 0x0032)] {
+            apic.write(SELECT, register);
+            apic.write(WINDOW, value);
+        }
+        assert!(apic.set_input(0, true).is_some_and(|message| message.level));
+        round_trip(&mut apic, IoApic::new, |apic, state| apic.save(state), IoApic::restore);
     }
 }

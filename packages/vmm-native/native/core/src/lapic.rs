@@ -3,6 +3,8 @@
 //! Its timer counts time stamp counter ticks, and has the mode in which it fires at a value of that counter, which is
 //! Intel's (Software Developer's Manual, volume 3, 11.5.4.1): guests do not have to calibrate either.
 
+use crate::state::{Reader, StateError, Writer};
+
 /// First model-specific register of the local APIC; a register's number is added to it.
 pub const FIRST_MSR: u32 = 0x800;
 /// Last one.
@@ -36,6 +38,8 @@ const ENABLED: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 const TIMER: usize = 0;
 /// Bits of each local vector table entry that can be written: timer, thermal, performance, LINT0, LINT1, error.
+const SPURIOUS_BITS: u32 = 0x3ff;
+const DIVIDE_BITS: u32 = 0xb;
 const LOCAL_VECTOR_BITS: [u32; 6] = [0x0007_00ff, 0x0001_07ff, 0x0001_07ff, 0x0001_a7ff, 0x0001_a7ff, 0x0001_00ff];
 
 /// An access that raises #GP(0).
@@ -140,7 +144,7 @@ enum TimerMode {
 }
 
 /// A local APIC.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalApic {
     id: u32,
     task_priority: u8,
@@ -224,7 +228,7 @@ impl LocalApic {
         match register {
             register::TASK_PRIORITY => self.task_priority = low as u8,
             register::END_OF_INTERRUPT if value == 0 => return Ok(self.end_interrupt()),
-            register::SPURIOUS => self.spurious = low & 0x3ff,
+            register::SPURIOUS => self.spurious = low & SPURIOUS_BITS,
             register::ERROR_STATUS if value == 0 => {}
             register::COMMAND => {
                 self.command = value;
@@ -245,7 +249,7 @@ impl LocalApic {
                     self.fires_at = (low > 0).then(|| now.saturating_add(self.period()));
                 }
             }
-            register::DIVIDE => self.divide = low & 0xb,
+            register::DIVIDE => self.divide = low & DIVIDE_BITS,
             register::SELF_INTERRUPT => self.request(low as u8, false),
             _ => return Err(GeneralProtection),
         }
@@ -308,6 +312,38 @@ impl LocalApic {
     /// Sets the task priority as writing CR8 does.
     pub fn set_priority_class(&mut self, class: u8) {
         self.task_priority = class << 4;
+    }
+
+    /// Saves all but its id.
+    pub fn save(&self, state: &mut Writer) -> Result<(), StateError> {
+        state.number::<1>(self.task_priority.into())?;
+        let vectors = [self.in_service, self.trigger_mode, self.requested];
+        let numbers = vectors.iter().flat_map(|vectors| &vectors.0).chain(&self.local_vectors);
+        let numbers = numbers.chain([&self.spurious, &self.initial_count, &self.divide]);
+        numbers.copied().try_for_each(|number| state.number::<4>(number.into()))?;
+        // It never fires at 0.
+        [self.command, self.fires_at.unwrap_or(0)].into_iter().try_for_each(|number| state.number::<8>(number))
+    }
+
+    /// Goes on where another one was saved.
+    pub fn restore(&mut self, state: &mut Reader) -> Result<(), StateError> {
+        self.task_priority = state.number::<1>()? as u8;
+        for word in [&mut self.in_service, &mut self.trigger_mode, &mut self.requested]
+            .map(|it| &mut it.0)
+            .into_iter()
+            .flatten()
+        {
+            *word = state.number::<4>()? as u32;
+        }
+        let mut register = |bits: u32| state.checked::<4>(|value| value as u32 & !bits == 0).map(|value| value as u32);
+        for (vector, bits) in self.local_vectors.iter_mut().zip(LOCAL_VECTOR_BITS) {
+            *vector = register(bits)?;
+        }
+        (self.spurious, self.initial_count, self.divide) =
+            (register(SPURIOUS_BITS)?, register(u32::MAX)?, register(DIVIDE_BITS)?);
+        self.command = state.number::<8>()?;
+        self.fires_at = Some(state.number::<8>()?).filter(|fires_at| *fires_at > 0);
+        Ok(())
     }
 
     fn processor_priority(&self) -> u8 {

@@ -10,6 +10,7 @@ use crate::pci::Device;
 use crate::pci::bus::Bus;
 use crate::platform;
 use crate::serial::{PORTS, Serial};
+use crate::state::{Reader, StateError, Writer};
 use core::fmt;
 
 /// The machine under the guest, as far as a guest's devices need it.
@@ -69,6 +70,9 @@ impl fmt::Display for Stop {
 /// The id of no processor, as the sender of what a device sends.
 const NOBODY: u32 = u32::MAX;
 
+/// How a state begins: what follows is this crate's, of this version.
+const STATE_VERSION: &[u8; 8] = b"leveret1";
+
 const SERIAL_END: u16 = platform::SERIAL_PORT + PORTS;
 
 /// Whether an access to ports begins at one that is always the same device's: no BAR can be put there.
@@ -113,6 +117,32 @@ impl<'a> Machine<'a> {
         (self.serial, self.io_apic, self.posted) = (Serial::new(), IoApic::new(), false);
         self.mailboxes.iter().for_each(Mailbox::clear);
         self.pci.reset()
+    }
+
+    /// Saves all that its processors have in common, but for its memory; `now` is the time stamp counter.
+    pub fn save(&self, now: u64, state: &mut Writer) -> Result<(), StateError> {
+        state.bytes(STATE_VERSION)?;
+        state.number::<8>(self.memory.size())?;
+        state.bytes(&[self.mailboxes.len() as u8, self.pci.functions() as u8])?;
+        self.clock.save(now, state)?;
+        self.serial.save(state)?;
+        self.io_apic.save(state)?;
+        self.pci.save(state)
+    }
+
+    /// Goes on where another one with as much memory, and as many processors and devices, was saved.
+    pub fn restore(&mut self, now: u64, state: &mut Reader) -> Result<(), StateError> {
+        for byte in STATE_VERSION {
+            state.checked::<1>(|saved| saved == u64::from(*byte))?;
+        }
+        state.checked::<8>(|size| size == self.memory.size())?;
+        for here in [self.mailboxes.len(), self.pci.functions()] {
+            state.checked::<1>(|saved| saved == here as u64)?;
+        }
+        self.clock.restore(now, state)?;
+        self.serial.restore(state)?;
+        self.io_apic.restore(state)?;
+        self.pci.restore(state)
     }
 
     /// How many processors there are.

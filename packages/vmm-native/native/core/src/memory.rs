@@ -65,6 +65,16 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Whether a page is nothing but zeros; its address is a multiple of 8.
+    pub fn is_zero(&self, address: u64, length: u64) -> Result<bool, OutOfMemory> {
+        for offset in (0..length).step_by(8) {
+            if self.read_u64(address + offset)? != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Copies bytes in.
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), OutOfMemory> {
         let to = self.host_range(address, bytes.len() as u64)?;

@@ -1,11 +1,14 @@
 //! A guest's processor, and what happens when it exits.
 
 use crate::clock::Clock;
+use crate::consistency::{self, Capabilities};
 use crate::cpuid::{self, Identity};
 use crate::exit::{Exit, ExitLedger, IoAccess};
 use crate::lapic::{GeneralProtection, LocalApic};
 use crate::machine::{Host, Machine, Stop};
 use crate::mailbox::Mailbox;
+use crate::start::FLUSH_TLB;
+use crate::state::{Reader, StateError, Writer};
 use crate::vmcb::{Event, Intercept, Vmcb};
 use core::fmt;
 
@@ -103,6 +106,11 @@ pub struct Confinement {
     pub asid: u32,
 }
 
+/// Where MXCSR is in what FXSAVE64 saves.
+const MXCSR: usize = 24;
+/// What there is, by its number.
+const ACTIVITIES: [Activity; 3] = [Activity::Runs, Activity::Halted, Activity::WaitsForStartup];
+
 /// What a processor is doing when it does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
@@ -176,6 +184,56 @@ impl<'a> Processor<'a> {
         self.lapic.reset();
         self.activity = Activity::WaitsForStartup;
         (self.pending, self.nmi) = (None, false);
+    }
+
+    /// Saves all that makes it go on elsewhere; `now` is the host's time stamp counter. Its ledger, and what confines it, are
+    /// not among that.
+    pub fn save(&mut self, now: u64, state: &mut Writer) -> Result<(), StateError> {
+        // What it has been sent is in its APIC then.
+        self.open_mail();
+        let tsc = now.wrapping_add(self.vmcb.tsc_offset());
+        state.bytes(self.vmcb.state_mut())?;
+        state.bytes(&self.registers.extended)?;
+        let pending = self.pending.map_or(0, Event::encode);
+        let numbers = self.registers.general.into_iter().chain([tsc, self.vmcb.interrupt_shadow(), pending]);
+        numbers.into_iter().try_for_each(|number| state.number::<8>(number))?;
+        state.bytes(&[self.activity as u8, self.nmi.into()])?;
+        self.lapic.save(state)
+    }
+
+    /// Goes on where another one was saved, confined as it is; `cpuid` as [`Host::cpuid`]. Its time stamp counter goes on as if
+    /// no time had passed.
+    pub fn restore(
+        &mut self,
+        now: u64,
+        cpuid: impl Fn(u32, u32) -> [u32; 4],
+        state: &mut Reader,
+    ) -> Result<(), StateError> {
+        self.reset();
+        state.bytes(self.vmcb.state_mut())?;
+        state.bytes(&mut self.registers.extended[..MXCSR])?;
+        // Where FXRSTOR would fault, which is in the host.
+        let mxcsr = state.checked::<4>(|mxcsr| mxcsr >> 16 == 0)? as u32;
+        self.registers.extended[MXCSR..MXCSR + 4].copy_from_slice(&mxcsr.to_le_bytes());
+        state.bytes(&mut self.registers.extended[MXCSR + 4..])?;
+        for register in &mut self.registers.general {
+            *register = state.number::<8>()?;
+        }
+        self.vmcb.set_tsc_offset(state.number::<8>()?.wrapping_sub(now));
+        self.vmcb.set_interrupt_shadow(state.checked::<8>(|shadow| shadow < 2)?);
+        self.pending =
+            Event::decode(state.checked::<8>(|event| event == Event::decode(event).map_or(0, Event::encode))?);
+        self.activity = ACTIVITIES[state.checked::<1>(|activity| activity < ACTIVITIES.len() as u64)? as usize];
+        self.nmi = state.flag()?;
+        self.lapic.restore(state)?;
+        self.vmcb.set_event_injection(self.pending.map_or(0, Event::encode));
+        self.vmcb.set_tlb_control(FLUSH_TLB);
+        let capabilities = Capabilities::from_cpuid(cpuid);
+        let broken = consistency::broken(self.vmcb, &capabilities).next();
+        // One that waits for a startup has no state.
+        broken
+            .filter(|_| self.activity != Activity::WaitsForStartup)
+            .map_or(Ok(()), |rule| Err(StateError::Refused(rule)))
     }
 
     /// Lets the processor begin with the state that it has been given, as the first one does.

@@ -3,6 +3,8 @@
 //! What the guest sends is sent at once, so the transmitter is always empty. Line speed, parity and the like are
 //! remembered and have no effect.
 
+use crate::state::{Reader, StateError, Writer};
+
 /// How many ports a serial port has.
 pub const PORTS: u16 = 8;
 /// How many received bytes the receiver holds.
@@ -37,6 +39,7 @@ mod control {
     pub const CLEAR_RECEIVER: u8 = 1 << 1;
     pub const DIVISOR_LATCH: u8 = 1 << 7;
     pub const LOOPBACK: u8 = 1 << 4;
+    pub const MODEM: u8 = 0x1f;
 }
 
 mod status {
@@ -155,11 +158,33 @@ impl Serial {
                 self.fifo_enabled = enabled;
             }
             register::LINE_CONTROL => self.line_control = value,
-            register::MODEM_CONTROL => self.modem_control = value & 0x1f,
+            register::MODEM_CONTROL => self.modem_control = value & control::MODEM,
             register::SCRATCH => self.scratch = value,
             _ => {}
         }
         None
+    }
+
+    /// Saves all that a guest can tell apart.
+    pub fn save(&self, state: &mut Writer) -> Result<(), StateError> {
+        let flags = [self.overrun, self.fifo_enabled, self.emptied].map(u8::from);
+        let registers = [self.interrupt_enable, self.line_control, self.modem_control, self.scratch];
+        state.number::<1>(self.held as u64)?;
+        [&self.received[..], &flags, &registers, &self.divisor].into_iter().try_for_each(|bytes| state.bytes(bytes))
+    }
+
+    /// Goes on where another one was saved.
+    pub fn restore(&mut self, state: &mut Reader) -> Result<(), StateError> {
+        self.held = state.checked::<1>(|held| held <= FIFO as u64)? as usize;
+        state.bytes(&mut self.received)?;
+        for flag in [&mut self.overrun, &mut self.fifo_enabled, &mut self.emptied] {
+            *flag = state.flag()?;
+        }
+        self.interrupt_enable = state.checked::<1>(|bits| bits & !u64::from(enable::ALL) == 0)? as u8;
+        self.line_control = state.number::<1>()? as u8;
+        self.modem_control = state.checked::<1>(|bits| bits & !u64::from(control::MODEM) == 0)? as u8;
+        self.scratch = state.number::<1>()? as u8;
+        state.bytes(&mut self.divisor)
     }
 
     fn cause(&self) -> u8 {
@@ -199,6 +224,7 @@ impl Default for Serial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::testing::round_trip;
 
     fn with_fifo() -> Serial {
         let mut serial = Serial::new();
@@ -290,5 +316,15 @@ mod tests {
                 serial.read(port);
             }
         }
+    }
+
+    #[test]
+    fn what_was_saved_is_restored() {
+        let mut port = Serial::new();
+        for (register, value) in [(3, 0x80), (0, 1), (3, 0x03), (2, 0x01), (1, 0x0f), (4, 0x0b), (7, 0x5a)] {
+            port.write(register, value);
+        }
+        (0..20).for_each(|byte| port.receive(byte));
+        round_trip(&mut port, Serial::new, |port, state| port.save(state), Serial::restore);
     }
 }

@@ -55,7 +55,7 @@ pub mod efer {
 
 /// TLB_CONTROL (manual, 15.16.1): a processor that starts knows no translations, and the next VMRUN flushes those of its life
 /// before.
-const FLUSH_TLB: u8 = 1;
+pub(crate) const FLUSH_TLB: u8 = 1;
 
 /// Values of the registers after a reset that the state does not set (manual, table 14-1).
 const RFLAGS: u64 = 0x2;

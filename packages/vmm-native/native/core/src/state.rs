@@ -2,6 +2,7 @@
 //!
 //! Whoever keeps states keeps beside them of which version of which device they are.
 
+use crate::consistency::Rule;
 use core::fmt;
 
 /// Why a state cannot be saved or restored.
@@ -19,6 +20,22 @@ pub enum StateError {
         /// Where in it.
         offset: usize,
     },
+    /// The state goes on behind its end.
+    Trailing {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// The time stamp counter runs at another frequency here, in ticks a second.
+    Frequency {
+        /// Where the state was saved.
+        saved: u64,
+        /// Here.
+        here: u64,
+    },
+    /// A processor that the guest has seen has other features than those here.
+    Features,
+    /// VMRUN would refuse a processor in this state.
+    Refused(Rule),
 }
 
 impl fmt::Display for StateError {
@@ -29,6 +46,12 @@ impl fmt::Display for StateError {
             StateError::Impossible { offset } => {
                 write!(out, "expected a state that a device can be in, got another one (at byte {offset})")
             }
+            StateError::Trailing { bytes } => write!(out, "expected the end of a state, got {bytes} bytes more"),
+            StateError::Frequency { saved, here } => {
+                write!(out, "expected a time stamp counter of about {saved} Hz, got one of {here} Hz")
+            }
+            StateError::Features => out.write_str("expected a processor with the same features, got another one"),
+            StateError::Refused(rule) => write!(out, "expected that {rule}, as VMRUN does ({})", rule.section()),
         }
     }
 }
@@ -51,6 +74,11 @@ impl<'a> Writer<'a> {
     /// How much has been written.
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// How much more can be written.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.length
     }
 
     /// A place for the next bytes, whoever writes them.
@@ -113,6 +141,62 @@ impl<'a> Reader<'a> {
         let value = self.number::<N>()?;
         if possible(value) { Ok(value) } else { Err(StateError::Impossible { offset }) }
     }
+
+    /// The next byte, which is 0 or 1.
+    pub fn flag(&mut self) -> Result<bool, StateError> {
+        Ok(self.checked::<1>(|value| value < 2)? != 0)
+    }
+
+    /// Nothing is left.
+    pub fn end(self) -> Result<(), StateError> {
+        let bytes = self.bytes.len() - self.offset;
+        if bytes == 0 { Ok(()) } else { Err(StateError::Trailing { bytes }) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use std::vec;
+
+    /// Most bytes of a state.
+    const SIZE: usize = 8192;
+
+    /// Saves a device and restores it: the other one is the same then. Parts of the state are refused, and so is whatever would
+    /// not be saved as it was restored, of all states that differ in a bit.
+    pub fn round_trip<T: PartialEq + fmt::Debug>(
+        saved: &mut T,
+        make: impl Fn() -> T,
+        save: impl Fn(&mut T, &mut Writer) -> Result<(), StateError>,
+        restore: impl Fn(&mut T, &mut Reader) -> Result<(), StateError>,
+    ) {
+        let state_of = |device: &mut T| {
+            let mut bytes = vec![0; SIZE];
+            let mut writer = Writer::new(&mut bytes);
+            save(device, &mut writer).unwrap();
+            let length = writer.length();
+            bytes.truncate(length);
+            bytes
+        };
+        let mut state = state_of(saved);
+        let mut restored = make();
+        let mut reader = Reader::new(&state);
+        restore(&mut restored, &mut reader).unwrap();
+        reader.end().unwrap();
+        assert_eq!(restored, *saved);
+        for length in 0..state.len() {
+            let refused = restore(&mut make(), &mut Reader::new(&state[..length]));
+            assert_eq!(refused, Err(StateError::TooShort { length }));
+        }
+        for bit in 0..state.len() * 8 {
+            state[bit / 8] ^= 1 << (bit % 8);
+            let mut other = make();
+            if restore(&mut other, &mut Reader::new(&state)).is_ok() {
+                assert_eq!(state_of(&mut other), state, "bit {bit}");
+            }
+            state[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,5 +219,6 @@ mod tests {
         assert_eq!(middle, [3, 4]);
         assert_eq!(reader.checked::<1>(|value| value < 5), Err(StateError::Impossible { offset: 4 }));
         assert_eq!(reader.number::<1>(), Err(StateError::TooShort { length: 5 }));
+        assert_eq!(Reader::new(&bytes).end(), Err(StateError::Trailing { bytes: 8 }));
     }
 }

@@ -9,6 +9,8 @@ pub use event::{Event, EventKind};
 
 /// Where the state save area begins in the block.
 const SAVE: usize = 0x400;
+/// Bytes of it that VMRUN, VMLOAD and their like access (table B-2).
+pub const STATE_SIZE: usize = 0x270;
 
 /// A virtual machine control block.
 #[derive(Clone, PartialEq, Eq)]
@@ -231,6 +233,11 @@ impl Vmcb {
     /// The block as the processor sees it.
     pub fn as_bytes(&self) -> &[u8; 4096] {
         &self.0
+    }
+
+    /// The state save area: what a guest's processor is, as far as it is in the block, and nothing that confines it.
+    pub fn state_mut(&mut self) -> &mut [u8; STATE_SIZE] {
+        self.bytes_at_mut(SAVE)
     }
 
     /// Whether an event makes the guest exit.

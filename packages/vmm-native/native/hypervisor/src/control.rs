@@ -18,6 +18,10 @@ use vmm_core::state::{StateError, Writer};
 /// How many bytes of a console make a frame before its time comes.
 const MANY: usize = RING_SIZE / 2;
 
+/// How far a request looks for memory that is not zero, in bytes, before others have their turn.
+const LOOK_AHEAD: u64 = 16 << 20;
+const PAGE: u64 = 4096;
+
 /// The channel, and a place for what is sent.
 pub struct Control {
     channel: Channel,
@@ -33,6 +37,7 @@ enum Refusal {
     Create(CreateError),
     Load(LoadError),
     Memory(OutOfMemory),
+    State(StateError),
     Running,
     Stopped,
     NoProcessor(u8),
@@ -52,6 +57,7 @@ impl Display for Refusal {
             Refusal::Create(reason) => reason.fmt(out),
             Refusal::Load(reason) => reason.fmt(out),
             Refusal::Memory(reason) => reason.fmt(out),
+            Refusal::State(reason) => reason.fmt(out),
             Refusal::Running => out.write_str("expected a guest that stands still, got one that runs"),
             Refusal::Stopped => out.write_str("expected a guest that can run, got one that has stopped"),
             Refusal::NoProcessor(index) => write!(out, "expected the number of a processor, got {index}"),
@@ -169,7 +175,27 @@ fn answer(host: &mut Host, number: u8, request: Request, out: &mut Writer) -> Re
     let guest = host.guests.get_mut(index).and_then(Option::as_mut).ok_or(Refusal::NoGuest(number))?;
     let is_still = guest.state != State::Runs;
     match request {
-        Request::LoadLinux { .. } | Request::LoadFlat | Request::Reset if !is_still => return Err(Refusal::Running),
+        Request::LoadLinux { .. } | Request::LoadFlat | Request::Reset | Request::Save | Request::Restore { .. }
+            if !is_still =>
+        {
+            return Err(Refusal::Running);
+        }
+        Request::Save if guest.state != State::Still => return Err(Refusal::Stopped),
+        Request::Save => guest.save(out)?,
+        Request::Restore { state } => guest.restore(state).map_err(Refusal::State)?,
+        Request::Pages { address } => {
+            let memory = &guest.machine.memory;
+            let end = address.saturating_add(LOOK_AHEAD).min(memory.size());
+            let mut next = address;
+            while next < end && memory.is_zero(next, PAGE)? {
+                next += PAGE;
+            }
+            out.number::<8>(next)?;
+            while next < end && out.left() >= PAGE as usize && !memory.is_zero(next, PAGE)? {
+                memory.read(next, out.room(PAGE as usize)?)?;
+                next += PAGE;
+            }
+        }
         Request::LoadLinux { kernel_size, initrd_size, header, command_line } => {
             let plan =
                 load::load_linux(guest, header, [kernel_size, initrd_size], command_line).map_err(Refusal::Load)?;

@@ -1,5 +1,6 @@
 //! Guests: what each is made of, and how it is made and forgotten.
 
+use crate::cpu::cpuid;
 use crate::devices;
 use crate::memory::{self, FreeMemory};
 use crate::rtc;
@@ -19,6 +20,7 @@ use vmm_core::npt::{Access, MapError, NestedPageTables, Table};
 use vmm_core::permissions::IoPermissionMap;
 use vmm_core::processor::{Confinement, Processor};
 use vmm_core::ring::Ring;
+use vmm_core::state::{Reader, StateError, Writer};
 use vmm_core::vmcb::Vmcb;
 
 /// Most processors of a guest.
@@ -125,6 +127,13 @@ impl Display for CreateError {
     }
 }
 
+/// What a guest can have found out about this processor.
+fn features() -> impl Iterator<Item = u32> {
+    let [[.., c1, d1], [_, b7, ..], [.., extended_c, extended_d]] =
+        [1, 7, 0x8000_0001].map(|function| cpuid(function, 0));
+    [c1, d1, b7, extended_c, extended_d].into_iter()
+}
+
 /// How much memory a guest with that much of its own takes.
 pub fn size_with_rest(memory: u64) -> u64 {
     memory.next_multiple_of(GUEST_ALIGNMENT).saturating_add(REST)
@@ -191,6 +200,29 @@ impl Guest {
         // SAFETY: whoever calls this forgets the guest, and no device writes to its memory any more.
         unsafe { memory::clear(range.clone()) };
         range
+    }
+
+    /// Saves all of it but its memory, and what has been typed and not been read.
+    pub fn save(&mut self, state: &mut Writer) -> Result<(), StateError> {
+        let now = time::tsc();
+        features().try_for_each(|word| state.number::<4>(word.into()))?;
+        self.machine.save(now, state)?;
+        self.processors.iter_mut().try_for_each(|processor| processor.save(now, state))
+    }
+
+    /// Goes on where another one was saved. On an error it is in no state to be run.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        let (now, mut state) = (time::tsc(), Reader::new(state));
+        for word in features() {
+            if state.number::<4>()? != word.into() {
+                return Err(StateError::Features);
+            }
+        }
+        self.machine.restore(now, &mut state)?;
+        for processor in &mut *self.processors {
+            processor.restore(now, cpuid, &mut state)?;
+        }
+        state.end()
     }
 
     /// Whether it is to run, and what it writes has a place.

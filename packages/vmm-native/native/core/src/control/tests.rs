@@ -49,6 +49,9 @@ fn requests() -> Vec<(u8, Vec<u8>, Request<'static>)> {
         (12, std::vec![1, b'x'], Request::Input { console: 1, bytes: b"x" }),
         (13, std::vec![], Request::Destroy),
         (14, std::vec![], Request::SelfTest),
+        (15, std::vec![], Request::Save),
+        (16, b"state".to_vec(), Request::Restore { state: b"state" }),
+        (17, 9_u64.to_le_bytes().to_vec(), Request::Pages { address: 9 }),
     ]
 }
 
@@ -64,7 +67,7 @@ fn parts_of_requests_and_more_than_one_are_none() {
     for (kind, payload, request) in requests() {
         let rest = match request {
             Request::LoadLinux { command_line, .. } => command_line.len(),
-            Request::Write { bytes, .. } | Request::Input { bytes, .. } => bytes.len(),
+            Request::Write { bytes, .. } | Request::Input { bytes, .. } | Request::Restore { state: bytes } => bytes.len(),
             _ => {
                 let longer = [&payload[..], &[0]].concat();
                 assert_eq!(Request::decode(kind, &longer), Err(ControlError::Trailing(kind)));
@@ -75,7 +78,7 @@ fn parts_of_requests_and_more_than_one_are_none() {
             assert_eq!(Request::decode(kind, &payload[..length]), Err(ControlError::TooShort(kind)), "{request:?}");
         }
     }
-    for kind in [0, 15, 0x80, u8::MAX] {
+    for kind in [0, 18, 0x80, u8::MAX] {
         assert_eq!(Request::decode(kind, &[]), Err(ControlError::UnknownKind(kind)));
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::state::testing::round_trip;
 use register::*;
 
 fn enabled() -> LocalApic {
@@ -145,4 +146,18 @@ fn no_access_goes_wrong_but_for_general_protection() {
     assert_eq!(write(&mut apic, ID, 0), Err(GeneralProtection));
     assert_eq!(write(&mut apic, TASK_PRIORITY, 1 << 32), Err(GeneralProtection));
     assert_eq!(read(&apic, SELF_INTERRUPT), Err(GeneralProtection));
+}
+
+#[test]
+fn what_was_saved_is_restored() {
+    let mut apic = enabled();
+    for (register, value) in [(DIVIDE, 0xb), (INITIAL_COUNT, 1000), (TASK_PRIORITY, 0x20), (COMMAND, 1 << 32 | 0x40)] {
+        write(&mut apic, register, value).unwrap();
+    }
+    for (vector, level) in [(0x31, false), (0x41, true), (0xf0, false)] {
+        apic.request(vector, level);
+    }
+    apic.acknowledge(0xf0);
+    let make = || LocalApic::new(apic.id(), apic.shortest_period);
+    round_trip(&mut apic.clone(), make, |apic, state| apic.save(state), LocalApic::restore);
 }

@@ -229,13 +229,17 @@ impl Function {
         self.set_interrupt_status(false);
     }
 
-    /// Saves what can be written.
+    /// Saves what it is, and what can be written.
     pub fn save(&self, state: &mut Writer) -> Result<(), StateError> {
+        state.bytes(&self.bytes[..register::COMMAND])?;
         self.bytes.iter().zip(&self.writable).try_for_each(|(byte, writable)| state.bytes(&[byte & writable]))
     }
 
-    /// Restores what can be written, and nothing else.
+    /// Restores what can be written, of one that is the same.
     pub fn restore(&mut self, state: &mut Reader) -> Result<(), StateError> {
+        for byte in &self.bytes[..register::COMMAND] {
+            state.checked::<1>(|saved| saved == u64::from(*byte))?;
+        }
         for offset in 0..SIZE {
             let writable = u64::from(self.writable[offset]);
             let byte = state.checked::<1>(|byte| byte & !writable == 0)?;
@@ -357,16 +361,19 @@ mod tests {
         let mut saved = function();
         saved.write(0x10, 8, 0x12_8000_0000);
         saved.write(0x04, 2, 7);
-        let mut bytes = [0; SIZE];
+        let mut bytes = [0; SIZE + 4];
         saved.save(&mut Writer::new(&mut bytes)).unwrap();
         let mut restored = function();
         restored.restore(&mut Reader::new(&bytes)).unwrap();
         assert_eq!(restored, saved);
-        for length in 0..SIZE {
+        for length in 0..SIZE + 4 {
             let refused = function().restore(&mut Reader::new(&bytes[..length]));
             assert_eq!(refused, Err(StateError::TooShort { length }));
         }
-        bytes[2] = 1;
-        assert_eq!(function().restore(&mut Reader::new(&bytes)), Err(StateError::Impossible { offset: 2 }));
+        for offset in [2, 6] {
+            let mut other = bytes;
+            other[offset] ^= 1;
+            assert_eq!(function().restore(&mut Reader::new(&other)), Err(StateError::Impossible { offset }));
+        }
     }
 }

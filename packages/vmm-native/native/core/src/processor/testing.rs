@@ -4,7 +4,7 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 /// A host that keeps what is sent, whose clock stands still, and that has every feature.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct TestHost {
     pub sent: Vec<u8>,
     pub now: u64,
@@ -25,6 +25,7 @@ impl Host for TestHost {
 }
 
 /// A guest with 64 KiB of memory and a clock of 1 GHz: its machine, and the first of some processors, which runs.
+#[derive(Debug)]
 pub struct TestGuest {
     pub machine: Machine<'static>,
     pub processor: Processor<'static>,

@@ -1,5 +1,9 @@
 use super::testing::{TestGuest, guest};
 use super::*;
+use crate::memory::leaked;
+use crate::start::enter_long_mode;
+use crate::state::testing::round_trip;
+use crate::vmcb::EventKind;
 
 const IOIO: u64 = 0x7b;
 
@@ -97,4 +101,72 @@ fn a_guest_that_cannot_go_on_stops_with_the_reason() {
     assert_eq!(stop(0x7f), "triple-fault");
     assert_eq!(stop(u64::MAX), "invalid-state");
     assert_eq!(stop(0x1234), "unhandled-exit");
+}
+
+/// What a processor of a QEMU without anything special says.
+fn plain(function: u32, _: u32) -> [u32; 4] {
+    match function {
+        0x8000_0001 => [0, 0, 0, u32::MAX],
+        0x8000_0008 => [48, 0, 0, 0],
+        _ => [0; 4],
+    }
+}
+
+/// A processor with something of everything, and another one that has just been made.
+fn busy() -> TestGuest {
+    let mut guest = guest(2);
+    let processor = &mut guest.processor;
+    enter_long_mode(processor.vmcb, &mut processor.registers, &mut leaked(1 << 20), 0x10_0000).unwrap();
+    processor.registers.general[register::RBX] = 0xbb;
+    processor.registers.extended[511] = 0xee;
+    processor.vmcb.set_interrupt_shadow(1);
+    processor.vmcb.set_tsc_offset(50);
+    processor.pending = Some(Event { kind: EventKind::Exception, vector: 14, error_code: Some(2) });
+    processor.lapic.write(0x80f, 0x1ff, 0).unwrap();
+    guest.mailboxes[0].post_interrupt(0x55, false);
+    guest.mailboxes[0].post_nmi();
+    guest
+}
+
+#[test]
+fn a_processor_goes_on_where_it_was_saved() {
+    let saved = &mut busy().processor;
+    let mut bytes = [0; 2048];
+    let mut writer = Writer::new(&mut bytes);
+    saved.save(1000, &mut writer).unwrap();
+    let length = writer.length();
+    let TestGuest { processor: mut restored, .. } = guest(2);
+    restored.restore(7, plain, &mut Reader::new(&bytes[..length])).unwrap();
+    // What confines it is its own, and its time goes on from there.
+    assert_eq!(
+        (restored.vmcb.guest_asid(), restored.vmcb.nested_cr3(), restored.vmcb.iopm_base()),
+        (1, 0x1000, 0x2000)
+    );
+    assert_eq!((restored.vmcb.tsc_offset(), restored.vmcb.interrupt_shadow()), (1043, 1));
+    assert_eq!((restored.pending, restored.nmi, &restored.lapic), (saved.pending, true, &saved.lapic));
+    assert_eq!(restored.registers.general, saved.registers.general);
+    assert_eq!(restored.registers.extended, saved.registers.extended);
+    assert_eq!(restored.vmcb.state_mut(), saved.vmcb.state_mut());
+    assert_eq!(restored.prepare(7), crate::event::Next::Run);
+}
+
+#[test]
+fn a_state_of_a_processor_that_no_processor_is_in_is_refused() {
+    #[derive(Debug)]
+    struct Saved(TestGuest);
+    impl PartialEq for Saved {
+        fn eq(&self, other: &Saved) -> bool {
+            self.0.processor.vmcb == other.0.processor.vmcb
+        }
+    }
+    let save = |saved: &mut Saved, state: &mut Writer| saved.0.processor.save(0, state);
+    let mut saved = Saved(busy());
+    saved.0.processor.vmcb.set_event_injection(saved.0.processor.pending.map_or(0, Event::encode));
+    let make = || Saved(guest(2));
+    round_trip(&mut saved, make, save, |made, state| made.0.processor.restore(0, plain, state));
+    saved.0.processor.vmcb.set_efer(0);
+    let mut bytes = [0; 2048];
+    save(&mut saved, &mut Writer::new(&mut bytes)).unwrap();
+    let refused = guest(2).processor.restore(0, plain, &mut Reader::new(&bytes));
+    assert_eq!(refused, Err(StateError::Refused(consistency::Rule::EferSvme)));
 }

@@ -258,6 +258,7 @@ impl<B: Backend> Device for Block<B> {
     fn save(&self, state: &mut Writer) -> Result<(), StateError> {
         let heads =
             || self.pending.iter().flatten().map(|pending| pending.head).chain(self.again.into_iter().flatten());
+        state.number::<8>(self.backend.sectors())?;
         state.number::<2>(heads().count() as u64)?;
         heads().try_for_each(|head| state.number::<2>(head.into()))
     }
@@ -266,6 +267,8 @@ impl<B: Backend> Device for Block<B> {
         if self.pending.iter().any(Option::is_some) {
             return Err(StateError::Busy);
         }
+        // Its driver has been told how large it is.
+        state.checked::<8>(|sectors| sectors == self.backend.sectors())?;
         let count = state.checked::<2>(|count| count <= MAX_REQUESTS as u64)?;
         self.again = [None; MAX_REQUESTS];
         for place in self.again.iter_mut().take(count as usize) {

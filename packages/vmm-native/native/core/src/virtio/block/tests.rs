@@ -245,17 +245,20 @@ fn what_went_on_when_it_was_saved_goes_on_when_it_is_restored() {
     let mut bytes = [0; 64];
     let mut writer = Writer::new(&mut bytes);
     driver.block.save(&mut writer).unwrap();
-    assert_eq!(bytes[..7], [2, 0, 0, 0, 4, 0, 0]);
+    assert_eq!(bytes[..15], [16, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0]);
     assert_eq!(driver.block.restore(&mut Reader::new(&bytes)), Err(StateError::Busy));
     driver.block = Block::new(Disk::default());
     driver.block.restore(&mut Reader::new(&bytes)).unwrap();
     driver.service().unwrap();
     assert_eq!(used(&driver.memory, &driver.queue[0]), [(4, 1), (0, 513)]);
+    let of_16_sectors = |rest: &[u8]| [&[16, 0, 0, 0, 0, 0, 0, 0][..], rest].concat();
     for impossible in [&[17, 0][..], &[1, 0, 128, 0], &[1, 0, 0], &[0]] {
-        assert!(driver.block.restore(&mut Reader::new(impossible)).is_err());
+        assert!(driver.block.restore(&mut Reader::new(&of_16_sectors(impossible))).is_err());
     }
+    let of_another_disk = driver.block.restore(&mut Reader::new(&[15, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(of_another_disk, Err(StateError::Impossible { offset: 0 }));
     // The guest may have made something else of the chain.
-    driver.block.restore(&mut Reader::new(&[1, 0, 0, 0])).unwrap();
+    driver.block.restore(&mut Reader::new(&of_16_sectors(&[1, 0, 0, 0]))).unwrap();
     describe(&mut driver.memory, driver.queue[0].descriptors, 0, (u64::MAX, 16), 0, 0);
     assert!(matches!(driver.service(), Err(QueueError::Memory(_))));
 }
