@@ -67,7 +67,9 @@ fn parts_of_requests_and_more_than_one_are_none() {
     for (kind, payload, request) in requests() {
         let rest = match request {
             Request::LoadLinux { command_line, .. } => command_line.len(),
-            Request::Write { bytes, .. } | Request::Input { bytes, .. } | Request::Restore { state: bytes } => bytes.len(),
+            Request::Write { bytes, .. } | Request::Input { bytes, .. } | Request::Restore { state: bytes } => {
+                bytes.len()
+            }
             _ => {
                 let longer = [&payload[..], &[0]].concat();
                 assert_eq!(Request::decode(kind, &longer), Err(ControlError::Trailing(kind)));
