@@ -39,7 +39,8 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .option("--allow <rule>", "a host that can be reached, such as *.example.org:443; again for more", collect)
     .option("--deny <rule>", "a host that cannot, although something allows it; again for more", collect)
     .option("--allow-preset <name>", "what net presets lists: npm, github …; again for more", collect)
-    .option("--rules <file>", 'a file with { "allow": [], "deny": [], "presets": [] }; again for more', collect)
+    .option("--secret <secret>", "NAME=env:VARIABLE@HOST or NAME=file:PATH@HOST; again for more", collect)
+    .option("--rules <file>", 'a file with { "allow": [], "deny": [], "presets": [], "secrets": [] }', collect)
     .option("--learn", "allow all public hosts, and note which are used: net rules --used")
     .option("--memory <MiB>", "memory (default: 1024)")
     .option("--cpus <count>", "processors (default: 2)")
@@ -184,21 +185,33 @@ function addNet(program: Command, io: CommandIo, onExit: (exitCode: number) => v
     .command("why")
     .description("say whether a machine can reach a host, and why; exit code 1 when it cannot")
     .argument("<host[:port]>", "port 443 unless given")
+    .argument("[method]", "of a request; without it, whether there is any that may be")
+    .argument("[path]", "of a request", "/")
     .option("-n, --name <name>", "which machine; this directory's unless given")
     .option("--json", "print one JSON document")
-    .addHelpText("after", example("leveret-sandbox net why api.example.org"))
-    .action(async (where, flags) => onExit(await (await commands()).why(where, flags, io)));
+    .addHelpText("after", example("leveret-sandbox net why api.example.org GET /v1/users"))
+    .action(async (where, method, target, flags) => {
+      const request = method === undefined ? undefined : { method, target };
+      onExit(await (await commands()).why(where, request, flags, io));
+    });
   for (const verb of ["allow", "deny"] as const) {
     const what = verb === "allow" ? "let a machine reach more" : "let a machine reach less; what is open is closed";
     net
       .command(verb)
       .description(`${what}, at once`)
-      .argument("<rule...>", "[tcp://]HOST[:PORT][=ADDRESS[:PORT]], HOST with *. for all below it")
+      .argument("<rule...>", "[tcp://]HOST[:PORT][=ADDRESS[:PORT]], then maybe METHOD,… and /PATH/*")
       .option("-n, --name <name>", "which machine; this directory's unless given")
       .option("--json", "print one JSON document")
-      .addHelpText("after", example(`leveret-sandbox net ${verb} api.example.org '*.example.net:8443'`))
+      .addHelpText("after", example(`leveret-sandbox net ${verb} 'api.example.org GET /v1/*' '*.example.net:8443'`))
       .action(async (rules, flags) => (await commands()).change(verb, rules, flags, io));
   }
+  net
+    .command("secret")
+    .description("give a machine a secret, or another value of it; the machine itself sees a placeholder")
+    .argument("<secret...>", "NAME=env:VARIABLE@HOST[:PORT][/PATH][,HOST…] or NAME=file:PATH@…")
+    .option("-n, --name <name>", "which machine; this directory's unless given")
+    .addHelpText("after", example("pass show api | leveret-sandbox net secret TOKEN=file:/dev/stdin@api.example.org"))
+    .action(async (secrets, flags) => (await commands()).secret(secrets, flags, io));
   net
     .command("rules")
     .description("print the rules of a machine, as start --rules takes them")

@@ -38,6 +38,8 @@ export type SandboxErrorCode =
   | "SANDBOX_WORKSPACE_CLOSED"
   /** a rule, a preset or a file of rules that is none */
   | "SANDBOX_NETWORK_RULE"
+  /** a secret that is not written as one, or whose value is not there */
+  | "SANDBOX_NETWORK_SECRET"
   /** frames, packets and requests of a guest that are none */
   | "SANDBOX_NETWORK_MALFORMED"
   /** a connection of a guest that may not be, or cannot */

@@ -110,7 +110,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** What it may reach, and what it has tried to. */
   get net(): SandboxNetwork {
-    return new SandboxNetwork(this.#supervisor);
+    return new SandboxNetwork(this.#supervisor, { env: this.#env, directory: this.state.directory });
   }
 
   /** Where something that listens on a port inside is reached from the host. */

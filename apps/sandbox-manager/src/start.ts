@@ -7,7 +7,8 @@ import { guestImage, type ImageOptions } from "./image.ts";
 import { takeLease } from "./lease.ts";
 import { lockDirectory, lockProject } from "./lock.ts";
 import { nameOf, numberOf } from "./names.ts";
-import { networkRules, type SandboxNetworkOptions } from "./network/options.ts";
+import { networkSetup, type SandboxNetworkOptions } from "./network/options.ts";
+import { readSecrets } from "./network/secret-sources.ts";
 import { type Environment, journalPath, openPlaces, type Places, projectId, templatesIn } from "./places.ts";
 import { Sandbox } from "./sandbox.ts";
 import { readStates, type SandboxState } from "./state.ts";
@@ -47,7 +48,8 @@ export interface SandboxStartOptions {
  * Starts a sandbox for a project, or finds the one that it has. One that is found runs on when it is disposed of.
  *
  * @throws {SandboxError} `SANDBOX_BAD_OPTIONS`, also for one that is found and is not what is wanted; `SANDBOX_NONE_FREE`,
- *   `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`, `SANDBOX_NOT_WRITABLE`, `SANDBOX_NETWORK_RULE`. Errors of the libraries below.
+ *   `SANDBOX_START_FAILED`, `SANDBOX_MISSING_TOOLS`, `SANDBOX_NOT_WRITABLE`, `SANDBOX_NETWORK_RULE`,
+ *   `SANDBOX_NETWORK_SECRET`. Errors of the libraries below.
  * @example
  * await using vm = await startSandbox({ directory: "." });
  * console.log((await vm.exec(["uname", "-a"])).stdout);
@@ -57,7 +59,8 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
   const wanted = options.name === undefined ? undefined : numberOf(options.name);
   const directory = await projectDirectory(options.directory ?? ".");
   const description = options.image === undefined ? undefined : resolve(options.image);
-  const network = await networkRules(options.network ?? {}, directory);
+  const network = await networkSetup(options.network ?? {}, directory);
+  const secrets = [...(await readSecrets(network.secrets, { env, directory, signal }))];
   const places = await openPlaces(env);
   // Whoever starts one for the same project at the same time finds this one.
   await using _ = options.another ? undefined : await lockProject(places, directory, signal);
@@ -71,13 +74,13 @@ export async function startSandbox(options: SandboxStartOptions = {}): Promise<S
     });
     if (known !== undefined) {
       const found = new Sandbox(known, places, { env, owned: false });
-      await found.net.add(network);
+      await found.net.add(network.rules, secrets);
       return found;
     }
   }
   const image = await guestImage(places, { description, env, signal, onProgress });
   const { memoryMiB = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = options;
-  const origin = { kind: "template", image, templates: templatesIn(places), network } as const;
+  const origin = { kind: "template", image, templates: templatesIn(places), network: network.rules, secrets } as const;
   const project = await projectId(directory);
   const what = { directory, project, workspace, memoryMiB, cpus, image: description, origin };
   const state = await supervise(places, await takeLease(places, wanted), what, { env, signal, onProgress });

@@ -14,6 +14,9 @@ import type { SandboxIdentity, SandboxState } from "./state.ts";
 import { progressSchema, type SupervisorConfig } from "./supervisor/config.ts";
 import { LOG_FILE } from "./transcript.ts";
 
+/** What a process that lives on has of the environment, and QEMU with it: nobody's secrets. */
+const PASSED_ON =
+  /^(?:HOME|PATH|TMPDIR|TZ|LANG|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|NODE_OPTIONS|(?:LC|XDG|LEVERET)_\w+)$/;
 const SUPERVISOR = fileURLToPath(new URL("../dist/supervisor.js", import.meta.url));
 
 /**
@@ -42,7 +45,7 @@ export async function supervise(
   const child = spawn(process.execPath, [SUPERVISOR], {
     detached: true,
     cwd: "/",
-    env: { ...env },
+    env: Object.fromEntries(Object.entries(env ?? {}).filter(([name]) => PASSED_ON.test(name))),
     stdio: ["pipe", log.fd, log.fd, lease.file.fd, "pipe"],
   });
   const abort = (): void => void child.kill("SIGKILL");

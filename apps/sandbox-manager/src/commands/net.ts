@@ -30,24 +30,36 @@ export async function log(name: string | undefined, flags: Flags, io: CommandIo)
     entry.verdict,
     entry.protocol,
     entry.port === undefined ? entry.host : `${entry.host}:${entry.port}`,
-    entry.reason ?? `${entry.sentBytes} bytes out, ${entry.receivedBytes} in`,
+    entry.reason === undefined
+      ? `${entry.sentBytes} bytes out, ${entry.receivedBytes} in`
+      : `${entry.reason}${entry.request === undefined ? "" : `: ${entry.request}`}`,
   ]);
   // Names are the guest's.
   io.stdout.write(`${escapeText(table([["LAST", "TIMES", "VERDICT", "PROTOCOL", "WHERE", "WHAT"], ...rows]))}\n`);
 }
 
 /** @returns The exit code: 1 when it is refused. */
-export async function why(where: string, flags: Flags, io: CommandIo): Promise<number> {
+export async function why(
+  where: string,
+  request: { readonly method: string; readonly target: string } | undefined,
+  flags: Flags,
+  io: CommandIo,
+): Promise<number> {
   const [, host, port = `${HTTPS_PORT}`] = HOST_AND_PORT.exec(where) ?? [];
   if (host === undefined) throw new UsageError(`expected HOST or HOST:PORT, got ${JSON.stringify(where)}`);
   const sandbox = await find(flags.name, io);
-  const explanation = await sandbox.net.why(host, Number(port));
-  const { allowed, rule, reason, hint, addresses = [] } = explanation;
+  const explanation = await sandbox.net.why(host, Number(port), request);
+  const { allowed, rule, reason, hint, addresses = [], limits, secrets = [] } = explanation;
   if (flags.json) writeJson(io, { kind: "sandbox-net-why", version: 1, name: sandbox.name, ...explanation });
   else {
     const said = rule === undefined ? "" : `, rule ${rule.text} (${rule.source})`;
     const what = allowed ? `allowed${said}, leads to ${addresses.join(", ")}` : `refused: ${reason}${said}`;
-    io.stdout.write(`${explanation.host}:${explanation.port} is ${what}\n`);
+    const asked = request === undefined ? "" : `${request.method} ${request.target} of `;
+    io.stdout.write(`${escapeText(`${asked}${explanation.host}:${explanation.port} is ${what}`)}\n`);
+    for (const verb of ["allow", "deny"] as const) {
+      for (const text of limits?.[verb] ?? []) io.stdout.write(`  requests are looked at: ${verb} ${text}\n`);
+    }
+    if (secrets.length > 0) io.stdout.write(`  secrets are put into requests: ${secrets.join(", ")}\n`);
     if (hint !== undefined) io.stdout.write(`  ${hint}\n`);
   }
   return allowed ? 0 : 1;
@@ -62,6 +74,12 @@ export async function change(
   const sandbox = await find(flags.name, io);
   await sandbox.net[verb](...rules);
   await printRules(sandbox, flags, io);
+}
+
+export async function secret(secrets: readonly string[], flags: Flags, io: CommandIo): Promise<void> {
+  const sandbox = await find(flags.name, io);
+  await sandbox.net.grant(...secrets);
+  io.stdout.write(`${sandbox.name} has placeholders of ${secrets.map((text) => text.split("=")[0]).join(", ")}\n`);
 }
 
 /** Prints rules as a file that `start --rules` takes. */
@@ -105,9 +123,10 @@ function usedRules(log: readonly NetworkLogEntry[]): string[] {
   const used = log
     .filter(({ verdict }) => verdict === "allowed")
     .map(({ host, port, protocol, rule = "" }) => {
-      const [, target] = rule.split("=");
+      const [where = "", ...requests] = rule.split(" ");
+      const [, target] = where.split("=");
       const scheme = protocol === "tcp" ? "tcp://" : "";
-      return `${scheme}${host}:${port}${target === undefined ? "" : `=${target}`}`;
+      return [`${scheme}${host}:${port}${target === undefined ? "" : `=${target}`}`, ...requests].join(" ");
     });
   return [...new Set(used)].sort();
 }

@@ -10,6 +10,7 @@ interface StartFlags {
   readonly deny?: readonly string[];
   readonly allowPreset?: readonly string[];
   readonly rules?: readonly string[];
+  readonly secret?: readonly string[];
   readonly learn?: true;
   readonly image?: string;
   readonly memory?: string;
@@ -34,6 +35,7 @@ export async function start(name: string | undefined, flags: StartFlags, io: Com
           allow: [...(flags.allow ?? []), ...(flags.learn ? ["*"] : [])],
           deny: flags.deny,
           presets: flags.allowPreset,
+          secrets: flags.secret,
           files: flags.rules?.map((file) => resolve(io.cwd, file)),
         },
         image: flags.image === undefined ? undefined : resolve(io.cwd, flags.image),

@@ -7,7 +7,9 @@ import {
   type NetworkReport,
   type NetworkRules,
   networkReportSchema,
+  type SecretGrant,
 } from "./messages.ts";
+import { readSecrets, type SecretSources } from "./secret-sources.ts";
 
 const AT_RUN_TIME = "at run time";
 const HTTPS_PORT = 443;
@@ -15,10 +17,12 @@ const HTTPS_PORT = 443;
 /** What a sandbox may reach, and what it has tried to. */
 export class SandboxNetwork {
   readonly #supervisor: Supervisor;
+  readonly #sources: SecretSources;
 
   /** Use {@link Sandbox.net}. */
-  constructor(supervisor: Supervisor) {
+  constructor(supervisor: Supervisor, sources: SecretSources) {
     this.#supervisor = supervisor;
+    this.#sources = sources;
   }
 
   /** The rules that are in force, and what was allowed and refused so far. @throws {SandboxError} `SANDBOX_ENDED`. */
@@ -30,16 +34,22 @@ export class SandboxNetwork {
    * What would become of a connection, and why. The name is looked up as it would be then.
    *
    * @param port - Default 443.
+   * @param request - Which request it is about; without it, whether there is any that may be.
    * @throws {SandboxError} `SANDBOX_NETWORK_RULE` for what is no name of a host, `SANDBOX_ENDED`.
    */
-  async why(host: string, port: number = HTTPS_PORT): Promise<NetworkExplanation> {
-    return explanationSchema.parse(await this.#ask({ kind: "why", host, port }));
+  async why(
+    host: string,
+    port: number = HTTPS_PORT,
+    request?: { readonly method: string; readonly target: string },
+  ): Promise<NetworkExplanation> {
+    return explanationSchema.parse(await this.#ask({ kind: "why", host, port, request }));
   }
 
   /**
    * Allows more, at once.
    *
-   * @param rules - Such as `registry.example`, `*.example.org:8443`, `tcp://git.example:22`, `api.test=127.0.0.1:3000`.
+   * @param rules - Such as `registry.example`, `*.example.org:8443`, `tcp://git.example:22`, `api.test=127.0.0.1:3000`,
+   *   `api.example GET /v1/*`.
    * @throws {SandboxError} `SANDBOX_NETWORK_RULE`, `SANDBOX_ENDED`.
    */
   async allow(...rules: readonly string[]): Promise<void> {
@@ -51,10 +61,22 @@ export class SandboxNetwork {
     await this.#ask({ kind: "deny", rules: rules.map((text) => ({ text, source: AT_RUN_TIME })) });
   }
 
-  /** Adds rules as they are written in options of a start. */
-  async add({ allow, deny }: NetworkRules): Promise<void> {
+  /**
+   * Gives secrets, or other values of them: to a copy, which has none of those that it is a copy of, or when they have changed.
+   * A program finds a new one when it is started.
+   *
+   * @param secrets - By where their values are: `TOKEN=env:VARIABLE@api.example`, `TOKEN=file:PATH@api.example`.
+   * @throws {SandboxError} `SANDBOX_NETWORK_SECRET`, `SANDBOX_NETWORK_RULE`, `SANDBOX_ENDED`.
+   */
+  async grant(...secrets: readonly string[]): Promise<void> {
+    await this.#ask({ kind: "secrets", secrets: [...(await readSecrets(secrets, this.#sources))] });
+  }
+
+  /** Adds what options of a start come to. */
+  async add({ allow, deny }: NetworkRules, secrets: readonly SecretGrant[]): Promise<void> {
     if (allow.length > 0) await this.#ask({ kind: "allow", rules: allow });
     if (deny.length > 0) await this.#ask({ kind: "deny", rules: deny });
+    if (secrets.length > 0) await this.#ask({ kind: "secrets", secrets: [...secrets] });
   }
 
   async #ask(question: NetworkQuestion): Promise<unknown> {

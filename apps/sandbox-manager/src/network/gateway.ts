@@ -1,22 +1,29 @@
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createNetwork, type Network } from "@leveret/qemu-harness";
+import { Authority, type TrustedAuthority } from "./authority.ts";
 import { DNS_CODE, DNS_TYPE, decodeDnsQuery, encodeDnsAnswer } from "./format/dns.ts";
+import type { RequestHead } from "./format/http.ts";
 import { formatIpv4 } from "./format/packet.ts";
-import { TLS_ACCESS_DENIED } from "./format/tls.ts";
+import { trustEnvironment } from "./guest.ts";
+import { answerTls, beginTls } from "./interception.ts";
 import { type NetworkEvent, NetworkLog } from "./log.ts";
-import {
-  type NetworkExplanation,
-  type NetworkReason,
-  type NetworkReport,
-  type NetworkRules,
-  type NetworkState,
-  REASONS,
+import type {
+  NetworkExplanation,
+  NetworkReason,
+  NetworkReport,
+  NetworkRules,
+  NetworkState,
+  SecretGrant,
 } from "./messages.ts";
 import { isHostName, NameTable, normaliseName, REFUSED_ADDRESS } from "./names.ts";
 import { type Opening, readOpening } from "./opening.ts";
-import { relay } from "./relay.ts";
+import { answerRefusal, hintOf, nameIn, protocolOf, whatIsWrong } from "./refusal.ts";
+import { exchange, relay } from "./relay.ts";
+import type { RequestFacts } from "./request-pattern.ts";
 import { hostResolver, type Resolver } from "./resolve.ts";
 import { type Rule, RuleSet } from "./rules.ts";
+import { Secrets } from "./secrets.ts";
 import { GATEWAY_MAC, Stack } from "./stack.ts";
 import { RefusalError, Upstream } from "./upstream.ts";
 
@@ -24,17 +31,18 @@ import { RefusalError, Upstream } from "./upstream.ts";
 const OPENING_TIMEOUT_MS = 10_000;
 /** The same where the answer is no anyway. */
 const REFUSED_OPENING_TIMEOUT_MS = 1000;
-/** How long a refusal may take to be read. */
-const LAST_WORDS_TIMEOUT_MS = 5000;
 /** How long a guest may remember an address, in `seconds`. It never changes, but may cease to be allowed. */
 const NAME_TTL_S = 60;
 const FIRST_UNPRIVILEGED_PORT = 1024;
-const UPSTREAM_REASONS: readonly NetworkReason[] = ["unresolved", "unreachable"];
+/** Longest description of a request that is noted, in characters. */
+const MAX_REQUEST_LENGTH = 200;
 
 /** A connection that is open on both sides. */
 interface Open {
   readonly name: string;
   readonly port: number;
+  /** absent where nobody has looked at what is said */
+  readonly request?: RequestFacts | undefined;
   readonly close: () => void;
 }
 
@@ -57,6 +65,17 @@ interface Wanted {
   readonly stream: Duplex;
 }
 
+/** A connection to a name. */
+interface Way {
+  /** what the guest's words are read from */
+  readonly stream: Duplex;
+  readonly name: string;
+  readonly port: number;
+  readonly opening: Opening;
+  /** whether it is the inside of TLS, which begins anew on the other side */
+  readonly isInside: boolean;
+}
+
 /** Most connections that something is done for at a time. */
 const MAX_SERVING = 256;
 
@@ -67,13 +86,27 @@ export class Gateway {
   readonly #log = new NetworkLog();
   readonly #upstream: Upstream;
   readonly #open = new Set<Open>();
+  readonly #secrets: Secrets;
+  #authority: Authority | undefined;
   #serving = 0;
 
   /** @throws {SandboxError} `SANDBOX_NETWORK_RULE`. */
-  constructor({ allow, deny, names }: Partial<NetworkState> = {}, resolver: Resolver = hostResolver) {
+  constructor({ allow, deny, names, secrets }: Partial<NetworkState> = {}, resolver: Resolver = hostResolver) {
     this.#rules = new RuleSet({ allow: allow ?? [], deny: deny ?? [] });
     this.#names = new NameTable(names);
+    this.#secrets = new Secrets(secrets);
     this.#upstream = new Upstream(resolver);
+  }
+
+  /** Who the guest has to trust, since there are hosts whose requests are looked at. */
+  get authority(): TrustedAuthority | undefined {
+    if (this.#rules.hasLimits || this.#secrets.references.length > 0) this.#authority ??= new Authority();
+    return this.#authority;
+  }
+
+  /** What programs of the guest find in their environment. */
+  get environment(): Readonly<Record<string, string>> {
+    return { ...(this.authority === undefined ? {} : trustEnvironment()), ...this.#secrets.environment };
   }
 
   /** Makes a network for one machine. */
@@ -96,7 +129,10 @@ export class Gateway {
     return {
       network,
       disown: (connections) => stack.disown(connections),
-      state: () => ({ ...this.report.rules, names: [...this.#names.names], connections: [...stack.connections] }),
+      state: () => {
+        const { rules, secrets } = this.report;
+        return { ...rules, secrets, names: [...this.#names.names], connections: [...stack.connections] };
+      },
       close: () => {
         stack.close();
         endpoint.close();
@@ -107,7 +143,11 @@ export class Gateway {
   /** What is in force, and what was done. */
   get report(): NetworkReport {
     const { allow, deny } = this.#rules.texts;
-    return { rules: { allow: [...allow], deny: [...deny] }, log: [...this.#log.entries] };
+    return {
+      rules: { allow: [...allow], deny: [...deny] },
+      secrets: [...this.#secrets.references],
+      log: [...this.#log.entries],
+    };
   }
 
   /** Adds rules. @throws {SandboxError} `SANDBOX_NETWORK_RULE`; some may have been added then. */
@@ -118,26 +158,50 @@ export class Gateway {
   /** Adds rules that deny, and ends connections that are not allowed any more. @throws As {@link Gateway.allow}. */
   deny(rules: NetworkRules["deny"]): void {
     for (const { text, source } of rules) this.#rules.deny(text, source);
-    for (const { name, port, close } of this.#open) {
-      if (!this.#rules.verdict(name, port).allowed) close();
+    for (const { name, port, request, close } of this.#open) {
+      const { deny: limits } = this.#rules.limits(name, port);
+      const isUnseen = request === undefined && limits.length > 0;
+      if (isUnseen || !this.#rules.verdict(name, port, request).allowed) close();
     }
   }
 
-  /** Says what would become of a connection, by doing all that it would but to connect. @throws {SandboxError} `SANDBOX_NETWORK_RULE`. */
-  async why(text: string, port: number): Promise<NetworkExplanation> {
+  /** Takes values of secrets. @throws {SandboxError} `SANDBOX_NETWORK_RULE`; some may have been taken then. */
+  grant(secrets: readonly SecretGrant[]): void {
+    for (const secret of secrets) this.#secrets.grant(secret);
+  }
+
+  /**
+   * Says what would become of a connection or a request, by doing all that it would but to connect.
+   *
+   * @throws {SandboxError} `SANDBOX_NETWORK_RULE`.
+   */
+  async why(
+    text: string,
+    port: number,
+    request?: { readonly method: string; readonly target: string },
+  ): Promise<NetworkExplanation> {
     const host = normaliseName(text);
-    const verdict = this.#rules.verdict(host, port);
-    const rule = verdict.rule && { text: verdict.rule.text, source: verdict.rule.source };
-    if (!verdict.allowed) {
-      const { reason } = verdict;
-      return { host, port, allowed: false, reason, rule, hint: hintOf(reason, host, port) };
-    }
+    const verdict = this.#rules.verdict(host, port, request && { ...request, fields: [] });
+    const limits = this.#rules.limits(host, port);
+    const textsOf = (rules: readonly Rule[]): string[] => rules.map((rule) => rule.text);
+    const facts = {
+      host,
+      port,
+      rule: verdict.rule && { text: verdict.rule.text, source: verdict.rule.source },
+      limits: { allow: textsOf(limits.allow), deny: textsOf(limits.deny) },
+      secrets: [...this.#secrets.namesFor(host, port)],
+    };
+    const refused = (reason: NetworkReason): NetworkExplanation => {
+      const said = request && describeRequest(request);
+      return { ...facts, allowed: false, reason, hint: hintOf({ reason, host, port, request: said }) };
+    };
+    if (!verdict.allowed) return refused(verdict.reason);
     try {
       const { addresses } = await this.#upstream.locate(host, port, verdict.rule);
-      return { host, port, allowed: true, rule, addresses: [...addresses] };
+      return { ...facts, allowed: true, addresses: [...addresses] };
     } catch (error) {
-      if (!(error instanceof RefusalError)) throw error;
-      return { host, port, allowed: false, reason: error.reason, rule, hint: hintOf(error.reason, host, port) };
+      if (error instanceof RefusalError) return refused(error.reason);
+      throw error;
     }
   }
 
@@ -198,39 +262,61 @@ export class Gateway {
     const known = this.#names.nameOf(address);
     const first = known === undefined ? undefined : this.#rules.verdict(known, port);
     if (known !== undefined && first?.allowed && first.rule.protocol === "tcp") {
-      await this.#through({ stream, name: known, port, rule: first.rule, opening: { kind: "none" } });
+      await this.#through({ stream, name: known, port, opening: { kind: "none" }, isInside: false }, first.rule);
       return;
     }
     const opening = await readOpening(stream, first?.allowed ? OPENING_TIMEOUT_MS : REFUSED_OPENING_TIMEOUT_MS);
     const said = nameIn(opening);
     // Who was sent to the address of refused names may have been allowed since.
     const name = known ?? (address === REFUSED_ADDRESS && said !== undefined && isHostName(said) ? said : undefined);
-    const host = name ?? formatIpv4(address);
-    const refuse = (reason: NetworkReason, rule?: Rule): void => {
-      this.#note({ host, port, protocol: protocolOf(opening), verdict: "refused", reason, rule: rule?.text });
-      answerRefusal(stream, opening, { host, port, reason });
-    };
-    if (name === undefined) return refuse(address === REFUSED_ADDRESS ? "no-name" : "raw-address");
+    const way: Way = { stream, name: name ?? formatIpv4(address), port, opening, isInside: false };
+    if (name === undefined) return this.#refuse(way, address === REFUSED_ADDRESS ? "no-name" : "raw-address");
     const verdict = this.#rules.verdict(name, port);
-    if (!verdict.allowed) return refuse(verdict.reason, verdict.rule);
+    if (!verdict.allowed) return this.#refuse(way, verdict.reason, verdict.rule);
     const wrong = whatIsWrong(opening, name, port);
-    if (wrong !== undefined) return refuse(wrong);
-    await this.#through({ stream, name, port, rule: verdict.rule, opening });
+    if (wrong !== undefined) return this.#refuse(way, wrong);
+    if (opening.kind !== "tls") return this.#request(way);
+    if (!this.#isLookedInto(name, port)) return this.#through(way, verdict.rule);
+    this.#authority ??= new Authority();
+    const inside = answerTls(stream, opening.bytes, this.#authority.contextFor(name));
+    const request = await readOpening(inside, OPENING_TIMEOUT_MS, "https");
+    const whole: Way = { ...way, stream: inside, opening: request, isInside: true };
+    const amiss = whatIsWrong(request, name, port);
+    if (amiss !== undefined) return this.#refuse(whole, amiss);
+    await this.#request(whole);
   }
 
-  async #through(way: {
-    readonly stream: Duplex;
-    readonly name: string;
-    readonly port: number;
-    readonly rule: Rule;
-    readonly opening: Opening;
-  }): Promise<void> {
-    const { stream, name, port, rule, opening } = way;
-    const event = { host: name, port, protocol: protocolOf(opening), rule: rule.text } as const;
+  /** Lets a request through, if it is one that may be. */
+  async #request(way: Way): Promise<void> {
+    const { name, port, opening } = way;
+    if (opening.kind !== "http") throw new Error("bug: no request where there has to be one");
+    const verdict = this.#rules.verdict(name, port, factsOf(opening.head));
+    if (verdict.allowed) await this.#through(way, verdict.rule);
+    else this.#refuse(way, verdict.reason, verdict.rule);
+  }
+
+  /** Whether TLS with a host ends here, so that requests can be looked at. */
+  #isLookedInto(name: string, port: number): boolean {
+    const { allow, deny } = this.#rules.limits(name, port);
+    return allow.length + deny.length + this.#secrets.namesFor(name, port).length > 0;
+  }
+
+  #refuse(way: Way, reason: NetworkReason, rule?: Rule): void {
+    const { stream, name: host, port, opening } = way;
+    const isOfRequest = opening.kind === "http" && (reason === "request-not-allowed" || rule?.request !== undefined);
+    const request = isOfRequest ? describeRequest(opening.head) : undefined;
+    this.#note({ host, port, protocol: noted(way), verdict: "refused", reason, rule: rule?.text, request });
+    answerRefusal(stream, opening, { host, port, reason, request });
+  }
+
+  async #through(way: Way, rule: Rule): Promise<void> {
+    const { stream, name, port, opening, isInside } = way;
+    const event = { host: name, port, protocol: noted(way), rule: rule.text } as const;
     const gone = new AbortController();
     const open: Open = {
       name,
       port,
+      request: opening.kind === "http" ? factsOf(opening.head) : undefined,
       close: () => {
         gone.abort();
         stream.destroy();
@@ -242,19 +328,39 @@ export class Gateway {
     try {
       const destination = await this.#upstream.locate(name, port, rule);
       const socket = await this.#upstream.connect(destination, gone.signal);
-      this.#note({ ...event, verdict: "allowed" });
-      await relay(stream, socket, opening);
+      await this.#carry(way, socket, gone.signal, () => this.#note({ ...event, verdict: "allowed" }));
       this.#log.note({ ...event, verdict: "allowed" }, { sent: socket.bytesWritten, received: socket.bytesRead });
     } catch (error) {
       if (!(error instanceof RefusalError)) throw error;
       if (stream.destroyed) return;
-      const { reason } = error;
-      this.#note({ ...event, verdict: "refused", reason });
-      answerRefusal(stream, opening, { host: name, port, reason });
+      this.#refuse(way, error.reason, rule);
     } finally {
       stream.removeListener("close", abort);
       this.#open.delete(open);
+      // What is inside ends with what is around it, and that not by itself.
+      if (isInside && !stream.writableEnded) stream.destroy();
     }
+  }
+
+  async #carry(
+    { stream, name, port, opening, isInside }: Way,
+    socket: Socket,
+    signal: AbortSignal,
+    onBegin: () => void,
+  ): Promise<void> {
+    if (opening.kind !== "http") {
+      onBegin();
+      return relay(stream, socket, opening.kind === "tls" ? opening.bytes : Buffer.alloc(0));
+    }
+    const said = opening.bytes.subarray(opening.head.length);
+    if (!isInside) {
+      onBegin();
+      return exchange(stream, socket, { head: opening.head, said, scrubbed: [] });
+    }
+    const completed = this.#secrets.complete(opening.head, name, port);
+    const secure = await beginTls(socket, name, signal);
+    onBegin();
+    return exchange(stream, secure, { ...completed, said });
   }
 
   #note(event: NetworkEvent): void {
@@ -271,58 +377,16 @@ function printable(name: string): string {
   return name.replace(/[^\x21-\x7e]/g, "?");
 }
 
-/** Whom a connection says that it is for. */
-function nameIn(opening: Opening): string | undefined {
-  if (opening.kind === "tls") return opening.hello.serverName;
-  return opening.kind === "http" ? opening.head.host : undefined;
+/** A connection is of TLS also where that ends here. */
+function noted({ opening, isInside }: Way): "http" | "tls" | "tcp" {
+  return isInside ? "tls" : protocolOf(opening);
 }
 
-function protocolOf({ kind }: Opening): "http" | "tls" | "tcp" {
-  if (kind === "none") return "tcp";
-  return kind.endsWith("tls") ? "tls" : "http";
+function factsOf({ method, target, fields }: RequestHead): RequestFacts {
+  return { method, target, fields: fields.map(([name]) => name.toLowerCase()) };
 }
 
-function whatIsWrong(opening: Opening, name: string, port: number): NetworkReason | undefined {
-  const { kind } = opening;
-  if (kind === "none") return "no-name";
-  if (kind === "bad tls" || kind === "bad http") return "malformed";
-  const said = nameIn(opening);
-  if (said === undefined) return "no-name";
-  if (said !== name || (kind === "http" && opening.head.port !== port)) return "other-name";
-  return kind === "tls" && opening.hello.isEncrypted ? "encrypted-name" : undefined;
-}
-
-function hintOf(reason: NetworkReason, host: string, port: number): string {
-  if (reason === "not-allowed") return `${REASONS[reason]}; on the host: leveret-sandbox net allow ${host}`;
-  if (reason === "port-not-allowed")
-    return `${REASONS[reason]}; on the host: leveret-sandbox net allow ${host}:${port}`;
-  if (reason === "private-address") {
-    return `${REASONS[reason]}; to allow just that: leveret-sandbox net allow ${host}:${port}=ADDRESS`;
-  }
-  return REASONS[reason];
-}
-
-/** Says why in the terms of who has asked, if there are any, and ends the connection. */
-function answerRefusal(
-  stream: Duplex,
-  { kind }: Opening,
-  { host, port, reason }: { readonly host: string; readonly port: number; readonly reason: NetworkReason },
-): void {
-  if (kind === "none" || stream.destroyed) {
-    stream.destroy();
-    return;
-  }
-  const timer = setTimeout(() => stream.destroy(), LAST_WORDS_TIMEOUT_MS).unref();
-  stream.once("close", () => clearTimeout(timer));
-  // Whatever else it sends is not read, but has to be taken for the answer to be seen.
-  stream.resume();
-  if (kind === "tls" || kind === "bad tls") {
-    stream.end(TLS_ACCESS_DENIED);
-    return;
-  }
-  const hint = hintOf(reason, host, port);
-  const body = `${JSON.stringify({ kind: "sandbox-network-refused", version: 1, host, port, reason, hint })}\n`;
-  const status = UPSTREAM_REASONS.includes(reason) ? "502 Bad Gateway" : "403 Forbidden";
-  const fields = `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close`;
-  stream.end(`HTTP/1.1 ${status}\r\n${fields}\r\n\r\n${body}`);
+/** `GET /v1/x`, without its query, which is nobody's business. */
+function describeRequest({ method, target }: { readonly method: string; readonly target: string }): string {
+  return `${method} ${target.split("?", 1)[0]}`.slice(0, MAX_REQUEST_LENGTH);
 }

@@ -7,7 +7,10 @@ import type { NetworkLogEntry } from "./messages.ts";
 const MAX_LOG_ENTRIES = 1000;
 
 /** What is noted of one thing that happened. */
-export type NetworkEvent = Pick<NetworkLogEntry, "host" | "port" | "protocol" | "verdict" | "reason" | "rule">;
+export type NetworkEvent = Pick<
+  NetworkLogEntry,
+  "host" | "port" | "protocol" | "verdict" | "reason" | "rule" | "request"
+>;
 
 /** What happened on a network, counted by what it was: a guest can make any number of attempts. */
 export class NetworkLog {
@@ -20,8 +23,8 @@ export class NetworkLog {
 
   /** Notes that something happened, or how many bytes went over something that was noted before. */
   note(event: NetworkEvent, bytes?: { readonly sent: number; readonly received: number }): void {
-    const { host, port, protocol, verdict, reason, rule } = event;
-    const key = JSON.stringify([host, port, protocol, verdict, reason, rule]);
+    const { host, port, protocol, verdict, reason, rule, request } = event;
+    const key = JSON.stringify([host, port, protocol, verdict, reason, rule, request]);
     const now = Date.now();
     const known = this.#entries.get(key);
     this.#entries.delete(key);

@@ -3,6 +3,34 @@ import * as z from "zod";
 const ruleText = z.strictObject({ text: z.string(), source: z.string() });
 const port = z.number().int().min(1).max(0xffff);
 
+/** Shorter ones are found where nobody has written them. */
+export const MIN_SECRET_LENGTH = 8;
+export const MAX_SECRET_LENGTH = 4096;
+
+const secretSchema = z.strictObject({
+  /** variable of the guest's environment */
+  name: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/),
+  /** hosts that it is for, as they were written */
+  targets: z.array(z.string()).min(1).max(1000),
+});
+
+/** A secret and its value: never written anywhere, and never part of an answer. */
+export const secretGrantSchema = z.strictObject({
+  ...secretSchema.shape,
+  value: z.string().min(MIN_SECRET_LENGTH).max(MAX_SECRET_LENGTH),
+});
+
+export type SecretGrant = z.output<typeof secretGrantSchema>;
+
+/** A secret without its value. */
+const secretReferenceSchema = z.strictObject({
+  ...secretSchema.shape,
+  /** what the guest has in its place */
+  placeholder: z.string(),
+});
+
+export type SecretReference = z.output<typeof secretReferenceSchema>;
+
 /** Rules that a sandbox begins with. */
 export const networkRulesSchema = z.strictObject({
   allow: z.array(ruleText).max(10_000).default([]),
@@ -16,6 +44,8 @@ export const networkStateSchema = z.strictObject({
   ...networkRulesSchema.shape,
   /** names that have addresses, in their order */
   names: z.array(z.string()).default([]),
+  /** secrets, whose values a copy does not have */
+  secrets: z.array(secretReferenceSchema).default([]),
   /** connections that the guest has open, whose other ends a copy does not have */
   connections: z.array(z.strictObject({ guestPort: z.number(), address: z.number(), port: z.number() })).default([]),
 });
@@ -26,6 +56,7 @@ export type NetworkState = z.output<typeof networkStateSchema>;
 export const REASONS = {
   "not-allowed": "no rule allows this name",
   "port-not-allowed": "rules allow this name on other ports only",
+  "request-not-allowed": "rules allow other methods or paths of this host only",
   denied: "a rule denies it",
   "raw-address": "connections go to names that were looked up, not to addresses",
   "no-name": "a connection has to say a name: Host in HTTP, the server name in TLS",
@@ -35,6 +66,9 @@ export const REASONS = {
   "private-address": "the name leads to an address that is private, special, or this host's",
   unresolved: "the host does not find this name",
   unreachable: "the host did not get a connection",
+  untrusted: "the certificate of the server is not one that the host trusts for this name",
+  "secret-missing":
+    "nobody has given this copy of a sandbox the value of the secret; on the host: leveret-sandbox net secret",
   udp: "there is no UDP but for names",
 } as const;
 
@@ -51,6 +85,8 @@ const entrySchema = z.strictObject({
   reason: reason.optional(),
   /** the rule that has decided */
   rule: z.string().optional(),
+  /** method and path, of a request that was refused for these */
+  request: z.string().optional(),
   times: z.number(),
   /** in `milliseconds` since 1970 */
   firstAt: z.number(),
@@ -73,15 +109,22 @@ export const explanationSchema = z.strictObject({
   rule: ruleText.optional(),
   /** where it would lead */
   addresses: z.array(z.string()).optional(),
+  /** rules that allow or deny some requests to the host, as they were written */
+  limits: z.strictObject({ allow: z.array(z.string()), deny: z.array(z.string()) }).optional(),
+  /** names of secrets that are put into requests to it */
+  secrets: z.array(z.string()).optional(),
   hint: z.string().optional(),
 });
 
 export type NetworkExplanation = z.output<typeof explanationSchema>;
 
+const requestSchema = z.strictObject({ method: z.string(), target: z.string() });
+
 /** What can be asked of a sandbox about its network. */
 export const networkQuestionSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("log") }),
-  z.strictObject({ kind: z.literal("why"), host: z.string(), port }),
+  z.strictObject({ kind: z.literal("why"), host: z.string(), port, request: requestSchema.optional() }),
+  z.strictObject({ kind: z.literal("secrets"), secrets: z.array(secretGrantSchema) }),
   z.strictObject({ kind: z.literal("allow"), rules: z.array(ruleText) }),
   z.strictObject({ kind: z.literal("deny"), rules: z.array(ruleText) }),
 ]);
@@ -89,6 +132,10 @@ export const networkQuestionSchema = z.discriminatedUnion("kind", [
 export type NetworkQuestion = z.output<typeof networkQuestionSchema>;
 
 /** What is in force, and what was done. */
-export const networkReportSchema = z.strictObject({ rules: networkRulesSchema, log: z.array(entrySchema) });
+export const networkReportSchema = z.strictObject({
+  rules: networkRulesSchema,
+  secrets: z.array(secretReferenceSchema),
+  log: z.array(entrySchema),
+});
 
 export type NetworkReport = z.output<typeof networkReportSchema>;

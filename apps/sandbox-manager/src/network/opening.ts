@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import { SandboxError } from "../errors.ts";
-import { decodeRequestHead, mayBeRequest, type RequestHead } from "./format/http.ts";
+import { decodeRequestHead, mayBeRequest, type RequestHead, type Scheme } from "./format/http.ts";
 import { type ClientHello, decodeClientHello, TLS_FIRST_BYTE } from "./format/tls.ts";
 
 /** What a connection begins with. */
@@ -19,14 +19,15 @@ const MAX_PIECES = 256;
  * Reads as much of a connection as tells whom it is for.
  *
  * @param timeoutMs - How long the other end may take.
+ * @param scheme - `https` for what comes through TLS.
  */
-export async function readOpening(stream: Duplex, timeoutMs: number): Promise<Opening> {
+export async function readOpening(stream: Duplex, timeoutMs: number, scheme: Scheme = "http"): Promise<Opening> {
   const deadline = AbortSignal.timeout(timeoutMs);
   let bytes: Buffer = Buffer.alloc(0);
   for (let pieces = 0; pieces < MAX_PIECES; pieces += 1) {
     const piece = stream.read() as Buffer | null;
     if (piece !== null) bytes = Buffer.concat([bytes, piece]);
-    const opening = openingOf(bytes);
+    const opening = openingOf(bytes, scheme);
     if (opening !== undefined) return opening;
     if (stream.readableEnded || stream.destroyed || deadline.aborted) return { kind: "none" };
     await change(stream, deadline);
@@ -35,16 +36,16 @@ export async function readOpening(stream: Duplex, timeoutMs: number): Promise<Op
 }
 
 /** @returns Undefined while there is more to come. */
-function openingOf(bytes: Buffer): Opening | undefined {
+function openingOf(bytes: Buffer, scheme: Scheme): Opening | undefined {
   if (bytes.length === 0) return undefined;
-  const isTls = bytes[0] === TLS_FIRST_BYTE;
+  const isTls = bytes[0] === TLS_FIRST_BYTE && scheme === "http";
   if (!isTls && !mayBeRequest(bytes)) return { kind: "none" };
   try {
     if (isTls) {
       const hello = decodeClientHello(bytes);
       return hello && { kind: "tls", hello, bytes };
     }
-    const head = decodeRequestHead(bytes);
+    const head = decodeRequestHead(bytes, scheme);
     return head && { kind: "http", head, bytes };
   } catch (error) {
     if (!(error instanceof SandboxError)) throw error;

@@ -15,6 +15,7 @@ const rulesFileSchema = z.strictObject({
   allow: z.array(z.string()).default([]),
   deny: z.array(z.string()).default([]),
   presets: z.array(z.string()).default([]),
+  secrets: z.array(z.string()).default([]),
 });
 
 const presetsSchema = z.strictObject({
@@ -38,8 +39,20 @@ export interface SandboxNetworkOptions {
   readonly deny?: readonly string[] | undefined;
   /** names of lists of rules: {@link readPresets} */
   readonly presets?: readonly string[] | undefined;
-  /** files with `{ "allow": [], "deny": [], "presets": [] }`; relative ones are below the project */
+  /**
+   * Secrets that the host puts into requests, by where their values are: `TOKEN=env:VARIABLE@api.example`,
+   * `TOKEN=file:PATH@git.example/owner/repository.git/*`. What is after `@` is what they are for.
+   */
+  readonly secrets?: readonly string[] | undefined;
+  /** files with `{ "allow": [], "deny": [], "presets": [], "secrets": [] }`; relative ones are below the project */
   readonly files?: readonly string[] | undefined;
+}
+
+/** What options come to. */
+export interface NetworkSetup {
+  readonly rules: NetworkRules;
+  /** as they are written, all files included */
+  readonly secrets: readonly string[];
 }
 
 /** A list of rules that has a name. */
@@ -56,12 +69,12 @@ export async function readPresets(): Promise<Readonly<Record<string, NetworkPres
 }
 
 /**
- * The rules that options come to.
+ * What options come to: rules, and secrets whose values are not read yet.
  *
  * @param directory - The project.
  * @throws {SandboxError} `SANDBOX_NETWORK_RULE`.
  */
-export async function networkRules(options: SandboxNetworkOptions, directory: string): Promise<NetworkRules> {
+export async function networkSetup(options: SandboxNetworkOptions, directory: string): Promise<NetworkSetup> {
   const sources = [{ ...rulesFileSchema.parse({}), ...defined(options), source: "an option" }];
   for (const file of options.files ?? []) {
     const path = resolve(directory, file);
@@ -88,7 +101,7 @@ export async function networkRules(options: SandboxNetworkOptions, directory: st
   }
   // What is wrong is said before anything is started.
   for (const { text, source } of [...allow, ...deny]) parseRule(text, source);
-  return { allow, deny };
+  return { rules: { allow, deny }, secrets: sources.flatMap(({ secrets }) => secrets) };
 }
 
 /** Where a program of the host says that something is, as a rule. */
@@ -105,8 +118,9 @@ async function ruleOfUrl({ url: [program, ...args] = [] }: NetworkPreset): Promi
   }
 }
 
-function defined({ allow = [], deny = [], presets = [] }: SandboxNetworkOptions): z.output<typeof rulesFileSchema> {
-  return { allow: [...allow], deny: [...deny], presets: [...presets] };
+function defined(options: SandboxNetworkOptions): z.output<typeof rulesFileSchema> {
+  const { allow = [], deny = [], presets = [], secrets = [] } = options;
+  return { allow: [...allow], deny: [...deny], presets: [...presets], secrets: [...secrets] };
 }
 
 async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {

@@ -1,35 +1,89 @@
-import type { Socket } from "node:net";
 import { type Duplex, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { BodyReader, encodeLastRequestHead, type RequestHead } from "./format/http.ts";
-import type { Opening } from "./opening.ts";
+import { BodyReader, encodeLastRequestHead, isSwitched, type RequestHead } from "./format/http.ts";
+import { type Scrubbed, Scrubber } from "./scrubber.ts";
 
 /**
  * Passes everything on between a guest and a host, in both directions, until both have ended or one has failed.
  *
- * Of HTTP there is one request in a connection: a second one could be for somebody else.
- *
- * @param opening - What the guest has said already.
+ * @param said - What the guest has said already.
  */
-export async function relay(stream: Duplex, socket: Socket, opening: Opening): Promise<void> {
+export async function relay(stream: Duplex, socket: Duplex, said: Uint8Array): Promise<void> {
   const toHost = async (): Promise<void> => {
-    if (opening.kind === "http") {
-      const { head, bytes } = opening;
-      const body = oneBody(head);
-      socket.write(encodeLastRequestHead(head));
-      body.write(bytes.subarray(head.length));
-      await pipeline(stream, body, socket);
-      return;
-    }
-    if (opening.kind === "tls") socket.write(opening.bytes);
+    if (said.length > 0) socket.write(said);
     await pipeline(stream, socket);
   };
+  await both(stream, socket, [toHost(), pipeline(socket, stream)]);
+}
+
+/** What is exchanged over a connection of HTTP. */
+export interface Exchange {
+  readonly head: RequestHead;
+  /** what the guest has said already after the head */
+  readonly said: Uint8Array;
+  /** what must not come back */
+  readonly scrubbed: readonly Scrubbed[];
+}
+
+/**
+ * Passes on one request and what is answered: a second request could be for somebody else. With a request that asks for
+ * WebSocket everything that follows is passed on, if the host agrees to it.
+ */
+export async function exchange(stream: Duplex, socket: Duplex, { head, said, scrubbed }: Exchange): Promise<void> {
+  const answer = head.isUpgrade ? new Answer() : undefined;
+  const toHost = async (): Promise<void> => {
+    socket.write(encodeLastRequestHead(head));
+    if (answer === undefined) {
+      const body = oneBody(head);
+      body.write(said);
+      await pipeline(stream, body, socket);
+    } else if (await answer.isSwitched) {
+      if (said.length > 0) socket.write(said);
+      await pipeline(stream, socket);
+    }
+  };
+  const steps = [...(answer === undefined ? [] : [answer]), ...(scrubbed.length === 0 ? [] : [new Scrubber(scrubbed)])];
+  await both(stream, socket, [toHost(), pipeline([socket, ...steps, stream])]);
+}
+
+async function both(stream: Duplex, socket: Duplex, ways: readonly Promise<void>[]): Promise<void> {
   try {
-    await Promise.all([toHost(), pipeline(socket, stream)]);
+    await Promise.all(ways);
   } catch {
     // Either end may go away, and the other one is to know.
     stream.destroy();
     socket.destroy();
+  }
+}
+
+/** Passes on an answer, and looks whether it changes the protocol. */
+class Answer extends Transform {
+  readonly isSwitched: Promise<boolean>;
+  #decide: (isSwitched: boolean) => void = () => {};
+  #begin: Buffer | undefined = Buffer.alloc(0);
+
+  constructor() {
+    super();
+    this.isSwitched = new Promise((resolve) => {
+      this.#decide = resolve;
+    });
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: (error: null, chunk: Buffer) => void): void {
+    if (this.#begin !== undefined) {
+      this.#begin = Buffer.concat([this.#begin, chunk]);
+      const found = isSwitched(this.#begin);
+      if (found !== undefined) {
+        this.#begin = undefined;
+        this.#decide(found);
+      }
+    }
+    done(null, chunk);
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#decide(false);
+    done(error);
   }
 }
 

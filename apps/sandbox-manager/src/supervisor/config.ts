@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { imageSchema } from "../image.ts";
-import { networkRulesSchema } from "../network/messages.ts";
+import { networkRulesSchema, secretGrantSchema } from "../network/messages.ts";
 import { identitySchema, stateSchema } from "../state.ts";
 
 /** What a supervisor is told on its standard input. */
@@ -17,6 +17,7 @@ export const supervisorSchema = z.strictObject({
       /** directory of the templates that machines are forks of */
       templates: z.string(),
       network: networkRulesSchema,
+      secrets: z.array(secretGrantSchema).default([]),
     }),
     z.strictObject({
       kind: z.literal("checkpoint"),

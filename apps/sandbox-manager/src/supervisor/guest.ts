@@ -6,6 +6,7 @@ import { CHANGES, UPPER } from "../changes/layer.ts";
 import { checkpointPath, nextCheckpoint, readCheckpoint, snapshotIn, writeCheckpoint } from "../checkpoint.ts";
 import { SandboxError } from "../errors.ts";
 import { Gateway, type Plug } from "../network/gateway.ts";
+import { trustScript } from "../network/guest.ts";
 import type { NetworkState } from "../network/messages.ts";
 import { CONSOLE_FILE, Transcript } from "../transcript.ts";
 import { within } from "../within.ts";
@@ -80,6 +81,7 @@ export class Guest {
       return new Guest(config, since, gateway, await enter(config, template, gateway, memories));
     }
     const gateway = new Gateway(origin.network);
+    gateway.grant(origin.secrets);
     await using template = await openTemplate({ ...sandbox, ...origin }, onStep);
     const running = await enter(config, template, gateway);
     return new Guest(config, Date.now(), gateway, running);
@@ -144,6 +146,11 @@ export class Guest {
     await this.#next(async () => rm(checkpointPath(this.#config.stateDirectory, id), { recursive: true, force: true }));
   }
 
+  /** Makes it trust the authority of its network, if there is one. @throws {SandboxError} `SANDBOX_START_FAILED`. */
+  async trust(): Promise<void> {
+    await trust(this.machine, this.gateway);
+  }
+
   /** Waits until the machine has ended without another one in its place. @returns Why. */
   async ended(): Promise<string> {
     for (;;) {
@@ -197,6 +204,7 @@ async function enter(
       within(ENTER_TIMEOUT_MS, personalise(machine, name), silent),
     ]);
     plug.disown(memories?.connections ?? []);
+    await trust(machine, gateway);
     if (isolated && memories === undefined) await isolate(machine);
     // Its ports are the new one's.
     before?.plug.close();
@@ -229,6 +237,14 @@ async function isolate({ agent }: Machine): Promise<void> {
   const { exitCode, stderr } = await agent.exec(ISOLATE, { timeoutMs: ENTER_TIMEOUT_MS });
   if (exitCode === 0) return;
   throw new SandboxError("SANDBOX_START_FAILED", `expected an overlay over the workspace, got: ${stderr.trim()}`);
+}
+
+async function trust({ agent }: Machine, { authority }: Gateway): Promise<void> {
+  if (authority === undefined) return;
+  const argv = ["/bin/sh", "-c", trustScript(authority)];
+  const { exitCode, stderr } = await agent.exec(argv, { timeoutMs: ENTER_TIMEOUT_MS });
+  if (exitCode === 0) return;
+  throw new SandboxError("SANDBOX_START_FAILED", `expected the guest to take a certificate, got: ${stderr.trim()}`);
 }
 
 /** Gives a fork what no two machines may have in common; its clock and random numbers are its own already. */

@@ -5,7 +5,6 @@ import type { GuestProcess } from "@leveret/qemu-harness";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "../control/frames.ts";
 import { controlSchema, messageSchema, type Request } from "../control/requests.ts";
 import { SandboxError } from "../errors.ts";
-import type { Gateway } from "../network/gateway.ts";
 import type { NetworkQuestion } from "../network/messages.ts";
 import type { Guest } from "./guest.ts";
 
@@ -60,7 +59,7 @@ async function answer(request: Request, context: Context): Promise<void> {
       context.socket.write(encodeJson({ ok: true, ports: context.guest.ports }));
       return;
     case "network": {
-      const network = await askNetwork(context.guest.gateway, request.question);
+      const network = await askNetwork(context.guest, request.question);
       context.socket.write(encodeJson({ ok: true, network }));
       return;
     }
@@ -99,16 +98,20 @@ async function capture({ guest, socket, frames }: Context): Promise<void> {
   }
 }
 
-async function askNetwork(gateway: Gateway, question: NetworkQuestion): Promise<unknown> {
-  if (question.kind === "why") return gateway.why(question.host, question.port);
+async function askNetwork(guest: Guest, question: NetworkQuestion): Promise<unknown> {
+  const { gateway } = guest;
+  if (question.kind === "why") return gateway.why(question.host, question.port, question.request);
   if (question.kind === "allow") gateway.allow(question.rules);
   if (question.kind === "deny") gateway.deny(question.rules);
+  if (question.kind === "secrets") gateway.grant(question.secrets);
+  if (question.kind !== "log") await guest.trust();
   return gateway.report;
 }
 
 async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames, guest }: Context): Promise<void> {
   const { argv, cwd, env, terminal } = request;
-  const program = await guest.machine.agent.spawn(argv, { cwd, env, ...(terminal === undefined ? {} : { terminal }) });
+  const whole = { cwd, env: { ...guest.gateway.environment, ...env } };
+  const program = await guest.machine.agent.spawn(argv, { ...whole, ...(terminal === undefined ? {} : { terminal }) });
   socket.write(encodeJson({ ok: true }));
   // A program whose caller is gone has nobody left to talk to.
   const gone = (): void => program.kill("SIGHUP");

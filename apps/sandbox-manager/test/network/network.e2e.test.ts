@@ -1,15 +1,19 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { createServer as createSecureServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeRoot, type Run, runCommand } from "../command.ts";
 
+/** Names of the server that speaks TLS. */
+const SECURE = ["secure.test", "api.inside.example", "git.inside.example"];
+/** What no guest ever sees. */
+const SECRET = `value-${randomBytes(16).toString("hex")}`;
 const LARGE = randomBytes(50_000_000);
 const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
@@ -38,6 +42,7 @@ let env: NodeJS.ProcessEnv;
 let web: Server;
 let secure: Server;
 const seen: string[] = [];
+const seenOverTls: string[] = [];
 
 beforeAll(async () => {
   ({ root, env } = await makeRoot());
@@ -45,7 +50,7 @@ beforeAll(async () => {
   await writeFile(join(root, "project", "request.pl"), REQUEST);
   await writeFile(join(root, "project", "query.pl"), QUERY);
   const names = ["-keyout", "key.pem", "-out", "ca.pem", "-subj", "/CN=secure.test"];
-  const options = ["-days", "2", "-addext", "subjectAltName=DNS:secure.test", ...names];
+  const options = ["-days", "2", "-addext", `subjectAltName=${SECURE.map((name) => `DNS:${name}`)}`, ...names];
   const argv = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", ...options];
   execFileSync("openssl", argv, { cwd: join(root, "project"), stdio: "ignore" });
   const [key, cert] = await Promise.all(["key.pem", "ca.pem"].map((name) => readFile(join(root, "project", name))));
@@ -56,7 +61,17 @@ beforeAll(async () => {
     else if (request.method === "POST") void text(request).then((body) => response.end(`got ${body}`));
     else response.end("hello");
   });
-  secure = createSecureServer({ key, cert }, (_, response) => response.end("hello over TLS"));
+  // What the host trusts besides.
+  env = { ...env, NODE_EXTRA_CA_CERTS: join(root, "project", "ca.pem"), API_TOKEN: SECRET };
+  secure = createSecureServer({ key, cert }, ({ method, url, headers }, response) => {
+    seenOverTls.push(`${method} ${headers.host}${url} ${headers.authorization}`);
+    response.setHeader("X-Echo", headers.authorization ?? "none");
+    response.end(url === "/" ? "hello over TLS" : JSON.stringify(headers));
+  });
+  secure.on("upgrade", (_, socket: Socket) => {
+    socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    socket.once("data", (data) => socket.end(`${data}`.toUpperCase()));
+  });
   for (const server of [web, secure]) {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -79,10 +94,21 @@ async function sandbox(...argv: string[]): Promise<Run> {
 
 const inside = async (script: string, name = "vm-1"): Promise<string> =>
   (await sandbox("exec", "-n", name, "--", "sh", "-c", script)).stdout;
+const childrenOf = (pid: number): number[] =>
+  spawnSync("pgrep", ["-P", `${pid}`], { encoding: "utf8" })
+    .stdout.split("\n")
+    .filter(Boolean)
+    .map(Number);
 const portOf = (server: Server): number => (server.address() as AddressInfo).port;
 /** A shell command that sends a request. */
 const request = (to: string, host: string, path = "/"): string =>
   `perl request.pl ${to} 'GET ${path} HTTP/1.1\\r\\nHost: ${host}\\r\\n\\r\\n'`;
+/** A shell command that sends a request over TLS, with one field more, and takes only certificates that are right. */
+const https = (name: string, line: string, field = "X: none", options = ""): string => {
+  const host = field.startsWith("Host") ? "" : `\\r\\nHost: ${name}`;
+  const client = `openssl s_client -quiet -verify_return_error -verify_hostname ${name} -servername ${name} ${options}`;
+  return `printf "${line} HTTP/1.1${host}\\r\\n${field}\\r\\n\\r\\n" | ${client} -connect ${name}:443 2>&1`;
+};
 /** Reasons of refusals in what was printed, in their order. */
 const reasons = (output: string): string[] =>
   [...output.matchAll(/"reason":"([^"]+)"/g)].map(([, reason]) => reason ?? "");
@@ -93,7 +119,9 @@ describe("the network of a sandbox", () => {
     const started = await sandbox(
       ...["start", "--isolated", "--image", join(root, "guest"), "--memory", "512"],
       ...["--allow", `web.test=127.0.0.1:${portOf(web)}`, "--allow", `*.test:443=127.0.0.1:${portOf(secure)}`],
-      ...["--allow", `localhost:${portOf(web)}`],
+      ...["--allow", `localhost:${portOf(web)}`, "--allow", `api.inside.example:443=127.0.0.1:${portOf(secure)}`],
+      ...["--allow", `git.inside.example:443=127.0.0.1:${portOf(secure)} GET /owner/repository.git/*`],
+      ...["--secret", "API_TOKEN=env:API_TOKEN@api.inside.example,git.inside.example/owner/repository.git/*"],
     );
     expect(started).toMatchObject({ exitCode: 0, stdout: "vm-1 127.0.1.1\n" });
     const output = await inside(
@@ -191,6 +219,69 @@ describe("the network of a sandbox", () => {
     );
   });
 
+  test("has secrets put into requests by the host, and the guest never has them", async () => {
+    const placeholder = (await inside("printenv API_TOKEN")).trim();
+    expect(placeholder).toHaveLength(SECRET.length);
+    const output = await inside(
+      [
+        https("api.inside.example", "GET /bearer", "Authorization: Bearer $API_TOKEN"),
+        https("api.inside.example", "GET /basic", "Authorization: Basic $(printf 'me:%s' $API_TOKEN | base64 -w 0)"),
+        https("git.inside.example", "GET /owner/repository.git/info/refs", "Authorization: Bearer $API_TOKEN"),
+        https("secure.test", "GET /other", "Authorization: Bearer $API_TOKEN", "-CAfile ca.pem"),
+      ].join("; "),
+    );
+    const basic = (text: string): string => `Basic ${Buffer.from(`me:${text}`).toString("base64")}`;
+    expect(seenOverTls.filter((line) => !line.includes(" secure.test/ "))).toEqual([
+      `GET api.inside.example/bearer Bearer ${SECRET}`,
+      `GET api.inside.example/basic ${basic(SECRET)}`,
+      `GET git.inside.example/owner/repository.git/info/refs Bearer ${SECRET}`,
+      `GET secure.test/other Bearer ${placeholder}`,
+    ]);
+    // What the server sends back, in the head and in the body.
+    expect(output.split(`Bearer ${placeholder}`)).toHaveLength(7);
+    expect(output.split(basic(placeholder))).toHaveLength(3);
+    expect(output).not.toContain(SECRET);
+    expect(output).not.toContain(basic(SECRET));
+  });
+
+  test("lets through only requests that rules are about, and looks into no other TLS", async () => {
+    const output = await inside(
+      [
+        https("git.inside.example", "POST /owner/repository.git/git-receive-pack"),
+        https("git.inside.example", "GET /owner/other.git/info/refs"),
+        https("git.inside.example", "GET /owner/repository.git/../other.git/info/refs"),
+        https("api.inside.example", "GET /x", "Host: secure.test"),
+      ].join("; "),
+    );
+    expect(reasons(output)).toEqual([
+      "request-not-allowed",
+      "request-not-allowed",
+      "request-not-allowed",
+      "other-name",
+    ]);
+    expect(output).toContain("net allow 'git.inside.example:443 GET /owner/other.git/info/refs'");
+    const issuer = (name: string): string =>
+      `openssl s_client -connect ${name}:443 -servername ${name} </dev/null 2>&1`;
+    expect(await inside(issuer("api.inside.example"))).toContain("issuer=CN=leveret sandbox");
+    expect(await inside(issuer("secure.test"))).toContain("issuer=CN=secure.test");
+    expect(await inside(`${issuer("api.inside.example")} -alpn h2,http/1.1`)).toContain("ALPN protocol: http/1.1");
+    const why = await sandbox("net", "why", "git.inside.example", "POST", "/owner/repository.git/git-receive-pack");
+    expect(why).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("refused: request-not-allowed") });
+    expect((await sandbox("net", "why", "git.inside.example")).stdout).toContain("put into requests: API_TOKEN");
+    expect((await sandbox("net", "log")).stdout).toContain("request-not-allowed: GET /owner/other.git/info/refs");
+    // What the guest trusts is nothing to the host.
+    await sandbox("net", "allow", `wrong.inside.example:443=127.0.0.1:${portOf(secure)} GET`);
+    expect(reasons(await inside(https("wrong.inside.example", "GET /")))).toEqual(["untrusted"]);
+  });
+
+  test("passes WebSocket through, when the host agrees to it", async () => {
+    const upgrade = "Connection: Upgrade\\r\\nUpgrade: websocket\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\nquiet words";
+    expect(await inside(https("api.inside.example", "GET /socket", upgrade))).toContain("QUIET WORDS");
+    const refused = "Connection: Upgrade\\r\\nUpgrade: h2c\\r\\n\\r\\nGET /second HTTP/1.1\\r\\nHost: other.test";
+    expect(await inside(https("api.inside.example", "GET /plain", refused))).toContain("HTTP/1.1 200 OK");
+    expect(seenOverTls.filter((line) => line.includes("/second"))).toEqual([]);
+  });
+
   test("is a copy's own: rules go along, connections are reset, what is denied there is denied there", async () => {
     const waiting = `nohup ${request("web.test:80", "web.test", "/wait")} > /tmp/waiting 2>&1 < /dev/null &`;
     await inside(`perl -MIO::Socket::INET -e '1'; ${waiting}`);
@@ -200,6 +291,12 @@ describe("the network of a sandbox", () => {
     await expect.poll(() => inside("cat /tmp/waiting", "vm-2")).toContain("waits");
     expect(await inside("cat /tmp/waiting")).toBe("");
     expect(await inside(request("web.test:80", "web.test"), "vm-2")).toContain("hello");
+    // Its secrets are given to it, or it has none.
+    const token = https("api.inside.example", "GET /copy", "Authorization: Bearer $API_TOKEN");
+    expect(reasons(await inside(token, "vm-2"))).toEqual(["secret-missing"]);
+    await sandbox("net", "secret", "API_TOKEN=env:API_TOKEN@api.inside.example", "-n", "vm-2");
+    expect(await inside(token, "vm-2")).toContain("HTTP/1.1 200 OK");
+    expect(seenOverTls.at(-1)).toBe(`GET api.inside.example/copy Bearer ${SECRET}`);
     await sandbox("net", "deny", "web.test", "-n", "vm-2");
     const asked = request("web.test:80", "web.test");
     expect(reasons(await inside(asked, "vm-2"))).toEqual(["denied"]);
@@ -207,5 +304,21 @@ describe("the network of a sandbox", () => {
     // What is open ends where it is denied.
     await sandbox("net", "deny", "web.test", "-n", "vm-1");
     await expect.poll(() => inside("cat /tmp/waiting")).toContain("waits");
+  });
+
+  test("leaves no secret anywhere: not in memory, on a disk, in an environment, an argument or a log", async () => {
+    const placeholder = (await inside("printenv API_TOKEN")).trim();
+    await sandbox("checkpoint");
+    const { sandboxes } = JSON.parse((await sandbox("ls", "--json")).stdout) as { sandboxes: { pid: number }[] };
+    const processes = sandboxes.flatMap(({ pid }) => [pid, ...childrenOf(pid)]);
+    expect(processes.length).toBeGreaterThan(sandboxes.length);
+    const files = processes.flatMap((pid) => [`/proc/${pid}/environ`, `/proc/${pid}/cmdline`]);
+    const found = (text: string): string =>
+      spawnSync("grep", ["-rlFa", text, join(root, "state"), ...files], { encoding: "utf8" }).stdout;
+    // The memory of the guest is among what is looked through.
+    expect(found(placeholder)).toContain("checkpoints");
+    expect(found(SECRET)).toBe("");
+    const said = await Promise.all([sandbox("logs"), sandbox("net", "log", "--json"), sandbox("net", "rules")]);
+    expect(said.map(({ stdout }) => stdout).join()).not.toContain(SECRET);
   });
 });

@@ -4,7 +4,7 @@ import { readPresets, SandboxError } from "../../src/index.ts";
 import { NetworkLog } from "../../src/network/log.ts";
 import { networkReportSchema } from "../../src/network/messages.ts";
 import { isHostName, NameTable } from "../../src/network/names.ts";
-import { networkRules } from "../../src/network/options.ts";
+import { networkSetup } from "../../src/network/options.ts";
 import { isPublicAddress } from "../../src/network/resolve.ts";
 import { parseRule, RuleSet } from "../../src/network/rules.ts";
 import { Stack } from "../../src/network/stack.ts";
@@ -130,7 +130,7 @@ test("what was let through is not pushed out of the log by what was refused", ()
     log.note({ host: `${index}.example`, protocol: "dns", verdict: "refused", reason: "not-allowed" });
   }
   log.note({ host: "198.18.0.9", port: 0, protocol: "udp", verdict: "refused", reason: "udp" });
-  const report = { rules: { allow: [], deny: [] }, log: log.entries };
+  const report = { rules: { allow: [], deny: [] }, secrets: [], log: log.entries };
   expect(networkReportSchema.parse(report).log).toHaveLength(1000);
   expect(log.entries[0]).toMatchObject({ host: "a.example", verdict: "allowed" });
 });
@@ -151,11 +151,87 @@ test("presets are rules, and what is not there is said", async () => {
   const presets = await readPresets();
   const names = Object.keys(presets);
   vi.stubEnv("npm_config_registry", "https://packages.example:8443/npm/");
-  const { allow } = await networkRules({ presets: names, allow: ["a.example"] }, "/").finally(() => vi.unstubAllEnvs());
+  const {
+    rules: { allow },
+  } = await networkSetup({ presets: names, allow: ["a.example"] }, "/").finally(() => vi.unstubAllEnvs());
   expect(allow[0]).toEqual({ text: "a.example", source: "an option" });
   expect(allow).toContainEqual({ text: "packages.example:8443", source: "preset npm" });
   expect(allow).toHaveLength(2 + Object.values(presets).flatMap((preset) => preset.allow).length);
-  await expect(networkRules({ presets: ["toString"] }, "/")).rejects.toMatchObject({ code: "SANDBOX_NETWORK_RULE" });
-  await expect(networkRules({ files: ["none.json"] }, "/")).rejects.toMatchObject({ path: "/none.json" });
-  await expect(networkRules({ allow: ["a b"] }, "/")).rejects.toMatchObject({ code: "SANDBOX_NETWORK_RULE" });
+  await expect(networkSetup({ presets: ["toString"] }, "/")).rejects.toMatchObject({ code: "SANDBOX_NETWORK_RULE" });
+  await expect(networkSetup({ files: ["none.json"] }, "/")).rejects.toMatchObject({ path: "/none.json" });
+  await expect(networkSetup({ allow: ["a b"] }, "/")).rejects.toMatchObject({ code: "SANDBOX_NETWORK_RULE" });
+});
+
+describe("rules about requests", () => {
+  const of = (texts: readonly string[]) => texts.map((text) => ({ text, source: "a test" }));
+  const rules = new RuleSet({
+    allow: of([
+      "api.test GET,HEAD /v1/*",
+      "api.test POST /v1/*/comments",
+      "api.test * /open/*",
+      "git.test",
+      "tcp://db.test:5432",
+    ]),
+    deny: of(["git.test DELETE", "git.test * /admin/*"]),
+  });
+  const verdict = (host: string, line: string, ...fields: string[]): string => {
+    const [method = "", target = ""] = line.split(" ");
+    const found = rules.verdict(host, 443, { method, target, fields });
+    return found.allowed ? found.rule.text : found.reason;
+  };
+
+  test.each([
+    ["GET /v1/users", "api.test GET,HEAD /v1/*"],
+    ["HEAD /v1/users/7?a=/../b", "api.test GET,HEAD /v1/*"],
+    ["GET /v1/", "api.test GET,HEAD /v1/*"],
+    ["GET /%76%31/users", "api.test GET,HEAD /v1/*"],
+    ["POST /v1/7/comments", "api.test POST /v1/*/comments"],
+    ["PUT /open/x", "api.test * /open/*"],
+    ...[
+      ...["GET /v1", "GET /v10/users", "POST /v1/users", "POST /v1/7/8/comments", "POST /v1//comments", "get /v1/x"],
+      ...["GET /v1/../admin", "GET /v1/%2e%2e/admin", "GET /v1/..;/admin", "GET /v1/%2E./admin", "GET /v1\\..\\admin"],
+      ...[
+        "GET /v1/..%2fadmin",
+        "GET /v1/..%5cadmin",
+        "GET /v1/%252e%252e/admin",
+        "GET //v1/x",
+        "GET /v1/x%00",
+        "OPTIONS *",
+      ],
+      ...["GET /V1/x", "PUT /openx", "GET /"],
+    ].map((line) => [line, "request-not-allowed"]),
+  ])("look at the method and the path as a server would: %s", (line, expected) => {
+    expect(verdict("api.test", line)).toBe(expected);
+  });
+
+  test("refuse what could be another request to a server", () => {
+    expect(verdict("api.test", "GET /v1/users", "x-http-method-override")).toBe("request-not-allowed");
+    expect(verdict("git.test", "GET /x", "x-original-url")).toBe("denied");
+  });
+
+  test("deny what is allowed otherwise, also when it is hidden", () => {
+    expect(verdict("git.test", "GET /x")).toBe("git.test");
+    for (const line of ["DELETE /x", "GET /admin/x", "GET /%61dmin/x", "GET //admin/x", "GET /x/../admin/y"]) {
+      expect(verdict("git.test", line)).toBe("denied");
+    }
+  });
+
+  test("are those for which TLS has to be looked into, and leave connections alone", () => {
+    expect(rules.limits("api.test", 443).allow).toHaveLength(3);
+    expect(rules.limits("git.test", 443)).toMatchObject({ allow: [], deny: [{}, {}] });
+    expect(rules.limits("api.test", 8443)).toEqual({ allow: [], deny: [] });
+    expect([rules.verdict("api.test", 443).allowed, rules.verdict("git.test", 443).allowed]).toEqual([true, true]);
+    expect(rules.knows("git.test")).toBe(true);
+  });
+
+  test.each([
+    "a.test get /x",
+    "a.test GET x",
+    "a.test GET /../x",
+    "a.test GET /a*b/c",
+    "a.test GET /x?y",
+    "tcp://a.test:22 GET",
+  ])("that are none are refused: %s", (text) => {
+    expect(() => rule(text)).toThrow(SandboxError);
+  });
 });

@@ -8,10 +8,14 @@ const END_OF_HEAD = "\r\n\r\n";
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP\/1\.([01])$/;
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)$/;
 const AUTHORITY = /^([^:/?#@[\]]+)(?::(\d{1,5}))?$/;
-const ABSOLUTE = /^http:\/\/([^/?#]*)(.*)$/i;
-const HTTP_PORT = 80;
+const ABSOLUTE = /^(https?):\/\/([^/?#]*)(.*)$/i;
+/** Ports of URLs that name none. */
+export const DEFAULT_PORT = { http: 80, https: 443 } as const;
 /** Fields between two ends of one connection, which is not the one that the request goes on with. @see RFC 9110, section 7.6.1 */
 const OF_CONNECTION = ["connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings", "te"];
+
+/** How a request comes: as it is, or through TLS. */
+export type Scheme = keyof typeof DEFAULT_PORT;
 
 /** What ends a request's body. */
 export type BodyLength = { readonly kind: "bytes"; readonly bytes: number } | { readonly kind: "chunked" };
@@ -24,11 +28,12 @@ export interface RequestHead {
   readonly minorVersion: number;
   /** whom it is for, lower case */
   readonly host: string;
-  /** default 80 */
   readonly port: number;
   /** names as they were written, and values */
   readonly fields: readonly (readonly [string, string])[];
   readonly body: BodyLength;
+  /** whether it asks for the connection to be one of WebSocket from then on */
+  readonly isUpgrade: boolean;
   /** length of the head in `bytes` */
   readonly length: number;
 }
@@ -46,7 +51,7 @@ export function mayBeRequest(bytes: Uint8Array): boolean {
  * @returns Undefined while there is more to come.
  * @throws {SandboxError} `SANDBOX_NETWORK_MALFORMED`.
  */
-export function decodeRequestHead(bytes: Uint8Array): RequestHead | undefined {
+export function decodeRequestHead(bytes: Uint8Array, scheme: Scheme = "http"): RequestHead | undefined {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, MAX_HEAD_BYTES)).toString("latin1");
   const end = text.indexOf(END_OF_HEAD);
   if (end < 0) {
@@ -62,26 +67,51 @@ export function decodeRequestHead(bytes: Uint8Array): RequestHead | undefined {
     if (name === undefined || value === undefined) throw malformed("a field of a request", JSON.stringify(line));
     return [name, trimBlanks(value)] as const;
   });
-  const [, authority, rest] = ABSOLUTE.exec(written) ?? [];
+  const [, form, authority, rest] = ABSOLUTE.exec(written) ?? [];
+  if (form !== undefined && form.toLowerCase() !== scheme)
+    throw malformed(`a URL of ${scheme}`, JSON.stringify(written));
   const target = authority === undefined ? written : rest?.startsWith("/") ? rest : `/${rest}`;
   const isPath = target.startsWith("/") || (target === "*" && method === "OPTIONS");
   if (!isPath) throw malformed("a path", JSON.stringify(written));
-  const { host, port } = authorityOf(only(fields, "host"));
+  const { host, port } = authorityOf(only(fields, "host"), scheme);
   if (authority !== undefined) {
-    const named = authorityOf(authority);
+    const named = authorityOf(authority, scheme);
     if (named.host !== host || named.port !== port) throw malformed("one host", `${named.host} and ${host}`);
   }
   const length = end + END_OF_HEAD.length;
-  return { method, target, minorVersion: Number(minor), host, port, fields, body: bodyOf(fields, minor), length };
+  const body = bodyOf(fields, minor);
+  const isUpgrade = method === "GET" && minor === "1" && hasNoBody(body) && asksForWebSocket(fields);
+  return { method, target, minorVersion: Number(minor), host, port, fields, body, isUpgrade, length };
 }
 
-/** Encodes a request's head again, as one that its connection ends with. */
-export function encodeLastRequestHead({ method, target, minorVersion, fields }: RequestHead): Uint8Array {
-  const named = valuesOf(fields, "connection").flatMap((value) => value.toLowerCase().split(",").map(trimBlanks));
+/** Encodes a request's head again, as one that its connection ends with, or that ends HTTP in it. */
+export function encodeLastRequestHead({ method, target, minorVersion, fields, isUpgrade }: RequestHead): Uint8Array {
+  const named = optionsOf(fields, "connection");
   const dropped = new Set([...OF_CONNECTION, ...named.filter((name) => !KEPT.includes(name))]);
   const kept = fields.filter(([name]) => !dropped.has(name.toLowerCase()));
-  const lines = [...kept, ["Connection", "close"] as const].map(([name, value]) => `${name}: ${value}\r\n`);
+  const end = isUpgrade ? UPGRADE : CLOSE;
+  const lines = [...kept, ...end].map(([name, value]) => `${name}: ${value}\r\n`);
   return Buffer.from(`${method} ${target} HTTP/1.${minorVersion}\r\n${lines.join("")}\r\n`, "latin1");
+}
+
+const CLOSE = [["Connection", "close"]] as const;
+/** @see RFC 6455, section 4.1 */
+const UPGRADE = [
+  ["Connection", "Upgrade"],
+  ["Upgrade", "websocket"],
+] as const;
+
+function asksForWebSocket(fields: RequestHead["fields"]): boolean {
+  const [protocol, ...others] = optionsOf(fields, "upgrade");
+  return protocol === "websocket" && others.length === 0 && optionsOf(fields, "connection").includes("upgrade");
+}
+
+function hasNoBody(body: BodyLength): boolean {
+  return body.kind === "bytes" && body.bytes === 0;
+}
+
+function optionsOf(fields: RequestHead["fields"], name: string): string[] {
+  return valuesOf(fields, name).flatMap((value) => value.toLowerCase().split(",").map(trimBlanks));
 }
 
 /** Fields that a request cannot do without, whatever it says of its connection. */
@@ -116,8 +146,8 @@ function isBlank(character: string | undefined): boolean {
   return character === " " || character === "\t";
 }
 
-function authorityOf(text: string): { host: string; port: number } {
-  const [, host, port = `${HTTP_PORT}`] = AUTHORITY.exec(text) ?? [];
+function authorityOf(text: string, scheme: Scheme): { host: string; port: number } {
+  const [, host, port = `${DEFAULT_PORT[scheme]}`] = AUTHORITY.exec(text) ?? [];
   if (host === undefined) throw malformed("a host, and maybe a port", JSON.stringify(text));
   return { host: host.toLowerCase(), port: Number(port) };
 }
@@ -130,6 +160,16 @@ function only(fields: RequestHead["fields"], name: string): string {
 
 function valuesOf(fields: RequestHead["fields"], name: string): string[] {
   return fields.filter(([key]) => key.toLowerCase() === name).map(([, value]) => value);
+}
+
+/** How a server answers who changes the protocol. */
+const SWITCHED = "HTTP/1.1 101 ";
+
+/** Whether a response says that the connection is no longer one of HTTP; undefined while there is more to come. */
+export function isSwitched(bytes: Uint8Array): boolean | undefined {
+  const begin = Buffer.from(bytes.subarray(0, SWITCHED.length)).toString("latin1");
+  if (!SWITCHED.startsWith(begin)) return false;
+  return begin.length < SWITCHED.length ? undefined : true;
 }
 
 const CR = 0x0d;
