@@ -28,9 +28,12 @@ export interface IndirectData {
  *
  * @param data - Digest of the image and its algorithm.
  * @returns DER of the SEQUENCE.
+ * @throws {UkiSignError} `UKI_SIGN_AUTHENTICODE_INVALID` when the digest is not as long as its algorithm's are: firmware
+ *   looks at the end of a longer one only.
  * @see Windows Authenticode PE Signature Format, "SpcIndirectDataContent", "SpcPeImageData"
  */
 export function encodeIndirectData({ hash, digest }: IndirectData): Uint8Array {
+  assertDigestSize(hash, digest);
   const name = Buffer.from(spc.SPC_FILE_NAME, "utf16le").swap16();
   const file = der(contextConstructed(spc.SPC_LINK_FILE), der(contextPrimitive(spc.SPC_STRING_UNICODE), name));
   // `flags` is a BIT STRING without bits.
@@ -71,10 +74,15 @@ export function decodeIndirectData(content: Uint8Array): IndirectData {
 
   for (const hash of ["sha256", "sha384", "sha512"] as const) {
     if (HASHES[hash].oid !== algorithm) continue;
-    if (digest.length === HASHES[hash].sizeBytes) return { hash, digest };
-    throw invalid(`a ${hash} digest of ${HASHES[hash].sizeBytes} bytes, got ${digest.length}`);
+    assertDigestSize(hash, digest);
+    return { hash, digest };
   }
   throw invalid(`a SHA-256, SHA-384 or SHA-512 digest, got algorithm ${algorithm}`);
+}
+
+function assertDigestSize(hash: HashName, digest: Uint8Array): void {
+  const { sizeBytes } = HASHES[hash];
+  if (digest.length !== sizeBytes) throw invalid(`a ${hash} digest of ${sizeBytes} bytes, got ${digest.length}`);
 }
 
 function invalid(expectation: string): UkiSignError {

@@ -3,7 +3,7 @@ import * as z from "zod";
 import type { Bytes } from "../bytes/byte-source.ts";
 import { decodeCms } from "../cms/decode.ts";
 import { type VerifiedSigner, type VerifyCmsOptions, verifyCmsWith } from "../cms/verify.ts";
-import { UkiSignError } from "../errors.ts";
+import { UkiSignError, type UkiSignErrorCode } from "../errors.ts";
 import { HASHES, OID } from "../format/oids.ts";
 import { WIN_CERT_TYPE_PKCS_SIGNED_DATA } from "../format/pe.ts";
 import { toHex } from "../internal/bytes.ts";
@@ -11,7 +11,7 @@ import { bytesSchema, parseOptions } from "../internal/options.ts";
 import { decodePe } from "../pe/image.ts";
 import type { HashName } from "../rsa/scheme.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { findChain, IssuerChecks } from "../x509/chain.ts";
+import { IssuerChecks } from "../x509/chain.ts";
 import { type PeSignature, signaturesOf } from "./certificate-table.ts";
 import { digestDecoded } from "./digest.ts";
 import { decodeIndirectData } from "./indirect-data.ts";
@@ -38,6 +38,9 @@ const optionsSchema = z.strictObject({
   at: z.date().optional(),
 });
 type Database = z.output<typeof databaseSchema>;
+
+/** Problems of one signature that refuse the image, whatever its other signatures are. */
+const FINAL: ReadonlySet<UkiSignErrorCode> = new Set(["UKI_SIGN_REVOKED", "UKI_SIGN_TOO_LARGE"]);
 
 /** What a Secure Boot database names. */
 export interface PeSignatureDatabase {
@@ -111,7 +114,7 @@ export function examineSignatures(image: Bytes): ExaminedSignature[] {
  * @param options - The two databases, and what else a signer has to be.
  * @returns What made the image acceptable.
  * @throws {UkiSignError} What `listSignatures` and `authenticodeDigest` throw; for a refused image
- *   `UKI_SIGN_REVOKED`, `UKI_SIGN_UNSIGNED`, or what is wrong with its first signature: `UKI_SIGN_DIGEST_MISMATCH` (image
+ *   `UKI_SIGN_REVOKED`, `UKI_SIGN_TOO_LARGE` (too many certificates to look at), `UKI_SIGN_UNSIGNED`, or what is wrong with its first signature: `UKI_SIGN_DIGEST_MISMATCH` (image
  *   changed), `UKI_SIGN_SIGNATURE_MISMATCH` (signature changed), `UKI_SIGN_UNTRUSTED` (signer unknown), or that it is
  *   malformed. The errors of all signatures are in the `cause`, an AggregateError.
  * @see UEFI 2.10 section 32.5.3.3 "Authorization Process"
@@ -135,7 +138,8 @@ export function verifyPe(image: Bytes, options: VerifyPeOptions): VerifiedPe {
       const signer = verifySignature(signature, digestOf, { trusted: db.certificates, ...asked }, checks);
       accepted ??= { digest, signature: index, signer };
     } catch (error) {
-      if (!(error instanceof UkiSignError) || error.code === "UKI_SIGN_REVOKED") throw error;
+      // With too many certificates nobody knows whether dbx forbids one of them.
+      if (!(error instanceof UkiSignError) || FINAL.has(error.code)) throw error;
       problems.push(error);
     }
   }
@@ -188,37 +192,35 @@ function assertNotRevoked(
   const signer = verifySignature(signature, digestOf, { trusted: "unchecked" }, checks);
   const { certificates } = decodeCms(signature.data);
   const forbidden =
-    forbiddenByHash(signer.certificate, [...certificates, ...db.certificates], dbx, checks) ??
-    forbiddenByCertificate(signer.certificate, certificates, dbx, checks);
+    forbiddenAbove(signer.certificate, [...certificates, ...db.certificates], hashedIn(dbx), checks) ??
+    forbiddenAbove(signer.certificate, [...certificates, ...dbx.certificates], listedIn(dbx), checks);
   if (forbidden === undefined) return;
   throw revoked(`a signer that dbx does not forbid, got ${signer.certificate.subject} by way of ${forbidden.subject}`);
 }
 
-function forbiddenByCertificate(
-  signer: Certificate,
-  intermediates: readonly Certificate[],
-  dbx: Database,
-  checks: IssuerChecks,
-): Certificate | undefined {
-  try {
-    return findChain(signer, { trusted: dbx.certificates, intermediates }, checks).at(-1);
-  } catch (error) {
-    if (error instanceof UkiSignError && error.code === "UKI_SIGN_UNTRUSTED") return undefined;
-    throw error;
-  }
+/** Whether a database has the hash of a TBSCertificate. */
+function hashedIn({ certificateHashes }: Database): (certificate: Certificate) => boolean {
+  const hashes = new Set(certificateHashes.map(toHex));
+  const names = (["sha256", "sha384", "sha512"] as const).filter(() => hashes.size > 0);
+  return ({ tbs }) => names.some((hash) => hashes.has(createHash(hash).update(tbs).digest("hex")));
 }
 
-/** The first certificate on any way up from the signer whose TBSCertificate has a forbidden hash. */
-function forbiddenByHash(
+/** Whether a database has a certificate. */
+function listedIn({ certificates }: Database): (certificate: Certificate) => boolean {
+  const listed = new Set(certificates.map(({ fingerprint }) => fingerprint));
+  return ({ fingerprint }) => listed.has(fingerprint);
+}
+
+/**
+ * The first forbidden certificate on any way up from the signer. What keeps a certificate from being trusted (no CA, unknown
+ * critical extensions, too long a chain, algorithms that are not verified here) does not keep it from being forbidden.
+ */
+function forbiddenAbove(
   signer: Certificate,
   issuers: readonly Certificate[],
-  dbx: Database,
+  isForbidden: (certificate: Certificate) => boolean,
   checks: IssuerChecks,
 ): Certificate | undefined {
-  if (dbx.certificateHashes.length === 0) return undefined;
-  const forbidden = new Set(dbx.certificateHashes.map(toHex));
-  const isForbidden = ({ tbs }: Certificate): boolean =>
-    (["sha256", "sha384", "sha512"] as const).some((hash) => forbidden.has(createHash(hash).update(tbs).digest("hex")));
   const seen = new Set([signer.fingerprint]);
   const open = [signer];
   // Each certificate once, so that issuers that name each other end too.
@@ -226,13 +228,18 @@ function forbiddenByHash(
     const certificate = next;
     if (isForbidden(certificate)) return certificate;
     for (const issuer of issuers) {
-      if (seen.has(issuer.fingerprint) || Buffer.compare(issuer.subjectDer, certificate.issuerDer) !== 0) continue;
-      if (!checks.isSignedBy(certificate, issuer)) continue;
+      if (seen.has(issuer.fingerprint) || foldName(issuer.subject) !== foldName(certificate.issuer)) continue;
+      if (!checks.maybeSignedBy(certificate, issuer)) continue;
       seen.add(issuer.fingerprint);
       open.push(issuer);
     }
   }
   return undefined;
+}
+
+/** What is left of a name when OpenSSL, which firmware has, compares it: no case, and blanks do not count. */
+function foldName(name: string): string {
+  return name.replaceAll(/[\s\\]/g, "").toLowerCase();
 }
 
 function namesDigest(database: Database, digestOf: (hash: HashName) => Uint8Array): boolean {

@@ -12,7 +12,10 @@ import { certificatePadding, contentSize, coveredRanges } from "./digest.ts";
 import { makeSignature, type SignPeOptions, signPe, signPeSchema } from "./sign.ts";
 
 /** Bytes that are read, hashed and written at a time. */
-const CHUNK_BYTES = 256 * 1024;
+const CHUNK_BYTES = 512 * 1024;
+
+/** Pieces in memory: one is hashed while the next is read and those before it are written. */
+const BUFFERS = 4;
 
 /** After how many bytes the disk is told to begin with them, so that little is left to wait for at the end. */
 const FLUSH_BYTES = 16 * 1024 * 1024;
@@ -107,7 +110,7 @@ class CoveredHash {
   }
 }
 
-/** Copies bytes to the file; while one piece is written, it is visited and the next one read. */
+/** Copies bytes to the file; while one piece is visited, it is written and the next one read. */
 async function copyContent(
   { sink, file }: Output,
   image: Bytes,
@@ -115,37 +118,51 @@ async function copyContent(
   signal: AbortSignal | undefined,
   visit: (chunk: Uint8Array, offset: number) => void = () => {},
 ): Promise<void> {
-  const buffers = image instanceof Uint8Array ? [] : [new Uint8Array(CHUNK_BYTES), new Uint8Array(CHUNK_BYTES)];
-  let writing = Promise.resolve();
+  const read = chunkReader(image, end);
+  const writing: Promise<void>[] = [];
   let flushing: Promise<void> | undefined;
   let flushed = 0;
-  for (let offset = 0, index = 0; offset < end; offset += CHUNK_BYTES, index++) {
-    signal?.throwIfAborted();
-    const size = Math.min(CHUNK_BYTES, end - offset);
-    const chunk = readChunk(image, offset, size, buffers[index % 2]);
-    const started = sink.write(offset, chunk);
-    // A failure is reported when it is waited for, below.
-    started.catch(() => {});
-    visit(chunk, offset);
-    await writing;
-    writing = started;
-    if (flushing === undefined && offset - flushed >= FLUSH_BYTES) {
-      flushed = offset;
-      // Beside what goes on; the flush at the end is the one that counts, and fails if this one does.
-      flushing = file
-        .datasync()
-        .catch(() => {})
-        .finally(() => {
-          flushing = undefined;
-        });
+  let ahead = read(0, 0);
+  try {
+    for (let offset = 0, index = 0; offset < end; offset += CHUNK_BYTES, index++) {
+      const chunk = await ahead;
+      signal?.throwIfAborted();
+      const write = sink.write(offset, chunk);
+      writing[index % BUFFERS] = write;
+      // Failures are reported when they are waited for.
+      write.catch(() => {});
+      const next = (index + 1) % BUFFERS;
+      await writing[next];
+      if (offset + CHUNK_BYTES < end) ahead = read(next, offset + CHUNK_BYTES);
+      ahead.catch(() => {});
+      visit(chunk, offset);
+      if (flushing === undefined && offset - flushed >= FLUSH_BYTES) {
+        flushed = offset;
+        // Beside what goes on; the flush at the end is the one that counts, and fails if this one does.
+        flushing = file
+          .datasync()
+          .catch(() => {})
+          .finally(() => {
+            flushing = undefined;
+          });
+      }
     }
+    await Promise.all(writing);
+  } finally {
+    // Nothing uses the files and buffers any more, whatever happened.
+    await Promise.allSettled([ahead, ...writing, flushing]);
   }
-  await Promise.all([writing, flushing]);
 }
 
-function readChunk(image: Bytes, offset: number, size: number, buffer: Uint8Array | undefined): Uint8Array {
-  if (image instanceof Uint8Array || buffer === undefined) return (image as Uint8Array).subarray(offset, offset + size);
-  const chunk = buffer.subarray(0, size);
-  image.readIntoSync(chunk, offset);
-  return chunk;
+/** Reads the piece at an offset into a buffer by its number; nothing beyond the end, and no copy of what is in memory. */
+function chunkReader(image: Bytes, end: number): (buffer: number, offset: number) => Promise<Uint8Array> {
+  const sizeAt = (offset: number): number => Math.max(0, Math.min(CHUNK_BYTES, end - offset));
+  if (image instanceof Uint8Array) return async (_, offset) => image.subarray(offset, offset + sizeAt(offset));
+  const buffers = Array.from({ length: BUFFERS }, () => new Uint8Array(sizeAt(0)));
+  return async (index, offset) => {
+    const chunk = buffers[index]?.subarray(0, sizeAt(offset)) ?? new Uint8Array();
+    if (image.readInto === undefined) image.readIntoSync(chunk, offset);
+    else await image.readInto(chunk, offset);
+    return chunk;
+  };
 }

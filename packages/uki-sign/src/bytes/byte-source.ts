@@ -11,6 +11,8 @@ export interface ByteSource {
   readonly sizeBytes: number;
   /** Fills `target` with the bytes from `offset` on; fails rather than giving fewer. */
   readIntoSync(target: Uint8Array, offset: number): void;
+  /** Does so while the caller does something else; sources that have to wait for their bytes offer it. */
+  readInto?(target: Uint8Array, offset: number): Promise<void>;
 }
 
 /** A {@link ByteSource} that holds a file open. */
@@ -42,9 +44,9 @@ const files = sources(reportFileError);
  */
 export async function fileSource(path: string): Promise<FileSource> {
   const source = await files.file(path);
-  const read = source.readIntoSync?.bind(source);
-  if (read === undefined) throw new Error("bug: a file that can only be read asynchronously");
-  return { sizeBytes: source.sizeBytes, readIntoSync: read, close: source.close, [Symbol.asyncDispose]: source.close };
+  const { sizeBytes, readIntoSync, readInto, close } = source;
+  if (readIntoSync === undefined || readInto === undefined) throw new Error("bug: a file that is not read into memory");
+  return { sizeBytes, readIntoSync, readInto, close, [Symbol.asyncDispose]: close };
 }
 
 /** Length in bytes. */

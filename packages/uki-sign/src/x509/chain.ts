@@ -27,12 +27,24 @@ export interface VerifyChainOptions {
   readonly at?: Date | undefined;
 }
 
+/** Whether a key signed a certificate; `unknown` for algorithms and keys that are not verified here. */
+type SignatureCheck = "right" | "wrong" | "unknown";
+
 /** Who signed which certificate: each pair is looked at once, and all of them together are limited. */
 export class IssuerChecks {
-  readonly #known = new Map<string, boolean>();
+  readonly #known = new Map<string, SignatureCheck>();
 
   /** {@link isSignedBy} for one decision. */
   isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+    return this.#check(certificate, issuer) === "right";
+  }
+
+  /** Whether `issuer`'s key may have signed `certificate`: also when nothing here can tell. */
+  maybeSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+    return this.#check(certificate, issuer) !== "wrong";
+  }
+
+  #check(certificate: Certificate, issuer: Certificate): SignatureCheck {
     const pair = `${certificate.fingerprint} ${issuer.fingerprint}`;
     const known = this.#known.get(pair);
     if (known !== undefined) return known;
@@ -40,9 +52,9 @@ export class IssuerChecks {
       const message = `expected chains with at most ${DEFAULT_MAX_CHAIN_SIGNATURES} signatures to check, got more`;
       throw new UkiSignError("UKI_SIGN_TOO_LARGE", message, { hint: "too many certificates have the same name" });
     }
-    const signed = isSignedBy(certificate, issuer);
-    this.#known.set(pair, signed);
-    return signed;
+    const check = checkSignature(certificate, issuer);
+    this.#known.set(pair, check);
+    return check;
   }
 }
 
@@ -104,12 +116,17 @@ export function findChain(certificate: Certificate, options: VerifyChainOptions,
  * @returns False also for algorithms other than RSA with SHA-256, SHA-384 or SHA-512.
  */
 export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+  return checkSignature(certificate, issuer) === "right";
+}
+
+function checkSignature(certificate: Certificate, issuer: Certificate): SignatureCheck {
   const { signatureScheme: scheme, tbs, signature } = certificate;
-  if (scheme === undefined) return false;
+  if (scheme === undefined) return "unknown";
   try {
-    return verifyDigest(certificateKey(issuer), scheme, createHash(scheme.hash).update(tbs).digest(), signature);
+    const digest = createHash(scheme.hash).update(tbs).digest();
+    return verifyDigest(certificateKey(issuer), scheme, digest, signature) ? "right" : "wrong";
   } catch (error) {
-    if (error instanceof UkiSignError) return false;
+    if (error instanceof UkiSignError) return "unknown";
     throw error;
   }
 }

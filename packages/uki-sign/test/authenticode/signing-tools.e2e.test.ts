@@ -1,7 +1,16 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { decodePe, encodePem, listSignatures, removeSignatures, signPe, verifyPe } from "../../src/index.ts";
+import {
+  type Certificate,
+  decodeCertificate,
+  decodePe,
+  encodePem,
+  listSignatures,
+  removeSignatures,
+  signPe,
+  verifyPe,
+} from "../../src/index.ts";
 import { testCertificate } from "../support/certificates.ts";
 import { errorOf } from "../support/errors.ts";
 import { testPem, testSigner } from "../support/keys.ts";
@@ -99,6 +108,51 @@ describeWith("sbsign", ["sbsign"], [], () => {
       const image = new Uint8Array(readFileSync(join(cwd, file)));
       expect(listSignatures(image)).toHaveLength(2);
       for (const certificate of [owner, stranger]) verifyPe(image, { db: { certificates: [certificate] } });
+    }
+  });
+});
+
+describeWith("sbsign and openssl", ["sbsign", "openssl"], [], () => {
+  /** A chain made by openssl, the end first, each certificate with the extensions given for it. */
+  function chain(cwd: string, extensions: readonly string[]): Certificate[] {
+    extensions.forEach((lines, at) => {
+      const request = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", `${at}.key`, "-subj", `/CN=hare ${at}`];
+      const above =
+        at === 0 ? ["-signkey", "0.key"] : ["-CA", `${at - 1}.pem`, "-CAkey", `${at - 1}.key`, "-CAcreateserial"];
+      writeFileSync(join(cwd, "extensions"), lines);
+      run("openssl", [...request, "-out", "request"], cwd);
+      // Without extensions, openssl makes certificates of version 1.
+      const more = lines === "" ? [] : ["-extfile", "extensions"];
+      run("openssl", ["x509", "-req", "-in", "request", "-out", `${at}.pem`, "-days", "30", ...above, ...more], cwd);
+    });
+    return extensions.map((_, at) => decodeCertificate(readFileSync(join(cwd, `${at}.pem`)))).reverse();
+  }
+
+  const CA = "basicConstraints=critical,CA:TRUE";
+  const LEAF = "basicConstraints=CA:FALSE";
+  test.each<[string, string[]]>([
+    [
+      "with critical name constraints",
+      [`${CA}\nnameConstraints=critical,permitted;dirName:names\n[names]\nCN=hare`, LEAF],
+    ],
+    ["with critical policies", [`${CA}\ncertificatePolicies=critical,1.2.3.4`, LEAF]],
+    ["of version 1", ["", LEAF]],
+    ["that is no CA", [LEAF, LEAF]],
+    ["nine certificates up", [...Array.from({ length: 8 }, () => CA), LEAF]],
+  ])("an image is refused by an issuer in dbx %s", (_name, extensions) => {
+    const cwd = workspace({ "image.efi": testPe() });
+    const certificates = chain(cwd, extensions);
+    const last = certificates.length - 1;
+    const between = certificates.slice(1, -1).map((each) => encodePem("CERTIFICATE", each.der));
+    writeFileSync(join(cwd, "between.pem"), between.join(""));
+    const keys = ["--key", `${last}.key`, "--cert", `${last}.pem`];
+    const more = between.length === 0 ? [] : ["--addcert", "between.pem"];
+    run("sbsign", [...keys, ...more, "--output", "signed.efi", "image.efi"], cwd);
+    const signed = new Uint8Array(readFileSync(join(cwd, "signed.efi")));
+    const db = { certificates: certificates.slice(0, 1) };
+    expect(verifyPe(signed, { db }).signature).toBe(0);
+    for (const forbidden of certificates) {
+      expect(errorOf(() => verifyPe(signed, { db, dbx: { certificates: [forbidden] } })).code).toBe("UKI_SIGN_REVOKED");
     }
   });
 });

@@ -101,6 +101,32 @@ describe("verifyPe", () => {
     expect(errorOf(() => verifyPe(file, options)).message).toMatch(/CN=leveret leaf by way of CN=leveret root$/);
   });
 
+  test.each<[string, Partial<typeof root>]>([
+    ["is no CA", { isCa: false, keyUsage: [] }],
+    ["has critical extensions that are unknown", { unknownCriticalExtensions: ["2.5.29.30"] }],
+    ["allows no certificates below it", { pathLength: 0 }],
+    ["has another spelling of its name", { subject: "CN=Leveret  ROOT" }],
+    ["has a key that is not verified with", { publicKey: fill(91, 0x30) }],
+  ])("refuses a signer whose issuer is forbidden when that %s", async (_, difference) => {
+    const forbidden = { ...root, ...difference };
+    const file = await signAs("leaf", leaf);
+    const { code } = errorOf(() =>
+      verifyPe(file, { db: { certificates: [leaf] }, dbx: { certificates: [forbidden] } }),
+    );
+    expect(code).toBe("UKI_SIGN_REVOKED");
+  });
+
+  test("does not forbid a signer because of somebody with its issuer's name", async () => {
+    const namesake = await testCertificate("root", {
+      isCa: true,
+      publicKey: testSigner("stranger").publicKey,
+      signer: testSigner("stranger"),
+    });
+    expect(namesake.subject).toBe(root.subject);
+    const db = { certificates: [leaf] };
+    expect(verifyPe(await signAs("leaf", leaf), { db, dbx: { certificates: [namesake] } }).signature).toBe(0);
+  });
+
   test("refuses an image when one of two signers is forbidden", async () => {
     const both = await signAs("stranger", stranger, signed);
     const options = { db: { certificates: [owner] }, dbx: { certificates: [stranger] } };
@@ -180,7 +206,19 @@ describe("SpcIndirectDataContent", () => {
   });
 
   test("refuses a digest of the wrong length", () => {
-    const encoded = encodeIndirectData({ hash: "sha256", digest: digest.subarray(1) });
-    expect(errorOf(() => decodeIndirectData(encoded)).code).toBe("UKI_SIGN_AUTHENTICODE_INVALID");
+    const encoded = encodeIndirectData({ hash: "sha256", digest });
+    // The last octets are the digest and its length.
+    const longer = encoded.slice();
+    longer[encoded.length - 33] = 31;
+    expect(errorOf(() => decodeIndirectData(longer.subarray(0, -1))).code).toMatch(
+      /^UKI_SIGN_(DER|AUTHENTICODE)_INVALID$/,
+    );
+    for (const size of [0, 31, 33, 48, 64]) {
+      const error = errorOf(() => encodeIndirectData({ hash: "sha256", digest: fill(size, 1) }));
+      expect([error.code, error.message]).toEqual([
+        "UKI_SIGN_AUTHENTICODE_INVALID",
+        `expected a sha256 digest of 32 bytes, got ${size}`,
+      ]);
+    }
   });
 });

@@ -176,6 +176,12 @@ describe("a remote signer", () => {
     const lies = remote.describing(describePe(image, { name: "linux.efi" }));
     expect((await rejectionOf(lies.signDigest("sha256", DIGEST))).message).toContain("follows from the description");
     expect((await rejectionOf(lies.signDigest("sha384", new Uint8Array(48)))).message).toContain("follows from");
+    for (const size of [48, 64]) {
+      // Firmware compares the end of such a digest, and not what approvers would be shown.
+      const long = { ...describePe(image, { name: "x" }), digest: "ab".repeat(size) };
+      const refused = await rejectionOf(remote.describing(long).signDigest("sha256", DIGEST));
+      expect(refused.message).toContain("follows from the description");
+    }
     const time = new Date("2026-06-01T00:00:00Z");
     for (const hash of ["sha256", "sha384", "sha512"] as const) {
       const signer = remote.describing(describePe(image, { name: "linux.efi", hash, signingTime: time }));
