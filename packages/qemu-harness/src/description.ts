@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import * as z from "zod";
+import { toDotPath } from "zod/v4/core";
 import { agentCredentialNames } from "./agent/credentials.ts";
 import { clockSchema, withoutVirtualClock } from "./clock.ts";
 import { QemuError } from "./errors.ts";
@@ -390,6 +391,6 @@ export function parseOptions<T extends z.ZodType>(what: string, schema: T, input
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   throw new QemuError("QEMU_BAD_OPTIONS", `expected a valid ${what}, got\n${z.prettifyError(result.error)}`, {
-    issues: result.error.issues.map((issue) => ({ path: z.core.toDotPath(issue.path), message: issue.message })),
+    issues: result.error.issues.map((issue) => ({ path: toDotPath(issue.path), message: issue.message })),
   });
 }

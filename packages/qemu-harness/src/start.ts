@@ -21,6 +21,7 @@ import {
 } from "./internal/machine-files.ts";
 import { copyFile, copyMemory } from "./internal/memory-copy.ts";
 import { restoreState } from "./internal/migration.ts";
+import { withoutPages } from "./internal/migration-stream.ts";
 import { type Swtpm, startSwtpm } from "./internal/swtpm.ts";
 import { openUnnamedFile } from "./internal/unnamed-file.ts";
 import { assertNotAborted, endsWithin, type WaitOptions } from "./internal/wait.ts";
@@ -29,7 +30,7 @@ import { type Network, Switch } from "./network/network.ts";
 import { inheritedFds, type MachinePlan, type PlanOptions, planFork, planMachine } from "./plan.ts";
 import { QmpClient } from "./qmp.ts";
 import { RunningMachine } from "./running-machine.ts";
-import { saveSnapshot } from "./snapshot/save.ts";
+import { saveSnapshot, shareSnapshot } from "./snapshot/save.ts";
 import type { Forkable } from "./standstill.ts";
 import { MachineTemplate, type Template } from "./template.ts";
 import { TimelineRecorder } from "./timeline/recorder.ts";
@@ -49,6 +50,8 @@ export interface StartOptions extends PlanOptions, WaitOptions {
 /** How long, in `milliseconds`, QEMU may take until it answers. */
 export const DEFAULT_START_TIMEOUT_MS = 30_000;
 
+/** What QEMU calls the memory that is a file. */
+const MEMORY_BLOCK = "memory";
 const KILL_TIMEOUT_MS = 5000;
 
 /**
@@ -96,11 +99,13 @@ export interface TemplateGround {
 /** Makes a template, which owns the descriptors of its ground. */
 export function templateOf(plan: MachinePlan, { env, cwd }: StartOptions, ground: TemplateGround): Template {
   const { files, state, firstStream } = ground;
+  const source = { plan, cwd, env: env ?? process.env, ...ground };
   return new MachineTemplate({
     machine: plan.machine,
     files,
     state,
-    save: (path, options) => saveSnapshot({ plan, cwd, env: env ?? process.env, ...ground }, path, options),
+    save: (path, options) => saveSnapshot(source, path, options),
+    share: (path, options) => shareSnapshot(source, path, options),
     async start(forwards, options) {
       assertNotAborted(options.signal);
       const networks = plan.machine.networks.map((each) => (each.type === "user" ? { ...each, forwards } : each));
@@ -128,8 +133,8 @@ export function templateOf(plan: MachinePlan, { env, cwd }: StartOptions, ground
 }
 
 /** What a fork needs to become a template in turn, also when the one that it comes from is closed. */
-function keptFiles(plan: MachinePlan, options: StartOptions, { memory, overlays }: MachineFiles): Forkable {
-  const files = { memory: reopen(memory), overlays };
+function keptFiles(plan: MachinePlan, options: StartOptions, { memory, data, overlays }: MachineFiles): Forkable {
+  const files = { memory: reopen(memory), data, overlays };
   return {
     toTemplate: undefined,
     copy: copier(plan, options, files, true),
@@ -147,12 +152,17 @@ function copier(plan: MachinePlan, options: StartOptions, files: MachineFiles, i
       return descriptor;
     };
     try {
-      const memory = await copied(copyMemory({ pid, file: files.memory, isPrivate }, signal));
+      const memory = await copyMemory({ pid, file: files.memory, data: files.data, isPrivate }, signal);
+      copies.push(memory.file);
       const overlays: number[][] = [];
       for (const layers of files.overlays) {
         overlays.push(await Promise.all(layers.map((layer) => copied(copyFile(layer, signal)))));
       }
-      return templateOf(plan, options, { files: { memory, overlays }, state, firstStream });
+      const copy = { memory: memory.file, data: memory.data, overlays };
+      // What QEMU keeps to itself it takes for a part of the state.
+      const lean = isPrivate ? await withoutPages(state, MEMORY_BLOCK, signal) : undefined;
+      if (lean !== undefined) closeSync(state);
+      return templateOf(plan, options, { files: copy, state: lean ?? state, firstStream });
     } catch (error) {
       closeAll(copies);
       throw error;

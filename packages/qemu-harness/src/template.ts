@@ -57,6 +57,16 @@ export interface Template extends AsyncDisposable {
    * await template.save("snapshots/logged-in");
    */
   readonly save: (path: string, options?: SaveOptions) => Promise<void>;
+  /**
+   * Lets other processes of this user open it with {@link openSnapshot}, for as long as it is open in this one: a directory
+   * that says what this process has open. Nothing is copied.
+   *
+   * @param path - Where nothing is yet; whoever calls this removes it.
+   * @throws As {@link Template.save}.
+   * @example
+   * await template.share("/run/user/1000/forks/1");
+   */
+  readonly share: (path: string, options?: SaveOptions) => Promise<void>;
   /** Frees its memory and disks as soon as no fork uses them any more. Idempotent. */
   readonly close: () => Promise<void>;
 }
@@ -71,6 +81,7 @@ interface Parts {
   /** descriptor of the state of the devices */
   readonly state: number;
   readonly save: (path: string, options: SaveOptions) => Promise<void>;
+  readonly share: (path: string, options: SaveOptions) => Promise<void>;
   readonly start: (forwards: z.output<typeof forkSchema>["forwards"], options: ForkOptions) => Promise<Machine>;
 }
 
@@ -100,6 +111,10 @@ export class MachineTemplate implements Template {
 
   async save(path: string, options: SaveOptions = {}): Promise<void> {
     await this.#use(() => this.#parts.save(path, options));
+  }
+
+  async share(path: string, options: SaveOptions = {}): Promise<void> {
+    await this.#use(() => this.#parts.share(path, options));
   }
 
   /** Does something with the files, which stay open until it is done. */

@@ -42,22 +42,28 @@ async function save(description: MachineDescription, path: string): Promise<void
   await template.save(path);
 }
 
+/** Continues a snapshot with the built package, as another program uses it. @returns What that program says. */
+function continueElsewhere(path: string): [stdout: string, stderr: string] {
+  const script = `
+    import { openSnapshot } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
+    const template = await openSnapshot(${JSON.stringify(path)});
+    const fork = await template.fork();
+    await fork.serial.write("from elsewhere.");
+    console.log((await fork.serial.waitFor("from elsewhere.")).text, fork.serial.text.includes("READY"));
+    await fork.close();
+    await template.close();`;
+  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+    encoding: "utf8",
+  });
+  return [stdout, stderr];
+}
+
 describe.skipIf(missing !== "")(titled("a snapshot", missing), () => {
   leaveNothing();
   beforeAll(() => save(toy, saved));
 
   test("continues in another process, as often as it is opened", async () => {
-    // The built package, as another program uses it.
-    const script = `
-      import { openSnapshot } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
-      const template = await openSnapshot(${JSON.stringify(saved)});
-      const fork = await template.fork();
-      await fork.serial.write("from elsewhere.");
-      console.log((await fork.serial.waitFor("from elsewhere.")).text, fork.serial.text.includes("READY"));
-      await fork.close();
-      await template.close();`;
-    const run = spawnSync(process.execPath, ["--input-type=module", "--eval", script], { encoding: "utf8" });
-    expect([run.stdout, run.stderr]).toEqual(["from elsewhere. false\n", ""]);
+    expect(continueElsewhere(saved)).toEqual(["from elsewhere. false\n", ""]);
     await using template = await openSnapshot(saved, { description: toy });
     const forks = await Promise.all([template.fork(), template.fork()]);
     for (const fork of forks) {
@@ -65,6 +71,29 @@ describe.skipIf(missing !== "")(titled("a snapshot", missing), () => {
       await fork.serial.waitFor("here too");
       await fork.close();
     }
+  });
+
+  test("is shared with other processes for as long as it is open, also one of a fork", async () => {
+    const [shared, later] = [join(directory, "shared"), join(directory, "later")];
+    await using template = await openSnapshot(saved);
+    await using fork = await template.fork();
+    await using copy = await fork.checkpoint();
+    await copy.share(shared);
+    expect(readdirSync(shared)).toEqual(["snapshot.json"]);
+    expect((await readSnapshot(shared)).sizeBytes).toBe(0);
+    expect(continueElsewhere(shared)).toEqual(["from elsewhere. false\n", ""]);
+    await expect(copy.share(shared)).rejects.toMatchObject({ code: "QEMU_FILE" });
+    // What QEMU keeps of memory to itself stands in the memory, and is no part of the state.
+    await template.save(later);
+    const stateOf = async (path: string): Promise<number> => {
+      const { state } = JSON.parse(readFileSync(join(path, "snapshot.json"), "utf8").split("\n")[1] ?? "");
+      return state.sizeBytes;
+    };
+    expect(Math.abs((await stateOf(shared)) - (await stateOf(later)))).toBeLessThan(16 * 1024);
+    await copy.close();
+    await expect(openSnapshot(shared)).rejects.toMatchObject({ code: "QEMU_SNAPSHOT_CORRUPT" });
+    rmSync(shared, { recursive: true });
+    rmSync(later, { recursive: true });
   });
 
   test("says what it is of, and takes no more than the guest has used", async () => {

@@ -2,6 +2,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { type FileDisk, isThrownAway, type ResolvedMachine } from "../description.ts";
 import { QemuError } from "../errors.ts";
+import type { Run } from "./runs.ts";
 import { openMemoryFile, openUnnamedFile } from "./unnamed-file.ts";
 
 const MEBIBYTE = 1024 * 1024;
@@ -10,6 +11,8 @@ const SECTOR_SIZE = 512;
 /** Unnamed files that a forkable machine writes and its forks read; descriptors of this process. */
 export interface MachineFiles {
   readonly memory: number;
+  /** where in the memory of a template anything other than zeros can be; anywhere unless given */
+  readonly data?: readonly Run[] | undefined;
   /** per disk, each on top of the one before; none for a disk that is not thrown away */
   readonly overlays: readonly (readonly number[])[];
 }
@@ -36,13 +39,13 @@ export async function createFiles(machine: ResolvedMachine, cwd: string | undefi
  * @returns The files, and the descriptors among them that are the fork's own.
  */
 export async function forkFiles(
-  { memory, overlays }: MachineFiles,
+  { memory, data, overlays }: MachineFiles,
   machine: ResolvedMachine,
   cwd: string | undefined,
 ): Promise<{ readonly files: MachineFiles; readonly own: readonly number[] }> {
   const layers = await createLayers(machine, cwd);
   const stacked = overlays.map((below, index) => [...below, ...(layers[index] ?? [])]);
-  return { files: { memory, overlays: stacked }, own: layers.flat() };
+  return { files: { memory, data, overlays: stacked }, own: layers.flat() };
 }
 
 /** Descriptors of files, in the order in which a plan numbers them. */

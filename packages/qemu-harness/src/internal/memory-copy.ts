@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, read as readCallback, readFileSync, writeSync } from "node:fs";
 import { promisify } from "node:util";
-import { isZero } from "@leveret/block-source";
 import { QemuError } from "../errors.ts";
+import { addRun, dataIn, type Run, unitedRuns } from "./runs.ts";
 import { openMemoryFile, openUnnamedFile } from "./unnamed-file.ts";
 import { assertNotAborted } from "./wait.ts";
 
@@ -9,8 +9,6 @@ const read = promisify(readCallback);
 
 const PAGE_SIZE = 4096;
 const CHUNK_SIZE = 4 * 1024 * 1024;
-/** Zeros are not written, in blocks of so many `bytes`: that part of the new file takes no room. */
-const BLOCK_SIZE = 64 * 1024;
 
 /** An entry of /proc/PID/pagemap: eight bytes for a page. See Linux, `Documentation/admin-guide/mm/pagemap.rst`. */
 const ENTRY_SIZE = 8;
@@ -30,8 +28,18 @@ interface MachineMemory {
   readonly pid: number;
   /** descriptor of the file that its memory began as */
   readonly file: number;
+  /** where in that anything other than zeros can be; all of it unless given */
+  readonly data?: readonly Run[] | undefined;
   /** whether QEMU keeps what the guest writes to itself, instead of writing it to the file */
   readonly isPrivate: boolean;
+}
+
+/** A copy of a machine's memory. */
+interface MemoryCopy {
+  /** descriptor of an unnamed file */
+  readonly file: number;
+  /** where in that anything other than zeros can be */
+  readonly data: readonly Run[];
 }
 
 /**
@@ -40,18 +48,17 @@ interface MachineMemory {
  * What QEMU keeps to itself is read from it by the kernel's interfaces for debuggers, which are open to the process that
  * has started it.
  *
- * @returns Descriptor of the new file.
  * @throws {QemuError} `QEMU_TEMPLATE_FAILED` where the kernel does not allow that, `QEMU_ABORTED`.
  */
-export async function copyMemory(memory: MachineMemory, signal: AbortSignal | undefined): Promise<number> {
+export async function copyMemory(memory: MachineMemory, signal: AbortSignal | undefined): Promise<MemoryCopy> {
   const { size } = fstatSync(memory.file);
-  const target = openMemoryFile(size);
+  const file = openMemoryFile(size);
   try {
-    await copyData(memory.file, target, { from: 0, length: size, at: 0, signal });
-    if (memory.isPrivate) await copyPrivate(memory, size, target, signal);
-    return target;
+    const below = await copyData(memory.file, file, memory.data ?? [[0, size]], signal);
+    if (!memory.isPrivate) return { file, data: below };
+    return { file, data: unitedRuns(below, await copyPrivate(memory, size, file, signal)) };
   } catch (error) {
-    closeSync(target);
+    closeSync(file);
     throw error;
   }
 }
@@ -60,7 +67,7 @@ export async function copyMemory(memory: MachineMemory, signal: AbortSignal | un
 export async function copyFile(file: number, signal: AbortSignal | undefined): Promise<number> {
   const target = openUnnamedFile();
   try {
-    await copyData(file, target, { from: 0, length: fstatSync(file).size, at: 0, signal });
+    await copyData(file, target, [[0, fstatSync(file).size]], signal);
     return target;
   } catch (error) {
     closeSync(target);
@@ -68,12 +75,13 @@ export async function copyFile(file: number, signal: AbortSignal | undefined): P
   }
 }
 
+/** @returns What was copied, in order. */
 async function copyPrivate(
   { pid, file }: MachineMemory,
   size: number,
   target: number,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<readonly Run[]> {
   const opened: number[] = [];
   try {
     const start = addressOf(pid, file, size);
@@ -83,10 +91,19 @@ async function copyPrivate(
     opened.push(contents);
     const entries = Buffer.alloc((size / PAGE_SIZE) * ENTRY_SIZE);
     await readFully(pages, entries, (start / PAGE_SIZE) * ENTRY_SIZE);
-    for (const [page, count] of writtenPages(entries)) {
-      const at = page * PAGE_SIZE;
-      await copyData(contents, target, { from: start + at, length: count * PAGE_SIZE, at, signal, zeros: true });
+    const written = writtenRuns(entries);
+    const chunk = Buffer.allocUnsafe(CHUNK_SIZE);
+    for (const [offset, length] of written) {
+      for (let done = 0; done < length; ) {
+        assertNotAborted(signal);
+        const bytes = chunk.subarray(0, Math.min(CHUNK_SIZE, length - done));
+        await readFully(contents, bytes, start + offset + done);
+        // Zeros too: something else is in their place.
+        writeFully(target, bytes, offset + done);
+        done += bytes.length;
+      }
     }
+    return written;
   } catch (cause) {
     assertNotAborted(signal);
     if (cause instanceof QemuError) throw cause;
@@ -113,44 +130,39 @@ function addressOf(pid: number, file: number, size: number): number {
   throw new QemuError("QEMU_TEMPLATE_FAILED", `expected ${size} bytes of memory in process ${pid}, got none`);
 }
 
-/** Runs of pages that are not the file's any more: first page and number of pages. */
-function* writtenPages(entries: Buffer): Generator<[number, number]> {
-  let start = -1;
-  const count = entries.length / ENTRY_SIZE;
-  for (let page = 0; page <= count; page += 1) {
-    const upper = page < count ? entries.readInt32LE(page * ENTRY_SIZE + 4) : 0;
-    const written = (upper & (PRESENT | SWAPPED)) !== 0 && (upper & OF_FILE) === 0;
-    if (written && start < 0) start = page;
-    if (!written && start >= 0) {
-      yield [start, page - start];
-      start = -1;
-    }
+/** Runs of pages that are not the file's any more. */
+function writtenRuns(entries: Buffer): Run[] {
+  const runs: [number, number][] = [];
+  for (let page = 0; page < entries.length / ENTRY_SIZE; page += 1) {
+    const upper = entries.readInt32LE(page * ENTRY_SIZE + 4);
+    if ((upper & (PRESENT | SWAPPED)) !== 0 && (upper & OF_FILE) === 0) addRun(runs, page * PAGE_SIZE, PAGE_SIZE);
   }
+  return runs;
 }
 
-interface CopyOptions {
-  readonly from: number;
-  readonly length: number;
-  /** where it goes */
-  readonly at: number;
-  readonly signal: AbortSignal | undefined;
-  /** whether zeros are written: something else is in their place */
-  readonly zeros?: boolean;
-}
-
-async function copyData(source: number, target: number, options: CopyOptions): Promise<void> {
-  const { from, length, at, signal, zeros = false } = options;
-  const chunk = Buffer.allocUnsafe(Math.min(CHUNK_SIZE, length));
-  for (let done = 0; done < length; done += chunk.length) {
-    assertNotAborted(signal);
-    const bytes = chunk.subarray(0, Math.min(chunk.length, length - done));
-    await readFully(source, bytes, from + done);
-    for (let block = 0; block < bytes.length; block += zeros ? bytes.length : BLOCK_SIZE) {
-      const end = zeros ? bytes.length : Math.min(block + BLOCK_SIZE, bytes.length);
-      if (!zeros && isZero(bytes, block, end)) continue;
-      for (let put = block; put < end; ) put += writeSync(target, bytes, put, end - put, at + done + put);
+/** Copies what is not zero in some parts of a file to the same places of another one. @returns What was copied. */
+async function copyData(
+  source: number,
+  target: number,
+  parts: readonly Run[],
+  signal: AbortSignal | undefined,
+): Promise<readonly Run[]> {
+  const copied: [number, number][] = [];
+  const chunk = Buffer.allocUnsafe(CHUNK_SIZE);
+  for (const [offset, length] of parts) {
+    for (let done = 0; done < length; ) {
+      assertNotAborted(signal);
+      const at = offset + done;
+      const bytes = chunk.subarray(0, Math.min(CHUNK_SIZE, length - done));
+      await readFully(source, bytes, at);
+      for (const [start, size] of dataIn(bytes)) {
+        writeFully(target, bytes.subarray(start, start + size), at + start);
+        addRun(copied, at + start, size);
+      }
+      done += bytes.length;
     }
   }
+  return copied;
 }
 
 async function readFully(descriptor: number, into: Uint8Array, position: number): Promise<void> {
@@ -158,5 +170,11 @@ async function readFully(descriptor: number, into: Uint8Array, position: number)
     const { bytesRead } = await read(descriptor, into, done, into.length - done, position + done);
     if (bytesRead === 0) throw new Error(`the end after ${done} of ${into.length} bytes`);
     done += bytesRead;
+  }
+}
+
+function writeFully(descriptor: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(descriptor, bytes, done, bytes.length - done, position + done);
   }
 }

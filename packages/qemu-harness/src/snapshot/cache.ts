@@ -201,6 +201,7 @@ function named(template: Template, id: string, cached: boolean): CachedTemplate 
     description: template.description,
     fork: (options) => template.fork(options),
     save: (path, options) => template.save(path, options),
+    share: (path, options) => template.share(path, options),
     close: () => template.close(),
     [Symbol.asyncDispose]: () => template.close(),
   };

@@ -4,12 +4,14 @@ import { wholeFiles } from "@leveret/block-source";
 import * as z from "zod";
 import { type ResolvedMachine, resolveMachine } from "../description.ts";
 import { QemuError } from "../errors.ts";
-import { partSchema } from "./part.ts";
+import { lentSchema, partSchema } from "./part.ts";
 
 /** Says that a directory is a snapshot, and what is in it; written last. */
 export const MANIFEST = "snapshot.json";
 const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
 const KIND = "qemu-harness.snapshot";
+
+const part = z.union([partSchema, lentSchema]);
 
 const manifestSchema = z.strictObject({
   kind: z.literal(KIND),
@@ -22,10 +24,10 @@ const manifestSchema = z.strictObject({
   ingredients: z.record(z.string(), z.string()),
   /** the first number that a stream of the agent may have */
   firstStream: z.number().int().min(0).max(0xffff_ffff),
-  memory: partSchema,
-  state: partSchema,
+  memory: part,
+  state: part,
   /** what was written to each disk, none for one that is only read */
-  disks: z.array(partSchema.nullable()),
+  disks: z.array(part.nullable()),
 });
 
 /** What a snapshot says of itself. */

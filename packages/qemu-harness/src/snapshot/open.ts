@@ -10,7 +10,7 @@ import { factOf } from "./digest.ts";
 import { fileError } from "./files.ts";
 import { differencesOf, type Ingredients, ingredientsOf } from "./ingredients.ts";
 import { corrupt, type Manifest, readManifest } from "./manifest.ts";
-import { digestOfPart, type Part, storedBytes } from "./part.ts";
+import { digestOfPart, inodeOf, type LentPart, type Part, storedBytes } from "./part.ts";
 import { diskName } from "./save.ts";
 
 /** How {@link openSnapshot} opens. */
@@ -41,7 +41,8 @@ export interface SnapshotInfo {
  *
  * What is stored is read and compared with its digests, once for as long as its files do not change, and everything that
  * has to be as it was is: the version and the program of QEMU, how guest code is run, the host's processor, the
- * description, and the content, not the place, of firmware, kernel, initrd, disks and CDs.
+ * description, and the content, not the place, of firmware, kernel, initrd, disks and CDs. What {@link Template.share}
+ * has made is what that process has open, and is there for as long as it is.
  *
  * @param path - Its directory, which may be removed once it is open.
  * @param options - The machine, where that is not the one it was made of; QEMU and environment.
@@ -107,17 +108,17 @@ async function openParts(
   { cwd, env = process.env, signal, verify = true }: OpenSnapshotOptions,
 ): Promise<Template> {
   const opened: number[] = [];
-  const openPart = async (name: string, part: Part): Promise<number> => {
-    const descriptor = openSync(join(path, name), "r");
+  const openPart = async (name: string, part: Part | LentPart): Promise<number> => {
+    const descriptor = openSync("at" in part ? part.at : join(path, name), "r");
     opened.push(descriptor);
     const found = fstatSync(descriptor, { bigint: true });
-    const digest = (): Promise<string> => digestOfPart(descriptor, part, signal);
-    const isIntact =
-      found.size === BigInt(part.sizeBytes) &&
-      (!verify || (await factOf(found, "runs", digest, { env, signal })) === part.sha256);
-    if (!isIntact) {
-      throw corrupt(path, `another ${name} than was written`);
-    }
+    const isIntact = async (): Promise<boolean> => {
+      if (found.size !== BigInt(part.sizeBytes)) return false;
+      if ("at" in part) return inodeOf(found) === part.inode;
+      const digest = (): Promise<string> => digestOfPart(descriptor, part, signal);
+      return !verify || (await factOf(found, "runs", digest, { env, signal })) === part.sha256;
+    };
+    if (!(await isIntact())) throw corrupt(path, `another ${name} than was written`);
     return descriptor;
   };
   try {
@@ -127,7 +128,11 @@ async function openParts(
       overlays.push(part === null ? [] : [await openPart(diskName(index), part)]);
     }
     const memory = await openPart("memory", manifest.memory);
-    return templateOf(plan, { env, cwd }, { files: { memory, overlays }, state, firstStream: manifest.firstStream });
+    return templateOf(
+      plan,
+      { env, cwd },
+      { files: { memory, data: manifest.memory.runs, overlays }, state, firstStream: manifest.firstStream },
+    );
   } catch (error) {
     closeAll(opened);
     if ((error as NodeJS.ErrnoException).code === "ENOENT") throw corrupt(path, "one without all of its files", error);

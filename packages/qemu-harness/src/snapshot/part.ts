@@ -1,25 +1,25 @@
 import { createHash } from "node:crypto";
-import { read as readCallback } from "node:fs";
+import { fstatSync, read as readCallback } from "node:fs";
 import { open } from "node:fs/promises";
 import { promisify } from "node:util";
-import { handleSink, isZero } from "@leveret/block-source";
+import { handleSink } from "@leveret/block-source";
 import * as z from "zod";
+import { addRun, BLOCK_SIZE, dataIn, type Run } from "../internal/runs.ts";
 import { assertNotAborted } from "../internal/wait.ts";
 
 const read = promisify(readCallback);
 
-/** What is zero throughout is not stored, in blocks of so many `bytes`. */
-const BLOCK_SIZE = 64 * 1024;
 const CHUNK_SIZE = 64 * BLOCK_SIZE;
 
 const size = z.number().int().nonnegative();
+/** where something other than zeros is: offset and length in `bytes`, in order */
+const runs = z.array(z.tuple([size, size]));
 
 /** One file of a snapshot. */
 export const partSchema = z.strictObject({
   /** size of the file, in `bytes` */
   sizeBytes: size,
-  /** where something other than zeros is: offset and length in `bytes`, in order */
-  runs: z.array(z.tuple([size, size])),
+  runs,
   /** SHA-256 of what is there, in order */
   sha256: z.string(),
 });
@@ -27,9 +27,35 @@ export const partSchema = z.strictObject({
 /** One file of a snapshot. */
 export type Part = z.output<typeof partSchema>;
 
+/** One file that a process has open, instead of one of a snapshot. */
+export const lentSchema = z.strictObject({
+  sizeBytes: size,
+  runs,
+  /** where it is for as long as that process has it open: `/proc/PID/fd/N` */
+  at: z.string().regex(/^\/proc\/\d+\/fd\/\d+$/),
+  /** which it is, because another process may have that number later: device and inode */
+  inode: z.string(),
+});
+
+/** One file that a process has open. */
+export type LentPart = z.output<typeof lentSchema>;
+
 /** Bytes that a part takes on a disk. */
-export function storedBytes({ runs }: Part): number {
-  return runs.reduce((sum, [, length]) => sum + length, 0);
+export function storedBytes(part: Part | LentPart): number {
+  return "at" in part ? 0 : part.runs.reduce((sum, [, length]) => sum + length, 0);
+}
+
+/** What tells an open file from all others. */
+export function inodeOf({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string {
+  return `${dev} ${ino}`;
+}
+
+/** An open file of this process, for others. @param data - Where something other than zeros is; anywhere unless given. */
+export function lendPart(descriptor: number, data?: readonly Run[]): LentPart {
+  const found = fstatSync(descriptor, { bigint: true });
+  const sizeBytes = Number(found.size);
+  const runs = (data ?? [[0, sizeBytes]]).map(([offset, length]): [number, number] => [offset, length]);
+  return { sizeBytes, runs, at: `/proc/${process.pid}/fd/${descriptor}`, inode: inodeOf(found) };
 }
 
 /**
@@ -53,11 +79,11 @@ export async function writePart(
   for (let offset = 0; offset < sizeBytes; offset += CHUNK_SIZE) {
     assertNotAborted(signal);
     const bytes = chunk.subarray(0, await fill(descriptor, chunk, offset, Math.min(CHUNK_SIZE, sizeBytes - offset)));
-    for (const [start, end] of dataIn(bytes)) {
-      const data = bytes.subarray(start, end);
+    for (const [start, length] of dataIn(bytes)) {
+      const data = bytes.subarray(start, start + length);
       hash.update(data);
       await sink.write(offset + start, data);
-      addRun(runs, offset + start, end - start);
+      addRun(runs, offset + start, length);
     }
   }
   await file.sync();
@@ -89,24 +115,4 @@ async function fill(descriptor: number, into: Uint8Array, offset: number, length
     done += bytesRead;
   }
   return done;
-}
-
-/** Where bytes are not zero, in whole blocks. */
-function* dataIn(bytes: Uint8Array): Generator<[number, number]> {
-  let start = -1;
-  for (let at = 0; at < bytes.length; at += BLOCK_SIZE) {
-    const zero = isZero(bytes, at, Math.min(bytes.length, at + BLOCK_SIZE));
-    if (!zero && start < 0) start = at;
-    if (zero && start >= 0) {
-      yield [start, at];
-      start = -1;
-    }
-  }
-  if (start >= 0) yield [start, bytes.length];
-}
-
-function addRun(runs: [number, number][], offset: number, length: number): void {
-  const last = runs.at(-1);
-  if (last !== undefined && last[0] + last[1] === offset) last[1] += length;
-  else runs.push([offset, length]);
 }

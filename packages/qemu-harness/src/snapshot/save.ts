@@ -9,8 +9,8 @@ import type { MachinePlan } from "../plan.ts";
 import type { SaveOptions } from "../template.ts";
 import { fileError } from "./files.ts";
 import { ingredientsOf } from "./ingredients.ts";
-import { absolute, MANIFEST, renderManifest } from "./manifest.ts";
-import { writePart } from "./part.ts";
+import { absolute, MANIFEST, type Manifest, renderManifest } from "./manifest.ts";
+import { lendPart, writePart } from "./part.ts";
 import { assertNoSecrets } from "./secrets.ts";
 
 /** A template, and what it was made with. */
@@ -28,41 +28,60 @@ const PARTIAL = /\.(\d+)\.[0-9a-f]{8}\.partial$/;
 
 /** Writes a template beside its place and moves it there when all of it is on the disk. */
 export async function saveSnapshot(source: SnapshotSource, path: string, { signal }: SaveOptions): Promise<void> {
-  const { machine, accelerator } = source.plan;
-  assertNoSecrets(machine);
-  const place = resolve(source.cwd ?? "", path);
-  await assertFree(place);
-  const ingredients = await ingredientsOf(source.plan, { ...source, signal });
-  const beside = `${place}.${process.pid}.${randomBytes(4).toString("hex")}.partial`;
-  try {
-    await mkdir(dirname(place), { recursive: true });
-    await removeAbandoned(place);
-    await mkdir(beside, { mode: 0o700 });
+  const { files, state } = source;
+  await place(source, path, signal, async (beside) => {
     const write = (descriptor: number, name: string) =>
       writePart(descriptor, fstatSync(descriptor).size, join(beside, name), signal);
-    const memory = await write(source.files.memory, "memory");
-    const state = await write(source.state, "state");
     const disks = [];
-    for (const [index, [overlay]] of source.files.overlays.entries()) {
+    for (const [index, [overlay]] of files.overlays.entries()) {
       disks.push(overlay === undefined ? null : await write(overlay, diskName(index)));
     }
+    return { memory: await write(files.memory, "memory"), state: await write(state, "state"), disks };
+  });
+}
+
+/** Says in the same way what this process has open. */
+export async function shareSnapshot(source: SnapshotSource, path: string, { signal }: SaveOptions): Promise<void> {
+  const { files, state } = source;
+  await place(source, path, signal, async () => ({
+    memory: lendPart(files.memory, files.data),
+    state: lendPart(state),
+    disks: files.overlays.map(([overlay]) => (overlay === undefined ? null : lendPart(overlay))),
+  }));
+}
+
+/** Puts a snapshot in its place, in whole or not at all. @param writeParts - Writes what is in it to a directory. */
+async function place(
+  { plan, cwd, env, firstStream }: SnapshotSource,
+  path: string,
+  signal: AbortSignal | undefined,
+  writeParts: (directory: string) => Promise<Pick<Manifest, "memory" | "state" | "disks">>,
+): Promise<void> {
+  const { machine, accelerator } = plan;
+  assertNoSecrets(machine);
+  const target = resolve(cwd ?? "", path);
+  await assertFree(target);
+  const ingredients = await ingredientsOf(plan, { cwd, env, signal });
+  const beside = `${target}.${process.pid}.${randomBytes(4).toString("hex")}.partial`;
+  try {
+    await mkdir(dirname(target), { recursive: true });
+    await removeAbandoned(target);
+    await mkdir(beside, { mode: 0o700 });
     const manifest = renderManifest({
       createdAt: new Date().toISOString(),
       accelerator: accelerator.kind,
-      description: absolute(machine, (each) => resolve(source.cwd ?? "", each)),
+      description: absolute(machine, (each) => resolve(cwd ?? "", each)),
       ingredients,
-      firstStream: source.firstStream,
-      memory,
-      state,
-      disks,
+      firstStream,
+      ...(await writeParts(beside)),
     });
     await writeFile(join(beside, MANIFEST), manifest, { mode: 0o600, flush: true });
     await syncDirectory(beside);
-    await rename(beside, place);
-    await syncDirectory(dirname(place));
+    await rename(beside, target);
+    await syncDirectory(dirname(target));
   } catch (error) {
     await rm(beside, { recursive: true, force: true });
-    throw fileError(error, "write", place);
+    throw fileError(error, "write", target);
   }
 }
 
