@@ -42,12 +42,17 @@ export function snapshotIn(checkpoint: string): string {
   return join(checkpoint, "snapshot");
 }
 
-/** Writes a checkpoint; it is there in whole, or not at all. */
+/**
+ * Writes a checkpoint; it is there in whole, or not at all.
+ *
+ * @param how - Whether it is a copy of the template, or is there for as long as the template is open.
+ */
 export async function writeCheckpoint(
   stateDirectory: string,
   id: string,
   template: Template,
   facts: Pick<Checkpoint, "since" | "nodes" | "network">,
+  how: "save" | "share",
 ): Promise<void> {
   const path = checkpointPath(stateDirectory, id);
   const beside = `${path}.${randomBytes(4).toString("hex")}.partial`;
@@ -57,7 +62,7 @@ export async function writeCheckpoint(
     await writeFile(join(beside, FILE), JSON.stringify(checkpoint));
     // Of a sandbox that nothing was brought back of there is none.
     await copyFile(join(stateDirectory, APPLIED_FILE), join(beside, APPLIED_FILE)).catch(() => {});
-    await template.save(snapshotIn(beside));
+    await template[how](snapshotIn(beside));
     await rename(beside, path);
   } catch (error) {
     await rm(beside, { recursive: true, force: true });

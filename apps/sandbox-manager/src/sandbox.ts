@@ -245,26 +245,27 @@ export class Sandbox implements AsyncDisposable {
       throw new SandboxError("SANDBOX_BAD_OPTIONS", `expected 1 to ${MAX_SANDBOXES} copies, got ${count}`);
     }
     this.#expectIsolated();
-    const { reply, release } = await hold(this.#supervisor, { kind: "capture" }, signal);
+    const capture = hold(this.#supervisor, { kind: "capture" }, signal);
     const [places, env] = [this.#places, this.#env];
     const { name, directory, project, workspace, memoryMiB, cpus, image } = this.state;
-    const path = checkpointPath(this.#directory, this.#checkpointOf(reply));
-    const origin = { kind: "checkpoint", path } as const;
+    const origin = capture.then(({ reply }) => {
+      const path = checkpointPath(this.#directory, this.#checkpointOf(reply));
+      return { kind: "checkpoint", path } as const;
+    });
     const what = { directory, project, workspace, memoryMiB, cpus, image, forkOf: name, origin };
     const start = async (lease: Promise<Lease>): Promise<Sandbox> =>
       new Sandbox(await supervise(places, await lease, what, { env, signal }), places, { env, owned: true });
-    try {
-      const forks: Promise<Sandbox>[] = [];
-      // Names in the order of the results: one after the other.
-      for (let index = 0; index < count; index += 1) {
-        const lease = takeLease(places);
-        forks.push(start(lease));
-        await lease.catch(() => {});
-      }
-      return await Promise.allSettled(forks);
-    } finally {
-      release();
+    const forks: Promise<Sandbox>[] = [];
+    // Names in the order of the results: one after the other. Their supervisors start while it is captured.
+    for (let index = 0; index < count; index += 1) {
+      const lease = takeLease(places);
+      forks.push(start(lease));
+      await lease.catch(() => {});
     }
+    const results = await Promise.allSettled(forks);
+    // Nobody has got anywhere without it.
+    (await capture).release();
+    return results;
   }
 
   #expectIsolated(): void {

@@ -19,26 +19,23 @@ const PASSED_ON =
   /^(?:HOME|PATH|TMPDIR|TZ|LANG|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|NODE_OPTIONS|(?:LC|XDG|LEVERET)_\w+)$/;
 const SUPERVISOR = fileURLToPath(new URL("../dist/supervisor.js", import.meta.url));
 
+type Origin = SupervisorConfig["origin"];
+
 /**
  * Starts the process that owns the machine, and waits until it says that the machine is ready. The lease is that process's
  * then, or nobody's.
  *
+ * @param what - What it becomes; where it comes from may be known when the process is there already, which takes a while.
  * @returns What it is then.
  * @throws {SandboxError} `SANDBOX_START_FAILED`, and whatever that process says.
  */
 export async function supervise(
   places: Places,
   lease: Lease,
-  { origin, ...what }: Omit<SandboxIdentity, "name" | "id" | "address"> & Pick<SupervisorConfig, "origin">,
+  { origin, ...what }: Omit<SandboxIdentity, "name" | "id" | "address"> & { readonly origin: Origin | Promise<Origin> },
   { env, signal, onProgress }: ImageOptions,
 ): Promise<SandboxState> {
   const { name, address, directory: stateDirectory } = lease;
-  const config: SupervisorConfig = {
-    sandbox: { name, id: randomUUID(), address, ...what },
-    stateDirectory,
-    socketPath: socketPath(places, name),
-    origin,
-  };
   await using _ = lease.file;
   signal?.throwIfAborted();
   await using log = await open(join(lease.directory, LOG_FILE), "w", 0o600);
@@ -52,8 +49,17 @@ export async function supervise(
   signal?.addEventListener("abort", abort, { once: true });
   try {
     child.stdin?.on("error", () => {});
+    const answer = ready(child, (step) => onProgress?.({ step }));
+    // Waited for below, if where it comes from is known by then.
+    answer.catch(() => {});
+    const config: SupervisorConfig = {
+      sandbox: { name, id: randomUUID(), address, ...what },
+      stateDirectory,
+      socketPath: socketPath(places, name),
+      origin: await origin,
+    };
     child.stdin?.end(JSON.stringify(config));
-    return await ready(child, (step) => onProgress?.({ step }));
+    return await answer;
   } catch (error) {
     child.kill("SIGKILL");
     signal?.throwIfAborted();

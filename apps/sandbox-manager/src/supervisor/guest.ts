@@ -54,6 +54,8 @@ export class Guest {
   /** its way out */
   readonly gateway: Gateway;
   #running: Running;
+  /** what forks are being started from, by name */
+  readonly #captures = new Map<string, Template>();
   /** what has to be done one after the other */
   #turn: Promise<unknown> = Promise.resolve();
   #stopping = false;
@@ -103,29 +105,38 @@ export class Guest {
    * @returns Name of the checkpoint.
    */
   async checkpoint(): Promise<string> {
-    return this.#keep(() => nextCheckpoint(this.#config.stateDirectory));
-  }
-
-  /** The same for whoever starts forks from it, with a name that nobody is told of. */
-  async capture(): Promise<string> {
-    return this.#keep(() => `fork-${randomBytes(6).toString("hex")}`);
-  }
-
-  async #keep(name: () => string | Promise<string>): Promise<string> {
     return this.#next(async () => {
-      const { stateDirectory } = this.#config;
-      const id = await name();
-      const { machine, workspace, plug } = this.#running;
-      const { connections } = plug.state();
-      const nodes = await workspace.pause();
-      const template = await machine.checkpoint().finally(() => workspace.resume());
-      await using _ = template;
+      const id = await nextCheckpoint(this.#config.stateDirectory);
+      await (await this.#keep(id, "save")).close();
+      return id;
+    });
+  }
+
+  /** The same for whoever starts forks from it, with a name that nobody is told of; nothing is written to a disk. */
+  async capture(): Promise<string> {
+    return this.#next(async () => {
+      const id = `fork-${randomBytes(6).toString("hex")}`;
+      const template = await this.#keep(id, "share");
+      this.#captures.set(id, template);
+      return id;
+    });
+  }
+
+  async #keep(id: string, how: "save" | "share"): Promise<Template> {
+    const { machine, workspace, plug } = this.#running;
+    const { connections } = plug.state();
+    const nodes = await workspace.pause();
+    const template = await machine.checkpoint().finally(() => workspace.resume());
+    try {
       const state = plug.state();
       // Some have come and gone while its memory was copied.
       const network = { ...state, connections: [...connections, ...state.connections] };
-      await writeCheckpoint(stateDirectory, id, template, { since: this.since, nodes, network });
-      return id;
-    });
+      await writeCheckpoint(this.#config.stateDirectory, id, template, { since: this.since, nodes, network }, how);
+      return template;
+    } catch (error) {
+      await template.close();
+      throw error;
+    }
   }
 
   /** Becomes what it was at a checkpoint. */
@@ -143,7 +154,11 @@ export class Guest {
 
   /** Removes a checkpoint, of which nothing is needed any more. */
   async forget(id: string): Promise<void> {
-    await this.#next(async () => rm(checkpointPath(this.#config.stateDirectory, id), { recursive: true, force: true }));
+    await this.#next(async () => {
+      await this.#captures.get(id)?.close();
+      this.#captures.delete(id);
+      await rm(checkpointPath(this.#config.stateDirectory, id), { recursive: true, force: true });
+    });
   }
 
   /** Makes it trust the authority of its network, if there is one. @throws {SandboxError} `SANDBOX_START_FAILED`. */

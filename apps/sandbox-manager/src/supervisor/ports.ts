@@ -1,30 +1,24 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { type Machine, QemuError } from "@leveret/qemu-harness";
-import { SandboxError } from "../errors.ts";
 
 const TRACE = "/sys/kernel/tracing/instances/leveret";
-const WATCHER = "/run/leveret-ports.pid";
 
+/** Name of the port that the guest's kernel speaks over. */
+export const LISTENERS_PORT = "listeners";
 /**
  * Lets the guest's kernel say by itself when ports begin or cease to be listened on: nothing looks again and again. Part of
- * what a template is prepared with.
+ * what a template is prepared with; it goes on in every copy of a machine.
  */
 export const WATCH_PORTS = `
 mkdir -p ${TRACE}
 cd ${TRACE}
 echo 'newstate == 10 || oldstate == 10' > events/sock/inet_sock_set_state/filter
 echo 1 > events/sock/inet_sock_set_state/enable
+exec 9> /dev/$(basename $(dirname $(grep -lx ${LISTENERS_PORT} /sys/class/virtio-ports/*/name)))
+setsid cat trace_pipe < /dev/null >&9 2>&- &
+exec 9>&-
 `;
-/**
- * Prints something when it has begun, and for each event. A copy of a machine has the one of that machine, too, which would
- * take events away until it is gone.
- */
-const WATCH = [
-  "/bin/sh",
-  "-c",
-  `exec 9>>${WATCHER}; kill "$(cat ${WATCHER})" 2>&-; flock 9; echo $$ > ${WATCHER}; echo; exec cat ${TRACE}/trace_pipe`,
-];
 /** After this time, in `milliseconds`, it is tried again to see or to open what could not be; twice as long each time. */
 const RETRY_MS = 1000;
 const MAX_RETRY_MS = 60_000;
@@ -48,8 +42,8 @@ type Family = 4 | 6;
 export interface Ports {
   /** those that are open now, in order */
   readonly open: () => number[];
-  /** rejects with what ended it, when the machine ends: nothing is open then */
-  readonly ended: Promise<never>;
+  /** when the machine has ended, and nothing is open */
+  readonly ended: Promise<void>;
 }
 
 /**
@@ -58,11 +52,10 @@ export interface Ports {
  */
 export function forwardPorts(machine: Machine, address: string): Ports {
   const ports = new HostPorts(machine.agent, address);
-  return { open: () => ports.open(), ended: keepOpen(ports, machine.agent) };
+  return { open: () => ports.open(), ended: keepOpen(ports, machine) };
 }
 
-async function keepOpen(ports: HostPorts, agent: Agent): Promise<never> {
-  const watch = await agent.spawn(WATCH);
+async function keepOpen(ports: HostPorts, machine: Machine): Promise<void> {
   let retry: NodeJS.Timeout | undefined;
   let wait = RETRY_MS;
   // Looks are one after the other: what is said during one of them is read, all at once, after it.
@@ -71,7 +64,7 @@ async function keepOpen(ports: HostPorts, agent: Agent): Promise<never> {
     clearTimeout(retry);
     looks = looks.then(async () => {
       // A guest that cannot be looked at for the moment keeps what it has.
-      const wanted = await listening(agent).catch(() => undefined);
+      const wanted = await listening(machine.agent).catch(() => undefined);
       const all = wanted !== undefined && (await ports.match(wanted));
       if (all) return;
       retry = setTimeout(look, wait).unref();
@@ -80,14 +73,11 @@ async function keepOpen(ports: HostPorts, agent: Agent): Promise<never> {
     return looks;
   };
   try {
-    for await (const _ of watch.stdout) {
+    await look();
+    for await (const _ of machine.port(LISTENERS_PORT)) {
       wait = RETRY_MS;
       await look();
     }
-    throw new SandboxError(
-      "SANDBOX_START_FAILED",
-      "expected the guest's kernel to say which ports are listened on, it ceased to",
-    );
   } finally {
     await looks;
     clearTimeout(retry);

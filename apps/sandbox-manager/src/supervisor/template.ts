@@ -10,7 +10,7 @@ import { Gateway } from "../network/gateway.ts";
 import { CONFIGURE_NETWORK, GUEST_MAC } from "../network/guest.ts";
 import { serveWorkspace, type Workspace } from "../workspace/index.ts";
 import { WORKSPACE_PROGRAM } from "../workspace-program.ts";
-import { WATCH_PORTS } from "./ports.ts";
+import { LISTENERS_PORT, WATCH_PORTS } from "./ports.ts";
 
 /** Name of the port that the workspace goes over. */
 export const WORKSPACE_PORT = "workspace";
@@ -69,6 +69,7 @@ export async function openTemplate(
       consoles: [
         { name: "serial0", type: "serial" },
         { name: WORKSPACE_PORT, type: "port" },
+        { name: LISTENERS_PORT, type: "port" },
       ],
       networks: [{ type: "private", name: NETWORK, mac: GUEST_MAC }],
       agent: true,
