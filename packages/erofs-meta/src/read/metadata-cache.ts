@@ -3,13 +3,16 @@ import { ErofsError } from "../errors.ts";
 import { awaited, type Steps } from "../internal/steps.ts";
 import type { ContentReader } from "./read-ahead.ts";
 
-const MAX_CACHE_SIZE = 16 * 1024 * 1024;
 /** Bytes read at a time where a read costs a system call: some writers put every inode beside its content. */
 const NEAR_WINDOW_SIZE = 4 * 1024;
+/** Most bytes kept of such reads; more than the processor's own cache holds would make them slower. */
+const NEAR_CACHE_SIZE = 4 * 1024 * 1024;
 /** Most windows read at once where one was wanted after the other: other writers put all inodes together. */
 const MAX_BURST = 16;
 /** Bytes read at a time where it costs a round trip. */
 const FAR_WINDOW_SIZE = 128 * 1024;
+/** Most bytes kept of those. */
+const FAR_CACHE_SIZE = 16 * 1024 * 1024;
 
 /**
  * Small reads of metadata through a bounded cache: an inode costs a comparison instead of a read. Each window has one
@@ -35,9 +38,11 @@ export class MetadataCache {
   constructor(source: BlockSource, content?: ContentReader) {
     this.#source = source;
     this.#content = content;
-    this.#windowSize = source.readIntoSync === undefined ? FAR_WINDOW_SIZE : NEAR_WINDOW_SIZE;
+    const isFar = source.readIntoSync === undefined;
+    this.#windowSize = isFar ? FAR_WINDOW_SIZE : NEAR_WINDOW_SIZE;
     const windows = Math.ceil(source.sizeBytes / this.#windowSize);
-    this.#slotCount = Math.max(1, Math.min(windows, MAX_CACHE_SIZE / this.#windowSize));
+    const slots = (isFar ? FAR_CACHE_SIZE : NEAR_CACHE_SIZE) / this.#windowSize;
+    this.#slotCount = Math.max(1, Math.min(windows, slots));
     this.#owners = new Float64Array(this.#slotCount).fill(-1);
     // What is in no window yet is not looked at.
     this.bytes = Buffer.allocUnsafeSlow((this.#slotCount + 1) * this.#windowSize);
