@@ -183,30 +183,55 @@ export class RunningHypervisor implements Hypervisor {
 
   /** Makes a guest, and puts into it what it begins with. */
   async #create(resolved: ResolvedVm, fill: (vm: ControlledVm) => Promise<void>): Promise<ControlledVm> {
-    const number = Array.from({ length: MAX_VMS }, (_, index) => index).find((index) => !this.#vms.has(index));
-    if (number === undefined)
-      throw new VmmError("VMM_REFUSED", `expected at most ${MAX_VMS} guests at a time, got one more`);
-    this.#vms.set(number, undefined);
-    const forget = (): void => void this.#vms.delete(number);
-    try {
-      const { memoryMiB, cpus, disks, networks } = resolved;
-      const parameters = Buffer.alloc(7);
-      parameters.writeUInt32LE(memoryMiB);
-      parameters.set([cpus, bits(disks), bits(networks)], 4);
-      await this.#connection.request(REQUEST.create, number, parameters);
-    } catch (error) {
-      forget();
-      throw error;
-    }
-    const context = { commandLine: this.commandLine, onDestroyed: forget };
-    const vm = new ControlledVm(this.#connection, number, resolved, context);
-    this.#vms.set(number, vm);
+    const { memoryMiB, cpus } = resolved;
+    const parameters = Buffer.alloc(5);
+    parameters.writeUInt32LE(memoryMiB);
+    parameters.writeUInt8(cpus, 4);
+    const vm = await this.#make(resolved, (number, devices) =>
+      this.#connection.request(REQUEST.create, number, parameters, devices),
+    );
     try {
       await fill(vm);
     } catch (error) {
       await vm.destroy();
       throw error;
     }
+    return vm;
+  }
+
+  async #fork(parent: ControlledVm, chosen: VmDevices): Promise<ControlledVm> {
+    const resolved = resolveVm({ ...parent.description, disks: [], networks: [], ...chosen });
+    let forkedInUs: number | undefined;
+    const vm = await this.#make(resolved, async (number, devices) => {
+      forkedInUs = await parent.forkTo(number, devices);
+    });
+    vm.forkedInUs = forkedInUs;
+    return vm;
+  }
+
+  /** Has a guest made, of a number that is free and with devices in the form of requests. */
+  async #make(
+    resolved: ResolvedVm,
+    request: (number: number, devices: Uint8Array) => Promise<unknown>,
+  ): Promise<ControlledVm> {
+    const number = Array.from({ length: MAX_VMS }, (_, index) => index).find((index) => !this.#vms.has(index));
+    if (number === undefined)
+      throw new VmmError("VMM_REFUSED", `expected at most ${MAX_VMS} guests at a time, got one more`);
+    this.#vms.set(number, undefined);
+    const onDestroyed = (): void => void this.#vms.delete(number);
+    try {
+      await request(number, Uint8Array.of(bits(resolved.disks), bits(resolved.networks)));
+    } catch (error) {
+      onDestroyed();
+      throw error;
+    }
+    const fork = (vm: ControlledVm, devices: VmDevices): Promise<ControlledVm> => this.#fork(vm, devices);
+    const vm = new ControlledVm(this.#connection, number, resolved, {
+      commandLine: this.commandLine,
+      onDestroyed,
+      fork,
+    });
+    this.#vms.set(number, vm);
     return vm;
   }
 

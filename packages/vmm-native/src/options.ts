@@ -8,7 +8,7 @@ export const MIN_GUEST_MEMORY_MIB = 16;
 export const MAX_GUEST_MEMORY_MIB = 2560;
 
 /** Most guests of a hypervisor at a time. */
-export const MAX_VMS = 4;
+export const MAX_VMS = 8;
 
 /** Most processors of a guest. */
 export const MAX_GUEST_CPUS = 8;

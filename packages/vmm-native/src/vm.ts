@@ -5,7 +5,7 @@ import { ANSWER, MAX_PAYLOAD_BYTES, REQUEST } from "./control/frames.ts";
 import { VmmError } from "./errors.ts";
 import { type ExitCounts, type GuestStop, parseExits, parseStop } from "./internal/events.ts";
 import { loadGuest, numbers, readNumbers, writeMemory } from "./load-guest.ts";
-import type { ResolvedVm } from "./options.ts";
+import type { ResolvedVm, VmDevices } from "./options.ts";
 import { type SavedGuest, saveGuest } from "./saved-guest.ts";
 
 /** How long a wait lasts unless told otherwise, in `milliseconds`. */
@@ -48,6 +48,8 @@ export interface Vm extends AsyncDisposable {
   /** its virtio console, `hvc0` in Linux */
   readonly virtioConsole: SerialConsole;
   readonly memory: VmMemory;
+  /** how long the hypervisor took to make it out of another guest, in `microseconds`; undefined unless it is a fork */
+  readonly forkedInUs: number | undefined;
   /** Lets it run, for the first time or again. */
   readonly run: () => Promise<void>;
   /** Lets it stand still. Its clock goes on. */
@@ -61,6 +63,15 @@ export interface Vm extends AsyncDisposable {
    * @throws {VmmError} `VMM_UNWRITABLE`; `VMM_REFUSED` when it has stopped.
    */
   readonly save: (path: string) => Promise<void>;
+  /**
+   * Makes another guest that goes on where this one is, which may run meanwhile. Both have the same pages until one of them writes
+   * to one, so it takes no memory but for that, and 2 MiB. It does not run yet; its consoles begin empty.
+   *
+   * @param devices - Disks and networks of the hypervisor for it, as many as this one has; the disks have to hold the same.
+   * @throws {VmmError} `VMM_REFUSED` when there is no room for it, its devices are not like those of this one, or this one has
+   *   stopped.
+   */
+  readonly fork: (devices?: VmDevices) => Promise<Vm>;
   /** Registers of one of its processors, the first unless given, as they were when it exited last. */
   readonly registers: (processor?: number) => Promise<VmRegisters>;
   /** Sends a processor an interrupt: 16 to 255, or 2 for the non-maskable one. */
@@ -79,6 +90,14 @@ export interface Vm extends AsyncDisposable {
   readonly destroy: () => Promise<void>;
 }
 
+/** What a guest needs of whoever makes guests. */
+export interface VmContext {
+  readonly commandLine: string;
+  readonly onDestroyed: () => void;
+  /** Makes a fork of it. */
+  readonly fork: (vm: ControlledVm, devices: VmDevices) => Promise<ControlledVm>;
+}
+
 interface Waiter {
   readonly resolve: (stop: GuestStop) => void;
   readonly reject: (error: unknown) => void;
@@ -90,9 +109,10 @@ export class ControlledVm implements Vm {
   readonly console: SerialConsole;
   readonly virtioConsole: SerialConsole;
   readonly memory: VmMemory;
+  forkedInUs: number | undefined;
   readonly #connection: ControlConnection;
   readonly #number: number;
-  readonly #onDestroyed: () => void;
+  readonly #context: VmContext;
   readonly #streams: readonly ConsoleStream[];
   readonly #waiters = new Set<Waiter>();
   #resets = 0;
@@ -101,16 +121,11 @@ export class ControlledVm implements Vm {
   #failure: { readonly error: unknown } | undefined;
   #destroyed: Promise<void> | undefined;
 
-  constructor(
-    connection: ControlConnection,
-    number: number,
-    description: ResolvedVm,
-    context: { readonly commandLine: string; readonly onDestroyed: () => void },
-  ) {
+  constructor(connection: ControlConnection, number: number, description: ResolvedVm, context: VmContext) {
     this.description = description;
     this.#connection = connection;
     this.#number = number;
-    this.#onDestroyed = context.onDestroyed;
+    this.#context = context;
     const [serial, virtio] = [0, 1].map((index) => new ConsoleStream(connection, number, index)) as [
       ConsoleStream,
       ConsoleStream,
@@ -158,6 +173,16 @@ export class ControlledVm implements Vm {
       throw error;
     }
     if (ran) await this.run();
+  }
+
+  fork(devices: VmDevices = {}): Promise<ControlledVm> {
+    return this.#context.fork(this, devices);
+  }
+
+  /** Makes a guest of another number out of it; returns how many microseconds that took. */
+  async forkTo(number: number, devices: Uint8Array): Promise<number> {
+    const [nanoseconds = 0n] = readNumbers(await this.#request(REQUEST.fork, Uint8Array.of(number), devices));
+    return Number(nanoseconds) / 1000;
   }
 
   /** Makes it, which has just been made, the one that was saved. */
@@ -232,7 +257,7 @@ export class ControlledVm implements Vm {
     await this.#request(REQUEST.destroy);
     this.#connection.listen(this.#number, undefined);
     this.fail(new VmmError("VMM_REFUSED", "expected a guest, got one that has been destroyed"));
-    this.#onDestroyed();
+    this.#context.onDestroyed();
   }
 
   #request(kind: number, ...parts: readonly Uint8Array[]): Promise<Uint8Array> {

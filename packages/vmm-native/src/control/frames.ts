@@ -29,6 +29,7 @@ export const REQUEST = {
   save: 15,
   restore: 16,
   pages: 17,
+  fork: 18,
 } as const;
 
 /** Kinds of answers and events. */

@@ -3,7 +3,15 @@ import { VmmError } from "../errors.ts";
 
 const message = z.string();
 
-const stopReason = z.enum(["power-off", "reset", "halted", "triple-fault", "invalid-state", "unhandled-exit"]);
+const stopReason = z.enum([
+  "power-off",
+  "reset",
+  "halted",
+  "triple-fault",
+  "invalid-state",
+  "out-of-memory",
+  "unhandled-exit",
+]);
 
 const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("started"), version: z.string(), memory: z.number() }),
@@ -31,7 +39,8 @@ export type HypervisorEvent = z.output<typeof eventSchema>;
 
 /**
  * Why a guest stopped: by itself with `power-off` or `reset`; `halted` with interrupts disabled; `triple-fault`;
- * `invalid-state` when VMRUN refused its control block; `unhandled-exit` when it did what the hypervisor does not know.
+ * `invalid-state` when VMRUN refused its control block; `out-of-memory` when it wrote to memory that forks have in common, and
+ * none was left for a copy; `unhandled-exit` when it did what the hypervisor does not know.
  */
 export type StopReason = z.output<typeof stopReason>;
 

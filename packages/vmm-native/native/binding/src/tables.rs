@@ -2,7 +2,7 @@
 
 use crate::functions::argument;
 use crate::value::{Failure, Value};
-use vmm_core::npt::{self, Access, NestedPageTables, Table, Translation};
+use vmm_core::npt::{self, Access, NestedPageTables, Table, TableArray, Translation};
 
 /// Most tables that are made, 256 MiB of them.
 const MAX_TABLES: u64 = 1 << 16;
@@ -27,7 +27,7 @@ pub fn build(arguments: &[Value]) -> Result<Value, Failure> {
         return Err(Failure::argument(format_args!("maxTables from 1 to {MAX_TABLES}, got {count}")));
     }
     let mut tables = vec![Table::EMPTY; count as usize];
-    let mut nested = NestedPageTables::new(&mut tables, base);
+    let mut nested = NestedPageTables::new(TableArray::new(&mut tables, base)).expect("there is one");
     for range in wanted.get("ranges").list("ranges")? {
         let part = |name: &str| range.get(name).integer(8, name);
         let access = match range.get("access").text("access")? {
@@ -40,7 +40,7 @@ pub fn build(arguments: &[Value]) -> Result<Value, Failure> {
             .map(part("guest")?, part("host")?, part("sizeBytes")?, access)
             .map_err(|error| Failure::new("VMM_BAD_MAPPING", error))?;
     }
-    let (root, used) = (nested.root(), nested.used());
+    let (root, used) = (nested.root(), nested.frames.used);
     let entries = tables[..used].iter().flat_map(Table::entries);
     let bytes = entries.flat_map(|entry| entry.to_le_bytes()).collect();
     Ok(Value::object([("root", root.into()), ("bytes", Value::Bytes(bytes))]))

@@ -54,6 +54,8 @@ pub mod request {
     pub const RESTORE: u8 = 16;
     #[allow(missing_docs)]
     pub const PAGES: u8 = 17;
+    #[allow(missing_docs)]
+    pub const FORK: u8 = 18;
 }
 
 /// Kinds of answers and events.
@@ -149,6 +151,16 @@ pub enum Request<'a> {
     Restore {
         /// What the answer to [`Request::Save`] had.
         state: &'a [u8],
+    },
+    /// Make another one of it, which does not run, with copies of its pages as soon as one of both writes to them; the answer
+    /// has how many nanoseconds that took, of 8 bytes.
+    Fork {
+        /// Number of the other one.
+        number: u8,
+        /// Which disks of the machine that gets, as many as this one has.
+        disks: u8,
+        /// Which network cards.
+        cards: u8,
     },
     /// What its memory holds from an address on, in pages of 4 KiB: the answer has the address of the next page that is not zero,
     /// of 8 bytes, and that page with those behind it, as long as they are not zero and there is room. An answer without pages
@@ -306,6 +318,7 @@ impl<'a> Request<'a> {
             request::SELF_TEST => Request::SelfTest,
             request::SAVE => Request::Save,
             request::RESTORE => Request::Restore { state: rest.all() },
+            request::FORK => Request::Fork { number: rest.byte()?, disks: rest.byte()?, cards: rest.byte()? },
             request::PAGES => Request::Pages { address: u64::from_le_bytes(*rest.take()?) },
             _ => return Err(ControlError::UnknownKind(kind)),
         };

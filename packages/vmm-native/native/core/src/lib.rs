@@ -35,7 +35,8 @@
 //! | [`pci`] | the PCI bus, and what all of its functions have | |
 //! | [`virtio`] | virtio devices on it: disk, network card, console, entropy | |
 //! | [`control`] | what the hypervisor is told, and says | |
-//! | [`ring`], [`ranges`] | bytes and addresses on their way from one owner to another | |
+//! | [`ring`] | bytes on their way from one owner to another | |
+//! | [`blocks`] | which guests have which of the machine's memory | |
 //! | [`state`] | how devices are saved and restored | |
 
 #![no_std]
@@ -47,6 +48,7 @@ extern crate std;
 
 pub mod acpi;
 pub mod arithmetic;
+pub mod blocks;
 pub mod clock;
 pub mod consistency;
 pub mod control;
@@ -69,7 +71,6 @@ pub mod pci;
 pub mod permissions;
 pub mod platform;
 pub mod processor;
-pub mod ranges;
 pub mod ring;
 pub mod serial;
 pub mod start;

@@ -36,6 +36,8 @@ pub enum Stop {
     TripleFault,
     /// VMRUN refused its control block.
     InvalidState,
+    /// There was no page for what it wrote to memory that it has in common with others.
+    NoMemory,
     /// It did something that this hypervisor does not know.
     Unhandled(Exit),
 }
@@ -49,6 +51,7 @@ impl Stop {
             Stop::Halted => "halted",
             Stop::TripleFault => "triple-fault",
             Stop::InvalidState => "invalid-state",
+            Stop::NoMemory => "out-of-memory",
             Stop::Unhandled(_) => "unhandled-exit",
         }
     }
@@ -61,6 +64,7 @@ impl fmt::Display for Stop {
             Stop::Reset => out.write_str("it reset itself"),
             Stop::Halted => out.write_str("it halted with interrupts disabled"),
             Stop::TripleFault => out.write_str("it triple-faulted"),
+            Stop::NoMemory => out.write_str("there is no memory left for what it writes"),
             Stop::InvalidState => out.write_str("VMRUN refused its control block"),
             Stop::Unhandled(exit) => write!(out, "nothing handles {exit}"),
         }
@@ -143,6 +147,11 @@ impl<'a> Machine<'a> {
         self.serial.restore(state)?;
         self.io_apic.restore(state)?;
         self.pci.restore(state)
+    }
+
+    /// Whether nothing goes on outside that writes to its memory.
+    pub fn is_idle(&self) -> bool {
+        self.pci.is_idle()
     }
 
     /// How many processors there are.

@@ -19,6 +19,10 @@ impl Processor<'_> {
         machine: &mut Machine,
         host: &mut impl Host,
     ) -> Result<(), Stop> {
+        // A page that others have too, which walks of the guest's own tables write to as well.
+        if fault.write && machine.memory.own(fault.address) {
+            return Ok(());
+        }
         let exit = Exit::NestedPageFault(fault);
         let unhandled = Stop::Unhandled(exit);
         // What is in memory is mapped, and devices hold no code and no page tables.

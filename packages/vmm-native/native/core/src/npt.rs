@@ -12,6 +12,8 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 /// In an entry above the last level: it maps a page, and points to no table.
 const LARGE: u64 = 1 << 7;
+/// In an entry that maps a page, of the bits that are software's: others may have it, and it is copied before it is written to.
+const COPIED: u64 = 1 << 9;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -83,10 +85,7 @@ pub enum MapError {
         guest: u64,
     },
     /// There is no table left.
-    NoTables {
-        /// How many there are.
-        tables: usize,
-    },
+    NoTables,
 }
 
 impl fmt::Display for MapError {
@@ -95,33 +94,88 @@ impl fmt::Display for MapError {
             MapError::Unaligned { value } => write!(out, "expected a multiple of 4096, got {value:#x}"),
             MapError::TooHigh { guest } => write!(out, "expected addresses below 2^48, got {guest:#x} and above"),
             MapError::Mapped { guest } => write!(out, "{guest:#x} is mapped already"),
-            MapError::NoTables { tables } => write!(out, "all {tables} tables are in use"),
+            MapError::NoTables => out.write_str("all tables are in use"),
         }
     }
 }
 
 impl core::error::Error for MapError {}
 
-/// Nested page tables, in an array of tables whose host physical address is known.
-#[derive(Debug)]
-pub struct NestedPageTables<'a> {
-    tables: &'a mut [Table],
-    base: u64,
-    used: usize,
+/// Where tables, and pages of guests, come from.
+pub trait Frames {
+    /// Host physical address of a page that is nobody's, and zero.
+    fn take(&mut self) -> Option<u64>;
+    /// Reads an entry of a table, by its host physical address.
+    fn read(&self, address: u64) -> u64;
+    /// Writes one.
+    fn write(&mut self, address: u64, entry: u64);
 }
 
-impl<'a> NestedPageTables<'a> {
-    /// Tables that map nothing.
-    ///
-    /// `tables` lies at host physical address `base`, without gaps; its first is the root.
-    pub fn new(tables: &'a mut [Table], base: u64) -> NestedPageTables<'a> {
+/// Frames of which others have some, too.
+pub trait SharedFrames: Frames {
+    /// Whether others have the page at a host physical address.
+    fn is_shared(&self, address: u64) -> bool;
+    /// Copies a page.
+    fn copy(&mut self, from: u64, to: u64);
+}
+
+/// An array of tables whose host physical address is known.
+#[derive(Debug)]
+pub struct TableArray<'a> {
+    tables: &'a mut [Table],
+    base: u64,
+    /// How many tables are in use.
+    pub used: usize,
+}
+
+impl<'a> TableArray<'a> {
+    /// Tables that map nothing, without gaps between them.
+    pub fn new(tables: &'a mut [Table], base: u64) -> TableArray<'a> {
         tables.fill(Table::EMPTY);
-        NestedPageTables { tables, base, used: 1 }
+        TableArray { tables, base, used: 0 }
+    }
+
+    fn place(&self, address: u64) -> (usize, usize) {
+        let offset = (address - self.base) as usize;
+        (offset / SPAN[0] as usize, offset % SPAN[0] as usize / 8)
+    }
+}
+
+impl Frames for TableArray<'_> {
+    fn take(&mut self) -> Option<u64> {
+        let next = self.used;
+        self.used += usize::from(next < self.tables.len());
+        (next < self.tables.len()).then_some(self.base + next as u64 * SPAN[0])
+    }
+
+    fn read(&self, address: u64) -> u64 {
+        let (table, index) = self.place(address);
+        self.tables[table].0[index]
+    }
+
+    fn write(&mut self, address: u64, entry: u64) {
+        let (table, index) = self.place(address);
+        self.tables[table].0[index] = entry;
+    }
+}
+
+/// Nested page tables.
+#[derive(Debug)]
+pub struct NestedPageTables<F> {
+    root: u64,
+    /// Where they come from.
+    pub frames: F,
+}
+
+impl<F: Frames> NestedPageTables<F> {
+    /// Tables that map nothing; `None` when there is no frame for the first one.
+    pub fn new(mut frames: F) -> Option<NestedPageTables<F>> {
+        Some(NestedPageTables { root: frames.take()?, frames })
     }
 
     /// What goes into nCR3.
     pub fn root(&self) -> u64 {
-        self.base
+        self.root
     }
 
     /// Maps `size` bytes from `guest` on to those from `host` on, with the largest pages that fit.
@@ -150,49 +204,95 @@ impl<'a> NestedPageTables<'a> {
 
     /// Where a guest physical address leads to; `None` where nothing is mapped.
     pub fn translate(&self, guest: u64) -> Option<Translation> {
-        let read = |address: u64| {
-            let offset = (address - self.base) as usize;
-            Some(self.tables[offset / SPAN[0] as usize].0[offset % SPAN[0] as usize / 8])
-        };
-        walk(self.base, guest, read).unwrap_or(None)
-    }
-
-    /// How many tables are in use.
-    pub fn used(&self) -> usize {
-        self.used
+        walk(self.root, guest, |address| Some(self.frames.read(address))).unwrap_or(None)
     }
 
     fn map_page(&mut self, guest: u64, host: u64, leaf: usize, access: Access) -> Result<(), MapError> {
-        let mut table = 0;
+        let mut table = self.root;
         for level in (leaf + 1..=TOP).rev() {
-            let place = index(guest, level);
-            let entry = self.tables[table].0[place];
+            let place = table + index(guest, level) as u64 * 8;
+            let entry = self.frames.read(place);
             table = if entry & PRESENT == 0 {
-                let new = self.used;
-                if new == self.tables.len() {
-                    return Err(MapError::NoTables { tables: new });
-                }
-                self.used += 1;
-                let address = self.base + new as u64 * SPAN[0];
-                self.tables[table].0[place] = address | PRESENT | WRITABLE | USER;
+                let new = self.frames.take().ok_or(MapError::NoTables)?;
+                self.frames.write(place, new | PRESENT | WRITABLE | USER);
                 new
             } else if entry & LARGE != 0 {
                 return Err(MapError::Mapped { guest });
             } else {
-                self.table_at(entry)
+                entry & ADDRESS
             };
         }
-        let entry = &mut self.tables[table].0[index(guest, leaf)];
-        if *entry & PRESENT != 0 {
+        let place = table + index(guest, leaf) as u64 * 8;
+        if self.frames.read(place) & PRESENT != 0 {
             return Err(MapError::Mapped { guest });
         }
         let large = if leaf == 0 { 0 } else { LARGE };
-        *entry = host | PRESENT | USER | large | bits_of(access);
+        self.frames.write(place, host | PRESENT | USER | large | bits_of(access));
         Ok(())
     }
+}
 
-    fn table_at(&self, entry: u64) -> usize {
-        ((entry & ADDRESS) - self.base) as usize / SPAN[0] as usize
+/// Why a page cannot be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOwned {
+    /// Nothing that can be written is mapped there.
+    Unmapped,
+    /// There is no page left for a copy.
+    NoFrames,
+}
+
+impl<F: SharedFrames> NestedPageTables<F> {
+    /// Maps the same pages in tables that map nothing. From here on each that is written to in one of them is copied there, by
+    /// [`NestedPageTables::own`]. Caches of translations have to forget those of these tables. `None` without enough frames.
+    pub fn share(&mut self, other: &mut NestedPageTables<F>) -> Option<()> {
+        self.share_table(self.root, TOP, &mut other.frames, other.root)
+    }
+
+    fn share_table(&mut self, from: u64, level: usize, frames: &mut F, to: u64) -> Option<()> {
+        for offset in (0..SPAN[0]).step_by(8) {
+            let mut entry = self.frames.read(from + offset);
+            if entry & PRESENT == 0 {
+                continue;
+            }
+            if level > 0 && entry & LARGE == 0 {
+                let table = frames.take()?;
+                self.share_table(entry & ADDRESS, level - 1, frames, table)?;
+                entry = entry & !ADDRESS | table;
+            } else if entry & WRITABLE != 0 {
+                entry = entry & !WRITABLE | COPIED;
+                self.frames.write(from + offset, entry);
+            }
+            frames.write(to + offset, entry);
+        }
+        Some(())
+    }
+
+    /// Lets a page be written to: copies it if others have it. Whether anything has changed, which caches of translations have to
+    /// forget.
+    pub fn own(&mut self, guest: u64) -> Result<bool, NotOwned> {
+        let read = |address| Some(self.frames.read(address));
+        let Ok(Some((place, entry, level))) = find(self.root, guest, read) else { return Err(NotOwned::Unmapped) };
+        if entry & (WRITABLE | COPIED) != COPIED {
+            return if entry & WRITABLE != 0 { Ok(false) } else { Err(NotOwned::Unmapped) };
+        }
+        let page = entry & ADDRESS & !(SPAN[level] - 1);
+        let mut owned = entry & !COPIED | WRITABLE;
+        if self.frames.is_shared(page) {
+            let new = self.frames.take().ok_or(NotOwned::NoFrames)?;
+            if level > 0 {
+                // Only the page in question is copied: as many entries of the level below come first.
+                let lower = if level == 1 { entry & !LARGE } else { entry } & !ADDRESS;
+                for index in 0..512 {
+                    self.frames.write(new + index * 8, lower | (page + index * SPAN[level - 1]));
+                }
+                self.frames.write(place, new | PRESENT | WRITABLE | USER);
+                return self.own(guest);
+            }
+            self.frames.copy(page, new);
+            owned = owned & !ADDRESS | new;
+        }
+        self.frames.write(place, owned);
+        Ok(true)
     }
 }
 
@@ -214,6 +314,17 @@ impl core::error::Error for NoEntry {}
 /// Where a guest physical address leads to by the tables that begin at `root`, whoever has made them; `None` where nothing
 /// is mapped. `read` gives an entry by its host physical address.
 pub fn walk(root: u64, guest: u64, read: impl Fn(u64) -> Option<u64>) -> Result<Option<Translation>, NoEntry> {
+    Ok(find(root, guest, read)?.map(|(_, entry, level)| Translation {
+        address: (entry & ADDRESS & !(SPAN[level] - 1)) + guest % SPAN[level],
+        page_size: SPAN[level],
+        access: access_of(entry),
+        accessed: entry & ACCESSED != 0,
+        dirty: entry & DIRTY != 0,
+    }))
+}
+
+/// The entry that maps a guest physical address: its host physical address, what it is, and its level.
+fn find(root: u64, guest: u64, read: impl Fn(u64) -> Option<u64>) -> Result<Option<(u64, u64, usize)>, NoEntry> {
     if guest >= END {
         return Ok(None);
     }
@@ -225,18 +336,10 @@ pub fn walk(root: u64, guest: u64, read: impl Fn(u64) -> Option<u64>) -> Result<
             return Ok(None);
         }
         // Entries of the first level map no pages, whatever their bit says.
-        if level > MAX_LEAF_LEVEL || (level > 0 && entry & LARGE == 0) {
-            table = entry & ADDRESS;
-            continue;
+        if level <= MAX_LEAF_LEVEL && (level == 0 || entry & LARGE != 0) {
+            return Ok(Some((address, entry, level)));
         }
-        let offset = guest % SPAN[level];
-        return Ok(Some(Translation {
-            address: (entry & ADDRESS & !(SPAN[level] - 1)) + offset,
-            page_size: SPAN[level],
-            access: access_of(entry),
-            accessed: entry & ACCESSED != 0,
-            dirty: entry & DIRTY != 0,
-        }));
+        table = entry & ADDRESS;
     }
     Ok(None)
 }
@@ -273,7 +376,7 @@ mod tests {
     #[test]
     fn a_range_gets_the_largest_pages_that_fit() {
         let mut tables = vec![Table::EMPTY; 8];
-        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        let mut npt = NestedPageTables::new(TableArray::new(&mut tables, BASE)).unwrap();
         // 4 KiB below 1 GiB to 4 KiB above 2 GiB + 2 MiB.
         npt.map(GIB - 4096, 5 * GIB - 4096, GIB + 2 * MIB + 8192, Access::Full).unwrap();
         let page_size = |guest| npt.translate(guest).map(|found| (found.address, found.page_size));
@@ -288,7 +391,7 @@ mod tests {
     #[test]
     fn entries_are_as_the_manual_draws_them() {
         let mut tables = vec![Table::EMPTY; 4];
-        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        let mut npt = NestedPageTables::new(TableArray::new(&mut tables, BASE)).unwrap();
         npt.map(0x3000, 0x8000, 0x1000, Access::ReadOnly).unwrap();
         npt.map(0x20_0000, 0x40_0000, 2 * MIB, Access::NoExecute).unwrap();
         assert_eq!(npt.root(), BASE);
@@ -301,14 +404,14 @@ mod tests {
     #[test]
     fn access_accessed_and_dirty_are_read_back() {
         let mut tables = vec![Table::EMPTY; 4];
-        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        let mut npt = NestedPageTables::new(TableArray::new(&mut tables, BASE)).unwrap();
         for (page, access) in [Access::Full, Access::ReadOnly, Access::NoExecute].into_iter().enumerate() {
             let guest = page as u64 * 4096;
             npt.map(guest, guest, 4096, access).unwrap();
             let found = npt.translate(guest).unwrap();
             assert_eq!((found.access, found.accessed, found.dirty), (access, false, false));
         }
-        npt.tables[3].0[0] |= ACCESSED | DIRTY;
+        npt.frames.tables[3].0[0] |= ACCESSED | DIRTY;
         let found = npt.translate(0).unwrap();
         assert!(found.accessed && found.dirty);
     }
@@ -335,7 +438,7 @@ mod tests {
     #[test]
     fn what_cannot_be_mapped_is_refused() {
         let mut tables = vec![Table::EMPTY; 4];
-        let mut npt = NestedPageTables::new(&mut tables, BASE);
+        let mut npt = NestedPageTables::new(TableArray::new(&mut tables, BASE)).unwrap();
         assert_eq!(npt.map(1, 0, 4096, Access::Full), Err(MapError::Unaligned { value: 1 }));
         assert_eq!(npt.map(0, 0, 4097, Access::Full), Err(MapError::Unaligned { value: 4097 }));
         assert_eq!(npt.map(END - 4096, 0, 8192, Access::Full), Err(MapError::TooHigh { guest: END - 4096 }));
@@ -344,6 +447,6 @@ mod tests {
         assert_eq!(npt.map(4096, 0, 4096, Access::Full), Err(MapError::Mapped { guest: 4096 }));
         assert_eq!(npt.map(0, 0, 2 * MIB, Access::Full), Err(MapError::Mapped { guest: 0 }));
         npt.map(2 * MIB, 0, 4096, Access::Full).unwrap();
-        assert_eq!(npt.map(4 * MIB, 0, 4096, Access::Full), Err(MapError::NoTables { tables: 4 }));
+        assert_eq!(npt.map(4 * MIB, 0, 4096, Access::Full), Err(MapError::NoTables));
     }
 }

@@ -136,6 +136,8 @@ pub struct Processor<'a> {
     pub(crate) identity: Identity,
     pub(crate) mailbox: &'a Mailbox,
     pub(crate) activity: Activity,
+    /// As many changes of the guest's memory are known to its translations.
+    known: u64,
     /// What is delivered before anything else: an event whose delivery an exit has cut short, or a fault.
     pub(crate) pending: Option<Event>,
     /// A non-maskable interrupt is to be delivered.
@@ -166,8 +168,16 @@ impl<'a> Processor<'a> {
             identity,
             mailbox,
             activity: Activity::WaitsForStartup,
+            known: 0,
             pending: None,
             nmi: false,
+        }
+    }
+
+    /// Forgets translations before it runs again, if memory has [changed](crate::memory::GuestMemory::changes) since.
+    pub fn follow(&mut self, changes: u64) {
+        if core::mem::replace(&mut self.known, changes) != changes {
+            self.vmcb.set_tlb_control(FLUSH_TLB);
         }
     }
 

@@ -81,6 +81,11 @@ impl<'a> Writer<'a> {
         self.bytes.len() - self.length
     }
 
+    /// All that has not been written to, for other purposes.
+    pub fn rest(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.length..]
+    }
+
     /// A place for the next bytes, whoever writes them.
     pub fn room(&mut self, size: usize) -> Result<&mut [u8], StateError> {
         let length = self.bytes.len();

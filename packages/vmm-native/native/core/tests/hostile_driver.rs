@@ -142,7 +142,7 @@ impl Backend for TestDisk {
         assert!(!self.begun.contains(&number), "a number that another one has");
         for segment in segments {
             assert_ne!(segment.length, 0);
-            memory.host_range(segment.address, segment.length.into()).expect("memory of the guest");
+            memory.check(segment.address, segment.length.into()).expect("memory of the guest");
         }
         self.calls += 1;
         if self.calls.is_multiple_of(7) {

@@ -3,7 +3,7 @@
 use crate::channel::Channel;
 use crate::devices;
 use crate::guest::{CreateError, Guest, State};
-use crate::host::{Host, MAX_GUESTS};
+use crate::host::{ForkError, Host, MAX_GUESTS};
 use crate::load::{self, LoadError};
 use crate::log::Quoted;
 use crate::memory::FreeMemory;
@@ -35,6 +35,7 @@ enum Refusal {
     Exists(u8),
     TooMany(u8),
     Create(CreateError),
+    Fork(ForkError),
     Load(LoadError),
     Memory(OutOfMemory),
     State(StateError),
@@ -54,10 +55,10 @@ impl Display for Refusal {
             Refusal::NoGuest(number) => write!(out, "expected the number of a guest, got {number}"),
             Refusal::Exists(number) => write!(out, "expected a number that no guest has, got {number}"),
             Refusal::TooMany(number) => write!(out, "expected a number below {MAX_GUESTS}, got {number}"),
-            Refusal::Create(reason) => reason.fmt(out),
+            Refusal::Create(reason) | Refusal::Fork(ForkError::Create(reason)) => reason.fmt(out),
             Refusal::Load(reason) => reason.fmt(out),
             Refusal::Memory(reason) => reason.fmt(out),
-            Refusal::State(reason) => reason.fmt(out),
+            Refusal::State(reason) | Refusal::Fork(ForkError::State(reason)) => reason.fmt(out),
             Refusal::Running => out.write_str("expected a guest that stands still, got one that runs"),
             Refusal::Stopped => out.write_str("expected a guest that can run, got one that has stopped"),
             Refusal::NoProcessor(index) => write!(out, "expected the number of a processor, got {index}"),
@@ -162,10 +163,7 @@ fn answer(host: &mut Host, number: u8, request: Request, out: &mut Writer) -> Re
     let index = usize::from(number);
     match request {
         Request::Create { memory_mib, processors, disks, cards } => {
-            let slot = host.guests.get(index).ok_or(Refusal::TooMany(number))?;
-            if slot.is_some() {
-                return Err(Refusal::Exists(number));
-            }
+            let index = free(host, number)?;
             let wanted = devices::Wanted { disks, cards };
             return host.create(index, u64::from(memory_mib) << 20, processors.into(), wanted).map_err(Refusal::Create);
         }
@@ -179,6 +177,14 @@ fn answer(host: &mut Host, number: u8, request: Request, out: &mut Writer) -> Re
             if !is_still =>
         {
             return Err(Refusal::Running);
+        }
+        Request::Fork { .. } if matches!(guest.state, State::Stopped { .. }) => return Err(Refusal::Stopped),
+        Request::Fork { number, disks, cards } => {
+            let child = free(host, number)?;
+            let wanted = devices::Wanted { disks, cards };
+            // The answer is written when it is known.
+            let nanoseconds = host.fork(index, child, wanted, out.rest()).map_err(Refusal::Fork)?;
+            out.number::<8>(nanoseconds)?;
         }
         Request::Save if guest.state != State::Still => return Err(Refusal::Stopped),
         Request::Save => guest.save(out)?,
@@ -242,6 +248,15 @@ fn answer(host: &mut Host, number: u8, request: Request, out: &mut Writer) -> Re
         Request::Create { .. } | Request::SelfTest => {}
     }
     Ok(())
+}
+
+/// A number that no guest has.
+fn free(host: &Host, number: u8) -> Result<usize, Refusal> {
+    match host.guests.get(usize::from(number)) {
+        Some(None) => Ok(number.into()),
+        Some(Some(_)) => Err(Refusal::Exists(number)),
+        None => Err(Refusal::TooMany(number)),
+    }
 }
 
 /// Where processors stand, as JSON.

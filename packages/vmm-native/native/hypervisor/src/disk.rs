@@ -7,7 +7,7 @@ use crate::pci::Function;
 use crate::virtio::{self, Descriptor, Device, Queue, flag};
 use core::{fmt, hint, ptr};
 use vmm_core::memory::GuestMemory;
-use vmm_core::virtio::block::{Action, Backend, ID_SIZE, MAX_REQUESTS, MAX_SEGMENTS};
+use vmm_core::virtio::block::{Action, Backend, ID_SIZE, MAX_REQUESTS};
 use vmm_core::virtio::queue::Segment;
 
 /// Offset of the number of sectors in the configuration.
@@ -23,13 +23,16 @@ mod kind {
     pub const GET_ID: u32 = 8;
 }
 
+/// Most parts of a request's data that are in one piece: with header and status as many as the device takes.
+const MAX_PARTS: usize = 254;
+
 /// A request of the device (5.2.6), with the table that describes it.
 #[repr(C, align(16))]
 struct Request {
     kind: u32,
     reserved: u32,
     sector: u64,
-    table: [Descriptor; MAX_SEGMENTS + 2],
+    table: [Descriptor; MAX_PARTS + 2],
     status: u8,
 }
 
@@ -40,8 +43,9 @@ pub struct Disk {
     requests: &'static mut [Request],
     sectors: u64,
     id: [u8; ID_SIZE as usize],
-    /// Requests that there was nothing to do for, a bit for each.
+    /// Requests that there was nothing to do for, and that could not be done, a bit for each.
     done: u32,
+    failed: u32,
 }
 
 impl fmt::Debug for Disk {
@@ -62,10 +66,10 @@ impl Disk {
         let queue = device.queue(0, memory)?;
         device.begin();
         let requests = memory.take_all(MAX_REQUESTS, |_, _| {
-            Some(Request { kind: 0, reserved: 0, sector: 0, table: [Descriptor::EMPTY; MAX_SEGMENTS + 2], status: 0 })
+            Some(Request { kind: 0, reserved: 0, sector: 0, table: [Descriptor::EMPTY; MAX_PARTS + 2], status: 0 })
         })?;
         let sectors = u64::from(device.config(CAPACITY + 4)) << 32 | u64::from(device.config(CAPACITY));
-        let mut disk = Disk { device, queue, requests, sectors, id: [0; ID_SIZE as usize], done: 0 };
+        let mut disk = Disk { device, queue, requests, sectors, id: [0; ID_SIZE as usize], done: 0, failed: 0 };
         disk.id = disk.identify(memory)?;
         Some(disk)
     }
@@ -104,7 +108,7 @@ impl Disk {
             let header = Descriptor::buffer(request, HEADER_SIZE, 0);
             let status = Descriptor::buffer(&raw const (*request).status, 1, flag::WRITE);
             let mut length = 0;
-            let all = core::iter::once(header).chain(buffers.take(MAX_SEGMENTS)).chain(core::iter::once(status));
+            let all = core::iter::once(header).chain(buffers.take(MAX_PARTS)).chain(core::iter::once(status));
             for descriptor in all {
                 let flags = descriptor.flags | flag::NEXT;
                 table.add(length).write_volatile(Descriptor { flags, next: length as u16 + 1, ..descriptor });
@@ -142,20 +146,39 @@ impl Backend for Disk {
             }
             Action::Flush => (kind::FLUSH, 0, 0),
         };
-        let buffers = segments.iter().filter_map(|segment| {
-            let at = memory.host_range(segment.address, segment.length.into()).ok()?;
-            Some(Descriptor::buffer(at, segment.length as usize, flags))
-        });
+        let (mut parts, mut count) = ([Descriptor::EMPTY; MAX_PARTS], 0);
+        for segment in segments {
+            let (mut address, mut left) = (segment.address, u64::from(segment.length));
+            while left > 0 {
+                let Ok((at, length)) = memory.host_range(address, left, flags == flag::WRITE) else { return false };
+                let part = Descriptor::buffer(at, length as usize, flags);
+                match parts[..count].last_mut() {
+                    Some(last) if last.address + u64::from(last.length) == part.address => last.length += part.length,
+                    _ if count == MAX_PARTS => {
+                        // It is told how many segments of which size there can be.
+                        self.failed |= 1 << number;
+                        return true;
+                    }
+                    _ => {
+                        parts[count] = part;
+                        count += 1;
+                    }
+                }
+                (address, left) = (address + length, left - length);
+            }
+        }
         // SAFETY: parts of the guest's memory, which nothing refers to, and which takes writes at any time.
-        unsafe { self.begin(number, kind, sector, buffers) };
+        unsafe { self.begin(number, kind, sector, parts[..count].iter().copied()) };
         true
     }
 
     fn finish(&mut self) -> Option<(u16, bool)> {
-        if self.done != 0 {
-            let number = self.done.trailing_zeros();
-            self.done &= self.done - 1;
-            return Some((number as u16, true));
+        for (numbers, well) in [(&mut self.done, true), (&mut self.failed, false)] {
+            if *numbers != 0 {
+                let number = numbers.trailing_zeros();
+                *numbers &= *numbers - 1;
+                return Some((number as u16, well));
+            }
         }
         let (number, _) = self.queue.used()?;
         let request = self.requests.get(usize::from(number))?;

@@ -2,21 +2,21 @@
 
 use crate::cpu::cpuid;
 use crate::devices;
-use crate::memory::{self, FreeMemory};
+use crate::memory::FreeMemory;
 use crate::rtc;
 use crate::time::{self, Frequencies};
 use core::fmt::{self, Display};
-use core::ops::Range;
 use core::ptr;
+use vmm_core::blocks::BLOCK;
 use vmm_core::clock::Clock;
 use vmm_core::cpuid::Identity;
 use vmm_core::event::Next;
 use vmm_core::exit::ExitLedger;
 use vmm_core::machine::{Machine, Stop};
 use vmm_core::mailbox::Mailbox;
-use vmm_core::memory::GuestMemory;
+use vmm_core::memory::{GuestFrames, GuestMemory};
 use vmm_core::msr;
-use vmm_core::npt::{Access, MapError, NestedPageTables, Table};
+use vmm_core::npt::NestedPageTables;
 use vmm_core::permissions::IoPermissionMap;
 use vmm_core::processor::{Confinement, Processor};
 use vmm_core::ring::Ring;
@@ -25,11 +25,9 @@ use vmm_core::vmcb::Vmcb;
 
 /// Most processors of a guest.
 pub const MAX_PROCESSORS: usize = 8;
-/// Large pages of guests are large pages of the host; everything of a guest is a multiple of it.
-pub const GUEST_ALIGNMENT: u64 = 2 << 20;
-/// What a guest needs beside its memory is less than this, in bytes.
-const REST: u64 = GUEST_ALIGNMENT;
-const NESTED_TABLES: usize = 16;
+/// How many bytes of a guest's first block are for nested tables, and pages that it does not share any more. The rest is for
+/// everything else that it consists of.
+const FOR_FRAMES: u64 = 256 << 10;
 /// Most bytes that a guest writes to a console before it exits: those of an instruction that is repeated.
 const MAX_WRITTEN: usize = 1024;
 
@@ -90,7 +88,6 @@ pub struct Guest {
     pub state: State,
     /// What it was made of.
     pub wanted: Wanted,
-    range: Range<u64>,
     current: usize,
     turn_ends_at: u64,
 }
@@ -105,8 +102,6 @@ pub enum CreateError {
     NoAddressSpaces { needed: usize, left: usize },
     /// Devices are not there, or somebody else's, or cannot be used.
     NoDevices,
-    /// Its memory cannot be mapped.
-    Map(MapError),
 }
 
 impl Display for CreateError {
@@ -122,7 +117,6 @@ impl Display for CreateError {
             CreateError::NoDevices => out.write_str(
                 "expected disks and network cards that the machine has, with virtio 1.0, and that no other guest has",
             ),
-            CreateError::Map(reason) => reason.fmt(out),
         }
     }
 }
@@ -136,36 +130,34 @@ fn features() -> impl Iterator<Item = u32> {
 
 /// How much memory a guest with that much of its own takes.
 pub fn size_with_rest(memory: u64) -> u64 {
-    memory.next_multiple_of(GUEST_ALIGNMENT).saturating_add(REST)
+    memory.next_multiple_of(BLOCK).saturating_add(BLOCK)
 }
 
 impl Guest {
-    /// Makes a guest in a range of memory of [`size_with_rest`] bytes that are zero, aligned to [`GUEST_ALIGNMENT`].
-    ///
-    /// # Safety
-    ///
-    /// The range is nobody's until the guest is forgotten.
-    pub unsafe fn create(
-        range: Range<u64>,
+    /// Makes a guest with memory of zeros or, out of another one, with what that holds.
+    pub fn create(
+        frames: GuestFrames,
         wanted: Wanted,
         frequencies: Frequencies,
+        parent: Option<&mut Guest>,
     ) -> Result<&'static mut Guest, CreateError> {
-        let (size, count) = (wanted.memory, wanted.processors);
-        // SAFETY: the caller's.
-        let mut arena = unsafe { FreeMemory::of(range.clone()) };
-        let left = range.end - range.start;
-        let no_memory = || CreateError::NoMemory { needed: size_with_rest(size), left };
-        let base = arena.take_range(size, GUEST_ALIGNMENT).ok_or_else(no_memory)?;
-        // SAFETY: memory that was taken for this, and that nothing of the host refers to.
-        let guest_memory = unsafe { GuestMemory::new(base as *mut u8, size) };
-        let tables = arena.take_all(NESTED_TABLES, |_, _| Some(Table::EMPTY)).ok_or_else(no_memory)?;
-        let tables_base = tables.as_ptr().addr() as u64;
-        let mut nested = NestedPageTables::new(tables, tables_base);
-        nested.map(0, base, size, Access::Full).map_err(CreateError::Map)?;
+        let (mut frames, count) = (frames, wanted.processors);
+        let no_memory = || CreateError::NoMemory { needed: size_with_rest(wanted.memory), left: 0 };
+        let block = frames.take_block().ok_or_else(no_memory)?;
+        frames.begin_with(block..block + FOR_FRAMES);
+        let tables = NestedPageTables::new(frames).ok_or_else(no_memory)?;
+        let memory = match parent {
+            Some(parent) => parent.machine.memory.fork(tables),
+            None => GuestMemory::of_blocks(tables, wanted.memory),
+        };
+        let memory = memory.ok_or_else(no_memory)?;
+        // SAFETY: the block is the guest's, and only its first part is taken by others.
+        let mut arena = unsafe { FreeMemory::of(block + FOR_FRAMES..block + BLOCK) };
+        let place = arena.take(None).ok_or_else(no_memory)?;
         let iopm = arena.take(IoPermissionMap::ALL_EXIT).ok_or_else(no_memory)?;
         let msrpm = arena.take(msr::PERMISSIONS).ok_or_else(no_memory)?;
         let confinement = Confinement {
-            nested_cr3: nested.root(),
+            nested_cr3: memory.root().ok_or_else(no_memory)?,
             iopm: ptr::from_ref(iopm).addr() as u64,
             msrpm: ptr::from_ref(msrpm).addr() as u64,
             asid: 0,
@@ -185,21 +177,23 @@ impl Guest {
         let make = |_: &mut FreeMemory, _| Some(Console { input: Ring::new(), output: Ring::new() });
         let consoles: &'static [Console] = arena.take_all(2, make).ok_or_else(no_memory)?;
         let consoles: &'static Consoles = consoles.try_into().expect("there are two");
-        let devices = devices::make(&mut arena, wanted.devices, &consoles[1]).ok_or(CreateError::NoDevices)?;
-        let machine = Machine::new(guest_memory, clock, mailboxes, devices);
+        let Some(devices) = devices::make(&mut arena, wanted.devices, &consoles[1]) else {
+            // Those that have been made do not write to memory any more when it is somebody else's.
+            devices::stop(wanted.devices);
+            return Err(CreateError::NoDevices);
+        };
+        let machine = Machine::new(memory, clock, mailboxes, devices);
         let state = State::Still;
-        let guest =
-            Guest { machine, processors, consoles, untold: [0; 2], state, wanted, range, current: 0, turn_ends_at: 0 };
-        arena.take(guest).ok_or_else(no_memory)
-    }
-
-    /// Ends it, and gives its memory back, which is zero again.
-    pub fn destroy(&mut self) -> Range<u64> {
-        devices::stop(self.wanted.devices);
-        let range = self.range.clone();
-        // SAFETY: whoever calls this forgets the guest, and no device writes to its memory any more.
-        unsafe { memory::clear(range.clone()) };
-        range
+        Ok(place.insert(Guest {
+            machine,
+            processors,
+            consoles,
+            untold: [0; 2],
+            state,
+            wanted,
+            current: 0,
+            turn_ends_at: 0,
+        }))
     }
 
     /// Saves all of it but its memory, and what has been typed and not been read.
@@ -238,6 +232,9 @@ impl Guest {
             self.machine.receive(byte);
         }
         self.machine.service();
+        if self.machine.memory.is_short() {
+            self.state = State::Stopped { stop: Stop::NoMemory, told: false };
+        }
     }
 
     /// Which processor is next, and is ready to be entered; none when all wait. The guest stops when none can ever run.

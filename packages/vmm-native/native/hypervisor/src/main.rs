@@ -59,6 +59,7 @@ use host::Host;
 use log::{Quoted, event};
 use memory::FreeMemory;
 use svm::Svm;
+use vmm_core::blocks::BLOCK;
 use vmm_core::control::ControlError;
 
 global_asm!(include_str!("boot.s"), main = sym main);
@@ -110,6 +111,7 @@ fn run(start_info: u64) -> Result<Infallible, Failure> {
     let frequencies = time::measure(&mut apic).ok_or(Failure::NoTimer)?;
     let mut control = Control::start(&mut memory).ok_or(Failure::NoChannel)?;
     event!("started", r#""version":"{}","memory":{}"#, env!("CARGO_PKG_VERSION"), memory.size());
-    let mut host = Host::new(svm, apic, frequencies, memory);
+    let no_memory = Failure::NoMemory { needed: BLOCK, left: memory.size() };
+    let mut host = Host::new(svm, apic, frequencies, memory).ok_or(no_memory)?;
     Err(Failure::Control(schedule::run(&mut host, &mut control)))
 }

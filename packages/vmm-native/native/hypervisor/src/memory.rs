@@ -124,15 +124,3 @@ impl FreeMemory {
         Some(unsafe { core::slice::from_raw_parts_mut(place, count) })
     }
 }
-
-/// Makes memory zero, eight bytes at a time.
-///
-/// # Safety
-///
-/// The range is mapped, aligned to eight bytes, and nobody's.
-pub unsafe fn clear(range: Range<u64>) {
-    for address in range.step_by(8) {
-        // SAFETY: the caller's.
-        unsafe { (address as *mut u64).write_volatile(0) };
-    }
-}

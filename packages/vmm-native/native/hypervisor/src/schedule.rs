@@ -63,6 +63,7 @@ pub fn run(host: &mut Host, control: &mut Control) -> ControlError {
             continue;
         };
         let processor = &mut guest.processors[index];
+        processor.follow(guest.machine.memory.changes());
         // SAFETY: whoever made the processor has confined it.
         unsafe { host.svm.run(processor.vmcb, &mut processor.registers) };
         let mut hardware = Hardware(&guest.consoles[SERIAL].output);

@@ -7,6 +7,7 @@ use crate::memory::FreeMemory;
 use crate::svm::Svm;
 use crate::time::Frequencies;
 use core::ptr;
+use vmm_core::blocks::BLOCK;
 use vmm_core::clock::Clock;
 use vmm_core::consistency::{Capabilities, Rule, broken};
 use vmm_core::cpuid::Identity;
@@ -14,13 +15,13 @@ use vmm_core::exit::Exit;
 use vmm_core::mailbox::Mailbox;
 use vmm_core::memory::GuestMemory;
 use vmm_core::msr;
-use vmm_core::npt::{Access, NestedPageTables, Table};
+use vmm_core::npt::{Access, NestedPageTables, Table, TableArray};
 use vmm_core::permissions::IoPermissionMap;
 use vmm_core::processor::{Confinement, Processor};
 use vmm_core::start::enter_long_mode;
 use vmm_core::vmcb::Vmcb;
 
-const MEMORY: u64 = 2 << 20;
+const MEMORY: u64 = BLOCK;
 const NESTED_TABLES: usize = 4;
 const START: u64 = 1 << 20;
 /// HLT, which ends a guest that was not refused.
@@ -28,15 +29,14 @@ const PROGRAM: &[u8] = &[0xf4];
 /// How long a guest that was not refused may run, in microseconds.
 const LIMIT: u64 = 20_000;
 
-/// Tries a block that keeps every rule, and for each rule one that breaks it alone; says what came of it. `None` when there
+/// Runs guests in the block of memory at `base`: tries a block that keeps every rule, and for each rule one that breaks it alone; says what came of it. `None` when there
 /// is not enough memory.
-pub fn run(memory: &mut FreeMemory, svm: &mut Svm, apic: &mut Apic, frequencies: Frequencies) -> Option<()> {
-    let base = memory.take_range(MEMORY, MEMORY)?;
-    // SAFETY: memory that was taken for this, and that nothing of the host refers to.
+pub fn run(memory: &mut FreeMemory, base: u64, svm: &mut Svm, apic: &mut Apic, frequencies: Frequencies) -> Option<()> {
+    // SAFETY: a block that was taken for this, and that nothing of the host refers to.
     let mut guest_memory = unsafe { GuestMemory::new(base as *mut u8, MEMORY) };
     let tables = memory.take_all(NESTED_TABLES, |_, _| Some(Table::EMPTY))?;
     let tables_base = tables.as_ptr().addr() as u64;
-    let mut nested = NestedPageTables::new(tables, tables_base);
+    let mut nested = NestedPageTables::new(TableArray::new(tables, tables_base))?;
     nested.map(0, base, MEMORY, Access::Full).ok()?;
     let confinement = Confinement {
         nested_cr3: nested.root(),

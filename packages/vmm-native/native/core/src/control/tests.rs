@@ -51,6 +51,7 @@ fn requests() -> Vec<(u8, Vec<u8>, Request<'static>)> {
         (14, std::vec![], Request::SelfTest),
         (15, std::vec![], Request::Save),
         (16, b"state".to_vec(), Request::Restore { state: b"state" }),
+        (18, std::vec![1, 2, 3], Request::Fork { number: 1, disks: 2, cards: 3 }),
         (17, 9_u64.to_le_bytes().to_vec(), Request::Pages { address: 9 }),
     ]
 }
@@ -80,7 +81,7 @@ fn parts_of_requests_and_more_than_one_are_none() {
             assert_eq!(Request::decode(kind, &payload[..length]), Err(ControlError::TooShort(kind)), "{request:?}");
         }
     }
-    for kind in [0, 18, 0x80, u8::MAX] {
+    for kind in [0, 19, 0x80, u8::MAX] {
         assert_eq!(Request::decode(kind, &[]), Err(ControlError::UnknownKind(kind)));
     }
 }

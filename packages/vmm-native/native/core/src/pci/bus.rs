@@ -146,6 +146,11 @@ impl<'a> Bus<'a> {
         is_over
     }
 
+    /// Whether nothing of any function goes on outside.
+    pub fn is_idle(&self) -> bool {
+        self.functions.iter().all(|function| function.is_idle())
+    }
+
     /// Saves the bridge and all functions.
     pub fn save(&self, state: &mut Writer) -> Result<(), StateError> {
         state.number::<4>(self.config_address.into())?;

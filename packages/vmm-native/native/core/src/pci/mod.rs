@@ -43,6 +43,10 @@ pub trait Device: fmt::Debug {
     fn interrupt(&self) -> bool;
     /// Goes back to how it was made, without addresses; whether nothing of it goes on outside, or this has to be asked again.
     fn reset(&mut self) -> bool;
+    /// Whether nothing of it goes on outside.
+    fn is_idle(&self) -> bool {
+        true
+    }
     /// Saves all that a guest can tell apart.
     fn save(&self, state: &mut Writer) -> Result<(), StateError>;
     /// Goes on where another one of its kind was saved. On an error it is in no state to be used.

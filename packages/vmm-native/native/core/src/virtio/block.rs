@@ -20,7 +20,7 @@ pub const MAX_SEGMENTS: usize = queue::MAX_SIZE as usize;
 
 /// What drivers are told about how large a request may be: this many segments, of this many bytes each.
 const SEGMENTS: u32 = queue::MAX_SIZE as u32 - 2;
-const SEGMENT_SIZE: u32 = 512 << 10;
+const SEGMENT_SIZE: u32 = 4096;
 const MAX_BYTES: u64 = SEGMENTS as u64 * SEGMENT_SIZE as u64;
 
 const HEADER: u64 = 16;
@@ -251,6 +251,10 @@ impl<B: Backend> Device for Block<B> {
                 *pending = None;
             }
         }
+        self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
         self.pending.iter().all(Option::is_none)
     }
 

@@ -45,6 +45,10 @@ pub trait Device: fmt::Debug {
     fn service(&mut self, queues: &mut [Queue], memory: &mut GuestMemory) -> Result<(), QueueError>;
     /// Forgets what it was doing; whether nothing of it still goes on outside, or this has to be asked again.
     fn reset(&mut self) -> bool;
+    /// Whether nothing of it goes on outside.
+    fn is_idle(&self) -> bool {
+        true
+    }
     /// Saves all that a driver can tell apart.
     fn save(&self, state: &mut Writer) -> Result<(), StateError>;
     /// Goes on where another one of its kind was saved.

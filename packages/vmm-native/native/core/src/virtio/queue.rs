@@ -113,7 +113,7 @@ impl Chain {
     }
 
     fn push(&mut self, memory: &GuestMemory, segment: Segment, write: bool) -> Result<(), QueueError> {
-        memory.host_range(segment.address, segment.length.into())?;
+        memory.check(segment.address, segment.length.into())?;
         if !write && self.readable < self.count {
             return Err(QueueError::Order);
         }

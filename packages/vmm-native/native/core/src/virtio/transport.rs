@@ -363,6 +363,10 @@ impl<D: Device> pci::Device for VirtioPci<D> {
         is_over
     }
 
+    fn is_idle(&self) -> bool {
+        self.device.is_idle()
+    }
+
     fn save(&self, state: &mut Writer) -> Result<(), StateError> {
         self.function.save(state)?;
         self.msix.save(state)?;
