@@ -38,6 +38,9 @@ const CHUNK_SIZE = 128 * 1024;
 const MAX_AHEAD = 16;
 /** Longer reads are not kept: nobody reads that much twice. */
 const MAX_KEPT_READ = MAX_AHEAD * CHUNK_SIZE;
+/** Most redirections of one request. */
+const MAX_REDIRECTIONS = 5;
+const REDIRECTIONS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 const RANGE = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16})$/;
 const EMPTY_RANGE = /^bytes \*\/0$/;
 
@@ -211,14 +214,33 @@ class RemoteObject implements DisposableBlockSource {
     return await this.#body(answer, 0, end);
   }
 
-  #send(offset: number, length: number, signal: AbortSignal): Promise<Response> {
+  /** Follows redirections itself: what was given as headers is for the server it was given for. */
+  async #send(offset: number, length: number, signal: AbortSignal): Promise<Response> {
     const { etag } = this.#version;
     // A weak tag is not allowed here, and would not vouch for single bytes.
     const condition = etag?.startsWith('"') === true ? { "if-range": etag } : {};
     const range = `bytes=${offset}-${offset + length - 1}`;
-    // With a range, fetch asks for an answer that is not compressed.
-    const headers = { ...this.#settings.headers, range, ...condition };
-    return fetch(this.#url, { headers, signal, redirect: "follow" });
+    let url = this.#url;
+    for (let count = 0; count <= MAX_REDIRECTIONS; count += 1) {
+      const given = url.origin === this.#url.origin ? this.#settings.headers : {};
+      // With a range, fetch asks for an answer that is not compressed.
+      const answer = await fetch(url, { headers: { ...given, range, ...condition }, signal, redirect: "manual" });
+      const location = REDIRECTIONS.has(answer.status) ? answer.headers.get("location") : null;
+      if (location === null) return answer;
+      await answer.body?.cancel();
+      url = this.#redirected(url, location);
+    }
+    const message = `expected at most ${MAX_REDIRECTIONS} redirections of ${this.#name}, got more`;
+    throw this.#report("http", message, { path: this.#name });
+  }
+
+  /** Where a redirection leads; never out of TLS. */
+  #redirected(from: URL, location: string): URL {
+    const to = URL.canParse(location, from.href) ? new URL(location, from) : undefined;
+    const isAllowed = to?.protocol === "https:" || (to?.protocol === "http:" && from.protocol === "http:");
+    if (to !== undefined && isAllowed && to.username === "" && to.password === "") return to;
+    const message = `expected ${this.#name} to redirect to another address with ${from.protocol}//, got something else`;
+    throw this.#report("http", message, { path: this.#name });
   }
 
   async #assertSame(answer: Response, offset: number, length: number): Promise<void> {

@@ -205,7 +205,7 @@ describe("a source on a web server", () => {
       "changed",
       (_, response, count) => (count === 1 ? "honest" : answered(response.writeHead(416).end())),
     ],
-    ["a redirection in circles", "io", (_, response) => answered(response.writeHead(302, { location: "/" }).end())],
+    ["a redirection in circles", "http", (_, response) => answered(response.writeHead(302, { location: "/" }).end())],
   ])("refuses %s", async (_, code, behaviour) => {
     const error = await failing(behaviour);
     expect(error).toMatchObject({ code });
@@ -268,4 +268,45 @@ describe("a source on a web server", () => {
   test("is told from a path", () => {
     expect(["http://a/b", "HTTPS://a", "http:/a", "./http://a"].map(isHttpUrl)).toEqual([true, true, false, false]);
   });
+});
+
+describe("a redirection", () => {
+  const redirectTo =
+    (location: string): Behaviour =>
+    (_, response) => {
+      response.writeHead(302, { location }).end();
+      return "handled";
+    };
+  const secrets = { authorization: "Bearer hare", "x-api-key": "hare" };
+
+  test("to another server is followed without the headers that were given for this one", async () => {
+    const other = await startServer(BYTES);
+    const { url, asked } = await startServer(BYTES, redirectTo(other.url));
+    await using source = await open(url, { ...SETTINGS, headers: secrets });
+    expect(isSame(await source.read(3 * CHUNK, 77), 3 * CHUNK, 3 * CHUNK + 77)).toBe(true);
+    for (const { headers } of asked) expect(headers).toMatchObject(secrets);
+    expect(other.asked.length).toBe(asked.length);
+    for (const { headers } of other.asked) {
+      expect([headers.authorization, headers["x-api-key"]]).toEqual([undefined, undefined]);
+    }
+  });
+
+  test("to the same server is followed with them", async () => {
+    const { url, asked } = await startServer(BYTES, (_, response, count) => {
+      if (count % 2 === 0) return "honest";
+      response.writeHead(307, { location: "/elsewhere" }).end();
+      return "handled";
+    });
+    await using source = await open(url, { ...SETTINGS, headers: secrets });
+    expect(source.sizeBytes).toBe(BYTES.byteLength);
+    expect(asked).toHaveLength(2);
+    for (const { headers } of asked) expect(headers).toMatchObject(secrets);
+  });
+
+  test.each(["ftp://127.0.0.1/image", "http://ann:hare@127.0.0.1/image", "http://", "file:///etc/passwd"])(
+    "to %s is refused",
+    async (location) => {
+      expect(await failing(redirectTo(location))).toMatchObject({ code: "http" });
+    },
+  );
 });

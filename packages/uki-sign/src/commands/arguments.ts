@@ -19,6 +19,11 @@ export async function readText(files: CommandFiles, value: string): Promise<stri
   return Buffer.from(await files.read(value.slice(1))).toString("utf8");
 }
 
+/** Text given as it is, or the bytes of `@FILE`. */
+export async function readTextOrBytes(files: CommandFiles, value: string): Promise<string | Uint8Array> {
+  return value.startsWith("@") ? await files.read(value.slice(1)) : value;
+}
+
 /** A digest from a flag, hexadecimal. */
 export function parseDigest(value: string): Uint8Array {
   if (/^([0-9a-f]{2})+$/i.test(value)) return new Uint8Array(Buffer.from(value, "hex"));

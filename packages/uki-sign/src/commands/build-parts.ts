@@ -2,7 +2,7 @@ import { UsageError } from "@leveret/command";
 import type { Command } from "commander";
 import type { ByteSource } from "../bytes/byte-source.ts";
 import type { BuildUkiAddonOptions, BuildUkiOptions, BuildUkiProfileOptions } from "../uki/parts.ts";
-import { collect, parseInteger, readText } from "./arguments.ts";
+import { collect, parseInteger, readText, readTextOrBytes } from "./arguments.ts";
 import type { CommandFiles } from "./command-files.ts";
 import { readFirmware, readHardwareIds } from "./hardware.ts";
 
@@ -35,7 +35,7 @@ export function addPartOptions(command: Command): Command {
     .requiredOption("--stub <file>", "systemd's stub: linuxx64.efi.stub; addonx64.efi.stub for an addon")
     .option("--linux <file>", "kernel; without one, --profile makes a profile to join, and anything else an addon")
     .option("--initrd <file>", "initrd; several are joined in order", collect)
-    .option("--cmdline <text>", "kernel command line")
+    .option("--cmdline <text>", "kernel command line; blanks count in @FILE only")
     .option("--os-release <text>", "content of os-release")
     .option("--uname <text>", "kernel release; read from the kernel by default")
     .option("--sbat <text>", "SBAT entries to merge; several allowed", collect)
@@ -101,14 +101,14 @@ export async function readProfileParts(
 }
 
 async function readCommonParts(files: CommandFiles, flags: PartFlags): Promise<BuildUkiAddonOptions> {
-  const { file, text, all } = readers(files);
+  const { file, all } = readers(files);
   const { uname, timeDateStamp, section, efifw } = flags;
   return {
     stub: await file(flags.stub),
     uname,
     timeDateStamp,
     initrd: await all(flags.initrd),
-    cmdline: await optional(flags.cmdline, text),
+    cmdline: await optional(flags.cmdline, (value) => readTextOrBytes(files, value)),
     dtb: await optional(flags.dtb, file),
     dtbauto: await all(flags.dtbauto),
     hwids: await optional(flags.hwids, (paths) => readHardwareIds(files, paths)),

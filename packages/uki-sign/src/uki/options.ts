@@ -28,14 +28,17 @@ const ownSectionName = sectionNameSchema.refine(
   "expected a name other than those with an option of their own",
 );
 
+// As ukify does it: blanks in text mean nothing, a file is taken as it is.
+const cmdlineSchema = z.union([
+  textSchema.transform((line) => line.trim().split(/\s+/).join(" ")).pipe(textSchema),
+  bytesSchema.refine((bytes) => bytes.length > 0, "expected at least one byte; leave the option out"),
+]);
+
 /** What images, addons and profiles have in common. */
 export const partsSchema = z.strictObject({
   stub: bytesOrSourceSchema,
   initrd: z.union([contentSchema, z.array(contentSchema).min(1).readonly()]).optional(),
-  cmdline: textSchema
-    .transform((line) => line.trim().split(/\s+/).join(" "))
-    .pipe(textSchema)
-    .optional(),
+  cmdline: cmdlineSchema.optional(),
   uname: textSchema.optional(),
   dtb: contentSchema.optional(),
   dtbauto: z.array(contentSchema).readonly().default([]),

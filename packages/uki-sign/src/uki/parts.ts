@@ -6,8 +6,8 @@ interface UkiParts {
   readonly stub: Bytes;
   /** initrd, or several that are joined in order, each at a multiple of 4 bytes */
   readonly initrd?: Bytes | readonly Bytes[] | undefined;
-  /** kernel command line; runs of blanks and newlines become one blank, as the stub treats them */
-  readonly cmdline?: string | undefined;
+  /** kernel command line; in text, runs of blanks and newlines become one blank; bytes are taken as they are */
+  readonly cmdline?: string | Uint8Array | undefined;
   /** kernel release as `uname -r` prints it */
   readonly uname?: string | undefined;
   /** device tree, one for all machines */

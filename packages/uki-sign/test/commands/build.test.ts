@@ -46,6 +46,18 @@ describe("uki-sign build", () => {
     expect(JSON.parse(document)).toMatchObject({ kind: "uki-inspect", contains: "addon" });
   });
 
+  test("takes the command line in a file as it is, and joins the blanks of one that is given as text", async () => {
+    const { run, folder } = cliWorkspace({ ...FILES, line: "quiet\n  debug\n" });
+    for (const [given, expected] of [
+      ["@line", "quiet\n  debug\n"],
+      ["quiet\n  debug\n", "quiet debug"],
+    ] as const) {
+      await run("build", "--stub", "addon", "--cmdline", given, "-o", "line.addon.efi");
+      const { sections } = inspectUki(readFileSync(join(folder, "line.addon.efi")));
+      expect(sections.find(({ name }) => name === ".cmdline")?.text).toBe(expected);
+    }
+  });
+
   test("makes a profile when there is a description of one and no kernel, and joins it", async () => {
     const { run, result } = await profiles();
     expect(result.stdout).toMatch(/^linux\.efi: .* 9 sections, 2 profiles, unsigned\n$/);

@@ -72,6 +72,12 @@ describe("buildUki", () => {
     );
   });
 
+  test("takes a kernel command line in bytes as it is", () => {
+    const cmdline = "  quiet\n\troot=dissect \n";
+    expect(text(buildUki({ stub, linux, cmdline: new TextEncoder().encode(cmdline) }), ".cmdline")).toBe(cmdline);
+    expect(errorOf(() => buildUki({ stub, linux, cmdline: new Uint8Array() })).code).toBe("UKI_SIGN_BAD_OPTIONS");
+  });
+
   test("asks for NX protection only when the kernel copes with it", () => {
     const old = testKernel("1", { dllCharacteristics: 0 });
     expect(decodePe(buildUki({ stub, linux })).dllCharacteristics).toBe(0x160);

@@ -48,7 +48,7 @@ const CASES: [string, Parts][] = [
         ],
       }),
       initrd: [fill(5, 1), fill(8, 2), fill(3, 3)],
-      cmdline: "quiet",
+      cmdline: bytes("quiet\n  from=a-file\n\n"),
       osRelease: OS_RELEASE,
       uname: "1",
       splash: fill(3000, 3),
@@ -75,9 +75,11 @@ function ukifyArguments(folder: string, parts: Parts, output: string): string[] 
   const initrds = parts.initrd === undefined ? [] : [parts.initrd].flat();
   for (const [index, part] of initrds.entries()) argv.push("--initrd", file(`initrd${index}`, part as Uint8Array));
   if (parts.uname !== undefined) argv.push("--uname", parts.uname);
-  const texts = { "--cmdline": parts.cmdline, "--os-release": parts.osRelease };
-  for (const [flag, value] of Object.entries(texts)) {
-    if (value !== undefined) argv.push(flag, `@${file(flag.slice(2), value)}`);
+  if (parts.osRelease !== undefined) argv.push("--os-release", `@${file("os-release", parts.osRelease)}`);
+  // ukify takes a command line in a file as it is, and one in an argument with its blanks joined.
+  const { cmdline } = parts;
+  if (cmdline !== undefined) {
+    argv.push("--cmdline", typeof cmdline === "string" ? cmdline : `@${file("cmdline", cmdline)}`);
   }
   const binaries = { splash: parts.splash, devicetree: parts.dtb, microcode: parts.ucode, pcrpkey: parts.pcrpkey };
   for (const [name, value] of Object.entries(binaries)) {
@@ -92,9 +94,7 @@ describeWith("ukify 257", [], TREE_FILES, () => {
   test.each(CASES)("builds the same image from %s, byte for byte", (_name, parts) => {
     const folder = scratch();
     const theirs = join(folder, "theirs.efi");
-    // ukify takes a command line in a file as it is, and one in an argument with its blanks joined.
-    const joined = parts.cmdline?.split(/\s+/).join(" ");
-    ukify(ukifyArguments(folder, joined === undefined ? parts : { ...parts, cmdline: joined }, theirs));
+    ukify(ukifyArguments(folder, parts, theirs));
     const ours = buildUki({ stub: systemdStub(), ...parts });
     expect(Buffer.compare(ours, readFileSync(theirs))).toBe(0);
   });
