@@ -91,6 +91,7 @@ export function buildArgv(machine: ResolvedMachine, context: ArgvContext): reado
     ...networkArguments(machine, context.fds),
     ...clockArguments(machine),
     ...rngArguments(machine),
+    ...(machine.balloon ? ["-device", "virtio-balloon-pci"] : []),
     ...graphicsArguments(machine),
     ...machine.fwCfg.flatMap((item) => [
       "-fw_cfg",

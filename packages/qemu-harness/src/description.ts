@@ -208,6 +208,8 @@ const machineFields = z.strictObject({
     .default(512),
   /** virtual processors */
   cpus: z.number().int().min(1).max(255).default(1),
+  /** whether {@link Machine.setMemory} can take memory from the guest */
+  balloon: z.boolean().default(false),
   /**
    * what kind of PC: `q35` with PCI Express, `pc` with plain PCI as in 1996, or `microvm`, which has hardly anything,
    * starts soonest and takes a direct kernel boot only

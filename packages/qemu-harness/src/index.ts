@@ -129,6 +129,7 @@ export {
 export type { Ingredients } from "./snapshot/ingredients.ts";
 export { type OpenSnapshotOptions, openSnapshot, readSnapshot, type SnapshotInfo } from "./snapshot/open.ts";
 export { DEFAULT_START_TIMEOUT_MS, type StartOptions, startMachine } from "./start.ts";
+export { DEFAULT_TAKE_TIMEOUT_MS } from "./taken-away.ts";
 export type { ForkOptions, SaveOptions, Template } from "./template.ts";
 // Where the time of a boot went
 export { MAX_TIMELINE_MARKS } from "./timeline/recorder.ts";

@@ -113,6 +113,34 @@ export interface Machine extends AsyncDisposable {
    */
   readonly cutPower: (options?: PowerCutOptions) => Promise<MachineExit>;
   /**
+   * Sends the guest a non-maskable interrupt, as the button on a server's front does.
+   *
+   * @throws {QemuError} `QEMU_QMP_CLOSED` when the machine has ended.
+   */
+  readonly nmi: () => Promise<void>;
+  /**
+   * Takes a processor away while the machine runs, the last one first, and waits for the guest to give it up.
+   *
+   * @param options - Limit, default 60 s, and signal.
+   * @throws {QemuError} `QEMU_UNSUPPORTED` in a microvm and for the only processor, `QEMU_UNPLUG_REFUSED` by the guest,
+   *   `QEMU_QMP_TIMEOUT` when it does not answer, `QEMU_ABORTED`.
+   * @example
+   * await machine.unplugCpu();
+   */
+  readonly unplugCpu: (options?: WaitOptions) => Promise<void>;
+  /**
+   * Takes memory from the guest by its balloon driver, or gives it back, and waits until the guest has so much: memory
+   * pressure, and the end of it.
+   *
+   * @param memoryMiB - What the guest is to have, in `MiB`, at most `memoryMiB` of the description.
+   * @param options - Limit, default 60 s, and signal.
+   * @throws {TypeError} When the description has no balloon.
+   * @throws {QemuError} `QEMU_BAD_OPTIONS`, `QEMU_QMP_TIMEOUT` with what the guest has, `QEMU_ABORTED`.
+   * @example
+   * await machine.setMemory(96);
+   */
+  readonly setMemory: (memoryMiB: number, options?: WaitOptions) => Promise<void>;
+  /**
    * Kills QEMU.
    *
    * @throws {QemuError} `QEMU_STUCK` when the kernel does not let go of the process within 5 s.

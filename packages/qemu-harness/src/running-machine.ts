@@ -19,6 +19,7 @@ import type { QmpClient } from "./qmp.ts";
 import { textReader } from "./screen/read-text.ts";
 import { MachineScreen, type Screen } from "./screen/screen.ts";
 import { type Forkable, Standstill } from "./standstill.ts";
+import { TakenAway } from "./taken-away.ts";
 import type { Template } from "./template.ts";
 import type { TimelineRecorder } from "./timeline/recorder.ts";
 import { buildTimeline, type Timeline } from "./timeline/timeline.ts";
@@ -64,6 +65,7 @@ export class RunningMachine implements Machine {
   #clock: VirtualClock | undefined;
   #standstill: Standstill | undefined;
   #forwarder: Forwarder | undefined;
+  #taken: TakenAway | undefined;
   #gdbServers: GdbServers | undefined;
   #reason: string | undefined;
   #closing = false;
@@ -216,6 +218,23 @@ export class RunningMachine implements Machine {
     return this.kill();
   }
 
+  async nmi(): Promise<void> {
+    await this.qmp.execute("inject-nmi");
+  }
+
+  async unplugCpu(options: WaitOptions = {}): Promise<void> {
+    await this.#resources().unplugCpu(options);
+  }
+
+  async setMemory(memoryMiB: number, options: WaitOptions = {}): Promise<void> {
+    await this.#resources().setMemory(memoryMiB, options);
+  }
+
+  #resources(): TakenAway {
+    this.#taken ??= new TakenAway(this.qmp, this.description);
+    return this.#taken;
+  }
+
   async kill(): Promise<MachineExit> {
     this.#closing = true;
     if (await killChild(this.#parts.child, KILL_TIMEOUT_MS)) return this.#exit;
@@ -242,6 +261,7 @@ export class RunningMachine implements Machine {
   #still(): Standstill {
     this.#standstill ??= new Standstill({
       ...{ name: this.description.name, pid: this.pid, qmp: this.qmp, forkable: this.#parts.forkable },
+      hasAllCpus: () => this.#taken?.hasAllCpus !== false,
       nextStream: () => this.#agent?.nextStream ?? 0,
       quit: () => this.quit(),
       awaken: () => this.#agent?.awaken(),

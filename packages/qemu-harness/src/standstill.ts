@@ -22,6 +22,8 @@ interface Parts {
   readonly pid: number;
   readonly qmp: QmpClient;
   readonly forkable: Forkable | undefined;
+  /** whether a fork that is started like the machine has the same processors */
+  readonly hasAllCpus: () => boolean;
   /** the first number that a stream of the agent may have in a fork */
   readonly nextStream: () => number;
   /** ends the machine */
@@ -89,7 +91,13 @@ export class Standstill {
   }
 
   #forkable(isMissing: boolean): Forkable {
-    const { forkable, name } = this.#parts;
+    const { forkable, name, hasAllCpus } = this.#parts;
+    if (!hasAllCpus()) {
+      const message = `expected ${name} with the processors that it was started with, got others`;
+      throw new QemuError("QEMU_TEMPLATE_FAILED", message, {
+        hint: "a fork would be started with those that were unplugged",
+      });
+    }
     if (!isMissing && forkable !== undefined) return forkable;
     throw new QemuError("QEMU_NOT_FORKABLE", `expected a forkable machine, got ${name}`, {
       hint: "start it with forkable: true in its description; a fork has checkpoint(), if none of its disks is thrown away",

@@ -21,11 +21,13 @@ import {
 import { GuestStream } from "./guest-stream.ts";
 import {
   type ConnectOptions,
+  clockSchema,
   connectSchema,
   DEFAULT_MAX_OUTPUT_BYTES,
   DEFAULT_READY_TIMEOUT_MS,
   type ExecOptions,
   type ExecResult,
+  encodeClock,
   encodeConnect,
   encodeStart,
   exitOf,
@@ -95,11 +97,23 @@ export class GuestAgent {
     await this.#hello(numbers(0, 0), options);
   }
 
+  /**
+   * Sets the guest's clock, which jumps there, forwards or backwards; time that only counts up does not notice. A clock
+   * that is wrong stays wrong until somebody in the guest corrects it, or a checkpoint or fork is made.
+   *
+   * @param time - From 1970 on; {@link Date} has milliseconds.
+   * @throws {QemuError} `QEMU_BAD_OPTIONS`, `QEMU_AGENT_TIMEOUT`, `QEMU_ABORTED`.
+   * @example
+   * await machine.agent.setClock(new Date(Date.now() - 3600_000));
+   */
+  async setClock(time: Date, options: WaitOptions = {}): Promise<void> {
+    const { milliseconds } = parseOptions("clock", clockSchema, { milliseconds: time.getTime() });
+    await this.#hello(encodeClock(milliseconds), options);
+  }
+
   /** Gives a machine that continues from a copy the time and a random state of its own; what comes later sees both. */
   awaken(): void {
-    const clock = Buffer.alloc(8);
-    clock.writeBigUInt64LE(BigInt(Date.now()) * 1_000_000n);
-    this.#hello(Buffer.concat([clock, randomBytes(ENTROPY_SIZE)]), {}).catch(() => {});
+    this.#hello(Buffer.concat([encodeClock(Date.now()), randomBytes(ENTROPY_SIZE)]), {}).catch(() => {});
   }
 
   /**

@@ -146,3 +146,15 @@ export function exitOf({ exitCode, signal }: GuestEnd): GuestExit {
   const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
   return { signal: (name ?? `SIG${signal}`) as NodeJS.Signals };
 }
+
+export const clockSchema = z.strictObject({
+  /** milliseconds since 1970 */
+  milliseconds: z.number().int().min(1).max(8.64e15),
+});
+
+/** Encodes a time for the agent's greeting. */
+export function encodeClock(milliseconds: number): Buffer {
+  const nanoseconds = Buffer.alloc(8);
+  nanoseconds.writeBigUInt64LE(BigInt(milliseconds) * 1_000_000n);
+  return nanoseconds;
+}

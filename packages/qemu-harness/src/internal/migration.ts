@@ -40,7 +40,11 @@ export async function saveState(qmp: QmpClient, descriptor: number, options: Wai
  * @throws {QemuError} `QEMU_QMP_CLOSED` when QEMU does not take the state: it ends then, and says why.
  */
 export async function restoreState(qmp: QmpClient, descriptor: number, options: WaitOptions): Promise<void> {
-  const status = await migrate(qmp, "migrate-incoming", `fd:${descriptor}`, options);
+  const { major, minor } = qmp.greeting.version;
+  // `file` came with 8.2, and `fd` of a file went with 11.
+  const hasFiles = major > 8 || (major === 8 && minor >= 2);
+  const uri = hasFiles ? `file:/dev/fd/${descriptor}` : `fd:${descriptor}`;
+  const status = await migrate(qmp, "migrate-incoming", uri, options);
   if (status !== "completed") throw failed("a state that QEMU did not take");
   await qmp.execute("cont", {}, options);
 }
