@@ -7,7 +7,12 @@ const GUEST = "../../examples/sandbox-guest";
 
 export default defineConfig({
   ...standalone,
-  entry: { index: "src/index.ts", cli: "src/cli.ts", supervisor: "src/supervisor/main.ts" },
+  entry: {
+    index: "src/index.ts",
+    cli: "src/cli.ts",
+    supervisor: "src/supervisor/main.ts",
+    decoders: "src/network/decoders.ts",
+  },
   async onSuccess() {
     await copyLicenses();
     for (const file of ["os.config.ts", "os.lock.json"]) cpSync(`${GUEST}/${file}`, `dist/image/${file}`);

@@ -7,6 +7,7 @@ import { duplexPair } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { isMainThread } from "node:worker_threads";
+import { encodeFrame, FrameReader, numberAt, REPLY } from "../../packages/qemu-harness/dist/frames.js";
 import {
   commandLine,
   planMachine,
@@ -31,6 +32,13 @@ export const targets = [
     run: describe,
   },
   {
+    name: "qemu-harness agent",
+    code,
+    isExpected,
+    seeds: messages,
+    run: readMessages,
+  },
+  {
     name: "qemu-harness qmp",
     code,
     isExpected,
@@ -45,6 +53,29 @@ export const targets = [
     run: readManifest,
   },
 ];
+
+async function messages() {
+  const hello = encodeFrame(0, REPLY.hello, encode("\u0001\0\0\0"));
+  return [hello, Buffer.concat([hello, encodeFrame(1, REPLY.output, encode("text")), encodeFrame(1, REPLY.ended)])];
+}
+
+/** Messages are the same however they come, and none is longer than any may be. */
+function readMessages(bytes) {
+  const whole = framesIn([bytes]);
+  const pieces = framesIn(Array.from(bytes, (_, at) => bytes.subarray(at, at + 1)));
+  if (!isDeepStrictEqual(pieces, whole)) throw new Error("expected the same messages");
+}
+
+function framesIn(chunks) {
+  const reader = new FrameReader();
+  const found = [];
+  for (const chunk of chunks) {
+    for (const { stream, kind, payload } of reader.push(chunk)) {
+      found.push([stream, kind, numberAt(payload, 0), payload.length]);
+    }
+  }
+  return found;
+}
 
 const SECRET = "correct horse battery staple";
 const FIRMWARE = { codePath: "/code.fd", variablesPath: "/variables.fd" };

@@ -45,16 +45,17 @@ export class Authority implements TrustedAuthority {
     const known = this.#contexts.get(serverName);
     if (known !== undefined && known.until > Date.now()) return known.context;
     if (this.#contexts.size >= MAX_CONTEXTS) this.#contexts.clear();
-    const key = this.#serverKeys.privateKey.export({ type: "pkcs8", format: "pem" });
-    const cert = this.certificateFor(serverName);
-    const context = createSecureContext({ cert: `${cert}${this.certificate}`, key, minVersion: "TLSv1.2" });
+    const context = createSecureContext({ ...this.serverFor(serverName), minVersion: "TLSv1.2" });
     this.#contexts.set(serverName, { context, until: Date.now() + RENEWED_DAYS * DAY_MS });
     return context;
   }
 
-  /** Makes the certificate of a server. @returns PEM. */
-  certificateFor(serverName: string): string {
-    return this.#certify("leveret sandbox host", this.#serverKeys.publicKey, SERVER_DAYS, serverName);
+  /** Makes the certificate of a server; the key is the same for all. @returns PEM, the chain first. */
+  serverFor(serverName: string): { readonly cert: string; readonly key: string } {
+    const { publicKey, privateKey } = this.#serverKeys;
+    const own = this.#certify("leveret sandbox host", publicKey, SERVER_DAYS, serverName);
+    const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+    return { cert: `${own}${this.certificate}`, key };
   }
 
   #certify(commonName: string, publicKey: KeyObject, days: number, serverName?: string): string {

@@ -19,7 +19,7 @@ import type {
 import { isHostName, NameTable, normaliseName, REFUSED_ADDRESS } from "./names.ts";
 import { type Opening, readOpening } from "./opening.ts";
 import { answerRefusal, hintOf, nameIn, protocolOf, whatIsWrong } from "./refusal.ts";
-import { exchange, relay } from "./relay.ts";
+import { exchange, relay, relayTls } from "./relay.ts";
 import type { RequestFacts } from "./request-pattern.ts";
 import { hostResolver, type Resolver } from "./resolve.ts";
 import { type Rule, RuleSet } from "./rules.ts";
@@ -328,7 +328,11 @@ export class Gateway {
     try {
       const destination = await this.#upstream.locate(name, port, rule);
       const socket = await this.#upstream.connect(destination, gone.signal);
-      await this.#carry(way, socket, gone.signal, () => this.#note({ ...event, verdict: "allowed" }));
+      const notes = {
+        onBegin: () => this.#note({ ...event, verdict: "allowed" }),
+        onLie: () => this.#note({ ...event, verdict: "refused", reason: "other-name" }),
+      };
+      await this.#carry(way, socket, gone.signal, notes);
       this.#log.note({ ...event, verdict: "allowed" }, { sent: socket.bytesWritten, received: socket.bytesRead });
     } catch (error) {
       if (!(error instanceof RefusalError)) throw error;
@@ -346,11 +350,12 @@ export class Gateway {
     { stream, name, port, opening, isInside }: Way,
     socket: Socket,
     signal: AbortSignal,
-    onBegin: () => void,
+    { onBegin, onLie }: { readonly onBegin: () => void; readonly onLie: () => void },
   ): Promise<void> {
     if (opening.kind !== "http") {
       onBegin();
-      return relay(stream, socket, opening.kind === "tls" ? opening.bytes : Buffer.alloc(0));
+      if (opening.kind !== "tls") return relay(stream, socket);
+      return relayTls(stream, socket, { hello: opening.hello, said: opening.bytes }, onLie);
     }
     const said = opening.bytes.subarray(opening.head.length);
     if (!isInside) {

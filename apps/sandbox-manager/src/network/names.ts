@@ -19,10 +19,17 @@ const MAX_NAMES = 4096;
 /** Leads to a refusal that can be read, for names that no rule allows. */
 export const REFUSED_ADDRESS = 0xc612_0005;
 
-/** Addresses that stand for names, one for each, from the first that was asked for on. They never change. */
+/** Names may lose their addresses that nobody has asked for or gone to for so long, in `milliseconds`. */
+const KEPT_MS = 600_000;
+
+/**
+ * Addresses that stand for names, one for each. They do not change, but when all are taken, the name that was used longest ago
+ * makes room: a guest that goes to its address then says another name than the one it leads to, and is refused.
+ */
 export class NameTable {
   readonly #names: string[] = [];
-  readonly #indexes = new Map<string, number>();
+  /** indexes of names, the one used last at the end */
+  readonly #used = new Map<string, { readonly index: number; readonly at: number }>();
 
   /** @param names - Those that have addresses already, in their order. */
   constructor(names: readonly string[] = []) {
@@ -35,16 +42,31 @@ export class NameTable {
 
   /** The address of a name, a new one if need be; undefined when there are too many. */
   addressOf(name: string): number | undefined {
-    const known = this.#indexes.get(name);
-    if (known !== undefined) return FIRST + known;
-    if (this.#names.length >= MAX_NAMES) return undefined;
-    this.#indexes.set(name, this.#names.length);
-    return FIRST + this.#names.push(name) - 1;
+    const index = this.#used.get(name)?.index ?? this.#free();
+    if (index === undefined) return undefined;
+    this.#names[index] = name;
+    this.#touch(name, index);
+    return FIRST + index;
   }
 
-  /** The name that an address stands for. */
+  /** The name that an address stands for, which is used. */
   nameOf(address: number): string | undefined {
-    return this.#names[address - FIRST];
+    const name = this.#names[address - FIRST];
+    if (name !== undefined) this.#touch(name, address - FIRST);
+    return name;
+  }
+
+  #touch(name: string, index: number): void {
+    this.#used.delete(name);
+    this.#used.set(name, { index, at: Date.now() });
+  }
+
+  #free(): number | undefined {
+    if (this.#names.length < MAX_NAMES) return this.#names.length;
+    const [oldest] = this.#used;
+    if (oldest === undefined || Date.now() - oldest[1].at < KEPT_MS) return undefined;
+    this.#used.delete(oldest[0]);
+    return oldest[1].index;
   }
 }
 

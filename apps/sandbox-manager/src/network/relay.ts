@@ -1,19 +1,31 @@
 import { type Duplex, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { BodyReader, encodeLastRequestHead, isSwitched, type RequestHead } from "./format/http.ts";
+import type { ClientHello } from "./format/tls.ts";
+import { RetryGuard } from "./retry-guard.ts";
 import { type Scrubbed, Scrubber } from "./scrubber.ts";
 
+/** Passes everything on between a guest and a host, in both directions, until both have ended or one has failed. */
+export async function relay(stream: Duplex, socket: Duplex): Promise<void> {
+  await both(stream, socket, [pipeline(stream, socket), pipeline(socket, stream)]);
+}
+
 /**
- * Passes everything on between a guest and a host, in both directions, until both have ended or one has failed.
+ * The same for TLS that goes from end to end.
  *
- * @param said - What the guest has said already.
+ * @param said - What the guest has said already: its first message, and maybe more.
+ * @param onLie - Told of another name that the guest says when it is asked to begin once more; the connection ends then.
  */
-export async function relay(stream: Duplex, socket: Duplex, said: Uint8Array): Promise<void> {
-  const toHost = async (): Promise<void> => {
-    if (said.length > 0) socket.write(said);
-    await pipeline(stream, socket);
-  };
-  await both(stream, socket, [toHost(), pipeline(socket, stream)]);
+export async function relayTls(
+  stream: Duplex,
+  socket: Duplex,
+  { hello, said }: { readonly hello: ClientHello; readonly said: Uint8Array },
+  onLie: () => void,
+): Promise<void> {
+  const { toHost, fromHost } = new RetryGuard(hello, onLie);
+  socket.write(said.subarray(0, hello.length));
+  if (said.length > hello.length) toHost.write(said.subarray(hello.length));
+  await both(stream, socket, [pipeline(stream, toHost, socket), pipeline(socket, fromHost, stream)]);
 }
 
 /** What is exchanged over a connection of HTTP. */

@@ -11,6 +11,8 @@ export const RECEIVE_BYTES = 128 * 1024;
 export const SEND_BYTES = 128 * 1024;
 /** So that {@link RECEIVE_BYTES} fit into the window of a header. */
 const WINDOW_SHIFT = 2;
+/** Smaller pieces are put together, in blocks of so many bytes: a host may write byte by byte what nobody takes. */
+const BLOCK_BYTES = 16 * 1024;
 const READ_HIGH_WATER_MARK = 16 * 1024;
 /** A window that has grown by so much is told at once. */
 const WINDOW_STEP = RECEIVE_BYTES / 4;
@@ -58,6 +60,9 @@ export class TcpStream extends Duplex {
   /** bytes from {@link #unacknowledged} on */
   #queue: Buffer[] = [];
   #queued = 0;
+  /** where small pieces are put together, and how much of it is in use */
+  #block: Buffer = Buffer.alloc(0);
+  #blockUsed = 0;
   /** how many segments wait to be read, or more */
   #pieces = 0;
   #isFinal = false;
@@ -158,7 +163,7 @@ export class TcpStream extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    if (chunk.length > 0) this.#queue.push(chunk);
+    this.#append(chunk);
     this.#queued += chunk.length;
     this.#onWritten = done;
     this.#admit();
@@ -181,6 +186,24 @@ export class TcpStream extends Duplex {
     }
     this.#queue = [];
     done(error);
+  }
+
+  #append(chunk: Buffer): void {
+    if (chunk.length === 0) return;
+    if (chunk.length >= BLOCK_BYTES) {
+      this.#queue.push(chunk);
+      return;
+    }
+    if (this.#block.length - this.#blockUsed < chunk.length) {
+      this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+      this.#blockUsed = 0;
+    }
+    const from = this.#blockUsed;
+    this.#blockUsed += chunk.copy(this.#block, from);
+    const last = this.#queue.at(-1);
+    const isBefore = last?.buffer === this.#block.buffer && last.byteOffset + last.length === from;
+    if (isBefore) this.#queue[this.#queue.length - 1] = this.#block.subarray(last.byteOffset, this.#blockUsed);
+    else this.#queue.push(this.#block.subarray(from, this.#blockUsed));
   }
 
   #begin(syn: TcpSegment): void {

@@ -117,9 +117,9 @@ test("a DNS answer is the question with an address", () => {
 describe("a ClientHello", () => {
   test("says for whom it is, in however many records it comes", () => {
     const expected = { serverName: "secure.test", isEncrypted: false };
-    expect(decodeClientHello(clientHello({ serverName: "Secure.Test" }))).toEqual(expected);
-    expect(decodeClientHello(clientHello({ serverName: "secure.test", recordBytes: 7 }))).toEqual(expected);
-    expect(decodeClientHello(clientHello({}))).toEqual({ serverName: undefined, isEncrypted: false });
+    expect(decodeClientHello(clientHello({ serverName: "Secure.Test" }))).toMatchObject(expected);
+    expect(decodeClientHello(clientHello({ serverName: "secure.test", recordBytes: 7 }))).toMatchObject(expected);
+    expect(decodeClientHello(clientHello({}))).toMatchObject({ serverName: undefined, isEncrypted: false });
     expect(decodeClientHello(clientHello({ serverName: "a.test", isEncrypted: true }))).toMatchObject({
       isEncrypted: true,
     });

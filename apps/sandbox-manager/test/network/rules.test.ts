@@ -76,6 +76,13 @@ test("names stand for addresses that stay, and there are not any number of them"
   expect(table.addressOf("b.example")).toBe(address);
   for (let index = 0; index < 5000; index += 1) table.addressOf(`${index}.example`);
   expect(table.addressOf("one-more.example")).toBeUndefined();
+  // Who fills it does not do so for good; what is used stays.
+  vi.useFakeTimers({ now: Date.now() + 3_600_000, toFake: ["Date"] });
+  expect(table.nameOf(address)).toBe("b.example");
+  const next = table.addressOf("one-more.example") ?? 0;
+  expect([table.nameOf(next), table.addressOf("b.example")]).toEqual(["one-more.example", address]);
+  expect(new Set(table.names).size).toBe(4096);
+  vi.useRealTimers();
   expect(["127.0.0.1", "1.0x7f", "a.1", "a_b.c", "a b", "", "x".repeat(64), "é"].filter(isHostName)).toEqual(["a_b.c"]);
 });
 

@@ -164,7 +164,7 @@ test("certificates are those that OpenSSL takes", async () => {
   await writeFile(file, authority.certificate);
   const openssl = (...argv: string[]): string => execFileSync("openssl", argv, { cwd: directory, encoding: "utf8" });
   expect(openssl("x509", "-in", file, "-noout", "-hash").trim()).toBe(authority.hash);
-  await writeFile(join(directory, "server.pem"), authority.certificateFor("api.test"));
+  await writeFile(join(directory, "server.pem"), authority.serverFor("api.test").cert);
   const strict = ["-x509_strict", "-purpose", "sslserver", "-CAfile", file];
   expect(openssl("verify", ...strict, "-verify_hostname", "api.test", "server.pem")).toContain("OK");
   expect(() => openssl("verify", ...strict, "-verify_hostname", "other.test", "server.pem")).toThrow();

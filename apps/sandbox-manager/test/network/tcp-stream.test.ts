@@ -154,6 +154,24 @@ describe("a connection of two ends", () => {
     expect(sent.length).toBeGreaterThan(before);
   });
 
+  test("keeps no piece of what is written byte by byte", async () => {
+    vi.useRealTimers();
+    const { client, server } = pair({ loss: 0, duplicate: 0, jitterMs: 0 }, 1);
+    const opposite = await server;
+    const wanted = bytesOf(SEND_BYTES / 2, 7);
+    const piece = Buffer.alloc(1);
+    for (const byte of wanted) {
+      piece[0] = byte;
+      // Whoever kept the piece would have the same byte everywhere.
+      client.write(piece);
+    }
+    client.end(bytesOf(40_000, 8));
+    opposite.end();
+    client.resume();
+    const got = await everything(opposite);
+    expect(digest(got)).toBe(digest(Buffer.concat([wanted, bytesOf(40_000, 8)])));
+  });
+
   test("is reset by who destroys it, and left by who gets no answer", async () => {
     const { client, server } = pair({ loss: 0, duplicate: 0, jitterMs: 0 }, 1);
     const opposite = await until(server);
