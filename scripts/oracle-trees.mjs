@@ -54,18 +54,27 @@ export async function makeOracleTrees() {
       essential: true,
       sets: { essential: { essential: true, packages: ["attr", "libcap2-bin", "passwd"] } },
     });
-    // uki-sign: a stub that came with its symbols
-    const { directory: bookworm } = await makeTree("bookworm", { suite: "bookworm", packages: ["systemd-boot-efi"] });
+    // uki-sign: a stub that came with its symbols; vmm-native: an older kernel
+    const packages = ["systemd-boot-efi", "linux-image-cloud-amd64"];
+    const { directory: bookworm } = await makeTree("bookworm", { suite: "bookworm", packages });
     const makeQemu = async (suite) => {
       const made = await makeTree(`${suite}-qemu`, { suite, packages: ["qemu-system-x86"] });
       return writeQemu(made, join(DIRECTORY, `${suite}-qemu`));
     };
     const qemu10 = await makeQemu(SUITE);
     // Backports are valid for a week, and a mirror may be late: what needs them is then skipped, and says so.
-    const qemu11 = await makeQemu(`${SUITE}-backports`).catch((error) => {
+    const backports = `${SUITE}-backports`;
+    const without = (what) => (error) => {
       if (error.code === undefined) throw error;
-      process.stderr.write(`Without QEMU 11, of Debian ${making}: ${error.message}\n`);
-    });
+      process.stderr.write(`Without ${what}, of Debian ${making}: ${error.message}\n`);
+    };
+    const qemu11 = await makeQemu(backports).catch(without("QEMU 11"));
+    // vmm-native: a newer kernel, for npm run matrix
+    const newer =
+      process.env.VMM_NATIVE_FULL_MATRIX === "1" &&
+      (await makeTree(backports, { suite: backports, packages: ["linux-image-cloud-amd64"] }).catch(
+        without("a newer kernel"),
+      ));
     return {
       LEVERET_BOOKWORM_TREE: bookworm,
       LEVERET_TRIXIE_TREE: tree,
@@ -73,6 +82,7 @@ export async function makeOracleTrees() {
       LEVERET_NIX_INSTANTIATE_2: resolve(bin, "nix-instantiate"),
       LEVERET_QEMU_10: qemu10,
       ...(qemu11 === undefined ? {} : { LEVERET_QEMU_11: qemu11 }),
+      ...(newer ? { LEVERET_BACKPORTS_TREE: newer.directory } : {}),
     };
   } catch (error) {
     if (error.code === undefined) throw error;

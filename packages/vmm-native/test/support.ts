@@ -62,9 +62,47 @@ export function debianKernel(): string | undefined {
     if (process.env.REQUIRE_ORACLES === "1") throw new Error("no tree of oracles in LEVERET_TRIXIE_TREE");
     return undefined;
   }
-  const directory = join(tree, "boot");
-  const name = readdirSync(directory).find((entry) => entry.startsWith("vmlinuz-"));
-  return name === undefined ? undefined : join(directory, name);
+  return kernelIn(join(tree, "boot"));
+}
+
+/** A kernel of Debian to test with; `missing` says why there is none. */
+interface TestKernel {
+  readonly name: string;
+  readonly missing: string;
+  readonly path: string;
+}
+
+/** Debian's kernels: the oldest, which other tests do not boot, and the others as well if `all`. */
+export function debianKernels(all: boolean): TestKernel[] {
+  const trees = [
+    { name: "6.1", variable: "LEVERET_BOOKWORM_TREE" },
+    ...(all
+      ? [
+          { name: "6.12", variable: "LEVERET_TRIXIE_TREE" },
+          { name: "7", variable: "LEVERET_BACKPORTS_TREE" },
+        ]
+      : []),
+  ];
+  return trees.map(({ name, variable }) => {
+    const tree = process.env[variable];
+    // Backports may be missing for a while.
+    if (tree === undefined && name !== "7" && process.env.REQUIRE_ORACLES === "1")
+      throw new Error(`no tree of oracles in ${variable}`);
+    const path = tree === undefined ? undefined : (kernelIn(join(tree, "boot")) ?? kernelOfModules(tree));
+    return { name, path: path ?? "", missing: path === undefined ? `no kernel in a tree of ${variable}` : "" };
+  });
+}
+
+function kernelIn(directory: string): string | undefined {
+  const name = existsSync(directory) && readdirSync(directory).find((entry) => entry.startsWith("vmlinuz"));
+  return name ? join(directory, name) : undefined;
+}
+
+/** Debian's newer packages have the kernel beside its modules. */
+function kernelOfModules(tree: string): string | undefined {
+  const modules = join(tree, "usr/lib/modules");
+  const [release] = existsSync(modules) ? readdirSync(modules) : [];
+  return release === undefined ? undefined : kernelIn(join(modules, release));
 }
 
 /** An initrd of busybox with a shell script as its first process, and modules of that kernel as `/drivers/NAME.ko`. */
