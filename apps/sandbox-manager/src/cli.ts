@@ -30,21 +30,11 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .enablePositionalOptions()
     .addHelpText("after", HELP);
 
-  program
-    .command("start")
+  addMachineOptions(program.command("start"))
     .description("start this directory's machine, or find it; with a terminal, open a shell in it")
     .argument("[name]", "vm-1, vm-2 …; the first that is free unless given")
     .option("--new", "one more, although this directory has one")
     .option("--isolated", "keep what is changed in the workspace apart from this directory, until apply")
-    .option("--allow <rule>", "a host that can be reached, such as *.example.org:443; again for more", collect)
-    .option("--deny <rule>", "a host that cannot, although something allows it; again for more", collect)
-    .option("--allow-preset <name>", "what net presets lists: npm, github …; again for more", collect)
-    .option("--secret <secret>", "NAME=env:VARIABLE@HOST or NAME=file:PATH@HOST; again for more", collect)
-    .option("--rules <file>", 'a file with { "allow": [], "deny": [], "presets": [], "secrets": [] }', collect)
-    .option("--learn", "allow all public hosts, and note which are used: net rules --used")
-    .option("--memory <MiB>", "memory (default: 1024)")
-    .option("--cpus <count>", "processors (default: 2)")
-    .option("--image <directory>", "another guest: a directory with os.config.ts and its lock")
     .option("--no-shell", "open no shell")
     .option("--json", "print one JSON document")
     .addHelpText("after", example("leveret-sandbox start --new --allow-preset npm --allow api.example.org"))
@@ -152,6 +142,11 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("leveret-sandbox stop vm-2"))
     .action(async (name, flags) => (await import("./commands/others.ts")).stop(name, flags, io));
 
+  addMachineOptions(program.command("mcp"))
+    .description("serve a coding agent on standard input and output: tools for this directory's machines (MCP)")
+    .option("--live", "let it change this directory itself; without, people apply what it has changed")
+    .addHelpText("after", example("leveret-sandbox mcp --allow-preset npm"))
+    .action(async (flags) => (await import("./commands/mcp.ts")).mcp(flags, io));
   program
     .command("doctor")
     .description("say what machines need, what of it is missing, and how to get it")
@@ -169,6 +164,20 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
 
   const exitCode = await runCommand(program, argv, io);
   return exitCode === 0 ? ofProgram : exitCode;
+}
+
+/** What a machine is to be like. */
+function addMachineOptions(command: Command): Command {
+  return command
+    .option("--allow <rule>", "a host that can be reached, such as *.example.org:443; again for more", collect)
+    .option("--deny <rule>", "a host that cannot, although something allows it; again for more", collect)
+    .option("--allow-preset <name>", "what net presets lists: npm, github …; again for more", collect)
+    .option("--secret <secret>", "NAME=env:VARIABLE@HOST or NAME=file:PATH@HOST; again for more", collect)
+    .option("--rules <file>", 'a file with { "allow": [], "deny": [], "presets": [], "secrets": [] }', collect)
+    .option("--learn", "allow all public hosts, and note which are used: net rules --used")
+    .option("--memory <MiB>", "memory (default: 1024)")
+    .option("--cpus <count>", "processors (default: 2)")
+    .option("--image <directory>", "another guest: a directory with os.config.ts and its lock");
 }
 
 function addNet(program: Command, io: CommandIo, onExit: (exitCode: number) => void): void {

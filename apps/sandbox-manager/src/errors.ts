@@ -14,6 +14,10 @@ export type SandboxErrorCode =
   | "SANDBOX_ENDED"
   /** a program that writes more than somebody wants to have */
   | "SANDBOX_OUTPUT_LIMIT"
+  /** a command that did not end well */
+  | "SANDBOX_COMMAND_FAILED"
+  /** a file of the sandbox that cannot be read or written */
+  | "SANDBOX_FILE"
   /** a supervisor that does not speak this version's protocol */
   | "SANDBOX_PROTOCOL"
   /** a program or file that this host lacks */

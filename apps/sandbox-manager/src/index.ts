@@ -10,6 +10,9 @@ export type { SandboxExit, SandboxProcess } from "./control/connection.ts";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.ts";
 // Sandboxes
 export { findSandbox, listSandboxes } from "./find.ts";
+export { SandboxFiles, type SandboxReadOptions, type SandboxWriteOptions } from "./guest/files.ts";
+export { DEFAULT_MAX_OUTPUT_BYTES } from "./guest/run-program.ts";
+export { ShellCommand, type ShellResult, type ShellWord } from "./guest/shell-command.ts";
 // Networks
 export type { SandboxNetwork } from "./network/client.ts";
 export { type ClientHello, DEFAULT_MAX_CLIENT_HELLO_BYTES, decodeClientHello } from "./network/format/tls.ts";
@@ -26,7 +29,6 @@ export type { Environment } from "./places.ts";
 export { PRESETS_FILE } from "./presets-file.ts";
 export { type Pruned, type PruneOptions, pruneSandboxes } from "./prune.ts";
 export {
-  DEFAULT_MAX_OUTPUT_BYTES,
   Sandbox,
   type SandboxDiffOptions,
   type SandboxExecOptions,

@@ -18,6 +18,9 @@ import {
 } from "./control/connection.ts";
 import type { Reply } from "./control/requests.ts";
 import { SandboxError } from "./errors.ts";
+import { SandboxFiles } from "./guest/files.ts";
+import { type RunOptions, runProgram } from "./guest/run-program.ts";
+import { ShellCommand, type ShellWord, shellLine } from "./guest/shell-command.ts";
 import { type Lease, takeLease } from "./lease.ts";
 import { MAX_SANDBOXES } from "./names.ts";
 import { SandboxNetwork } from "./network/client.ts";
@@ -37,15 +40,7 @@ export interface SandboxExecOptions {
 }
 
 /** How a program is run to its end. */
-export interface SandboxRunOptions extends Omit<SandboxExecOptions, "terminal"> {
-  /** most that it may write on both outputs together, in `bytes`, default {@link DEFAULT_MAX_OUTPUT_BYTES} */
-  readonly maxOutputBytes?: number | undefined;
-  /** ends it */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** Most that {@link Sandbox.exec} collects: 64 MiB. */
-export const DEFAULT_MAX_OUTPUT_BYTES: number = 64 * 1024 * 1024;
+export interface SandboxRunOptions extends Omit<SandboxExecOptions, "terminal">, Omit<RunOptions, "input"> {}
 
 interface Abortable {
   readonly signal?: AbortSignal | undefined;
@@ -138,34 +133,48 @@ export class Sandbox implements AsyncDisposable {
    * const { exitCode, stdout } = await vm.exec(["node", "--version"]);
    */
   async exec(argv: readonly string[], options: SandboxRunOptions = {}): Promise<SandboxResult> {
-    const { maxOutputBytes = DEFAULT_MAX_OUTPUT_BYTES, signal, ...rest } = options;
+    const { maxOutputBytes, signal, ...rest } = options;
     signal?.throwIfAborted();
-    const program = await this.spawn(argv, rest);
-    signal?.addEventListener("abort", program.close, { once: true });
-    let room = maxOutputBytes;
-    const collect = async (output: AsyncIterable<Uint8Array>): Promise<string> => {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of output) {
-        room -= chunk.byteLength;
-        if (room < 0) {
-          const message = `expected at most ${maxOutputBytes} bytes of output, got more`;
-          throw new SandboxError("SANDBOX_OUTPUT_LIMIT", message, { sandbox: this.name });
-        }
-        chunks.push(chunk);
-      }
-      return Buffer.concat(chunks).toString();
+    const ran = await runProgram(await this.spawn(argv, rest), { maxOutputBytes, signal });
+    return { ...ran, stdout: ran.stdout.toString(), stderr: ran.stderr.toString() };
+  }
+
+  /**
+   * Runs a line of `/bin/sh` in the workspace; words that are put into it are quoted. It starts at once.
+   *
+   * @returns Awaited, what it has said; iterated, the lines of its standard output.
+   * @throws {SandboxError} `SANDBOX_COMMAND_FAILED` when it does not end well, `SANDBOX_OUTPUT_LIMIT`, `SANDBOX_ENDED`.
+   * @example
+   * const { stdout } = await vm.$`git log -1 --format=%s -- ${file}`;
+   * for await (const line of vm.$`npm test`) console.log(line);
+   */
+  $(pieces: TemplateStringsArray, ...words: readonly ShellWord[]): ShellCommand {
+    return this.command()(pieces, ...words);
+  }
+
+  /**
+   * Makes a {@link Sandbox.$} of a directory, an environment, and a signal that ends its commands.
+   *
+   * @example
+   * const $ = vm.command({ cwd: "/workspace/api", signal: AbortSignal.timeout(60_000) });
+   * await $`npm test`;
+   */
+  command({
+    signal,
+    ...options
+  }: Omit<SandboxRunOptions, "maxOutputBytes"> = {}): (
+    pieces: TemplateStringsArray,
+    ...words: readonly ShellWord[]
+  ) => ShellCommand {
+    return (pieces, ...words) => {
+      const line = shellLine(pieces, words);
+      return new ShellCommand(line, this.spawn(["/bin/sh", "-c", line], options), signal);
     };
-    try {
-      program.stdin.end();
-      const [stdout, stderr] = await Promise.all([collect(program.stdout), collect(program.stderr)]);
-      return { ...(await program.exit), stdout, stderr };
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw error;
-    } finally {
-      signal?.removeEventListener("abort", program.close);
-      program.close();
-    }
+  }
+
+  /** Its files, outside of the workspace too. */
+  get files(): SandboxFiles {
+    return new SandboxFiles((argv) => this.spawn(argv));
   }
 
   /**

@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandIo, escapeText, table, UsageError, writeJson } from "@leveret/command";
+import { expectNoChanges } from "../changes/unapplied.ts";
 import { SandboxError } from "../errors.ts";
 import { listSandboxes } from "../find.ts";
 import { nameOf, numberOf } from "../names.ts";
 import { openPlaces } from "../places.ts";
-import type { Sandbox } from "../sandbox.ts";
 import { CONSOLE_FILE, LOG_FILE } from "../transcript.ts";
 import { attach } from "./attach.ts";
 import { find } from "./find.ts";
@@ -44,7 +44,7 @@ export async function stop(
   io: CommandIo,
 ): Promise<void> {
   const sandbox = await find(name, io);
-  if (!flags.discard && sandbox.state.workspace === "isolated") await expectNoChanges(sandbox);
+  if (!flags.discard) await expectNoChanges(sandbox);
   await sandbox.stop();
   if (flags.json) writeJson(io, { kind: "sandbox-stopped", version: 1, name: sandbox.name });
   else io.stdout.write(`${sandbox.name} has ended\n`);
@@ -82,20 +82,6 @@ export async function url(port: string, flags: { name?: string }, io: CommandIo)
 }
 
 /** What nobody has brought back would be gone. */
-async function expectNoChanges(sandbox: Sandbox): Promise<void> {
-  const { name } = sandbox;
-  const { differences } = await sandbox.diff();
-  const [first] = differences;
-  if (first === undefined) return;
-  const more = differences.length === 1 ? "" : ` and ${differences.length - 1} more`;
-  const message = `expected all changes of ${name} to be applied, got ${first.path}${more}`;
-  throw new SandboxError("SANDBOX_UNAPPLIED", message, {
-    sandbox: name,
-    path: first.path,
-    hint: `leveret-sandbox diff -n ${name} shows them, stop --discard drops them`,
-  });
-}
-
 function age(ms: number): string {
   const seconds = Math.round(ms / SECOND_MS);
   if (seconds < MINUTE_S) return `${seconds} s`;

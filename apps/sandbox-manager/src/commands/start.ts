@@ -1,11 +1,10 @@
 import { resolve } from "node:path";
 import { type CommandIo, UsageError, withProgress, writeJson } from "@leveret/command";
-import { startSandbox } from "../start.ts";
+import { type SandboxStartOptions, startSandbox } from "../start.ts";
 import { attach } from "./attach.ts";
 
-interface StartFlags {
-  readonly new?: true;
-  readonly isolated?: true;
+/** What a machine is to be like. */
+export interface MachineFlags {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
   readonly allowPreset?: readonly string[];
@@ -15,6 +14,11 @@ interface StartFlags {
   readonly image?: string;
   readonly memory?: string;
   readonly cpus?: string;
+}
+
+interface StartFlags extends MachineFlags {
+  readonly new?: true;
+  readonly isolated?: true;
   readonly shell: boolean;
   readonly json?: true;
 }
@@ -25,22 +29,11 @@ export async function start(name: string | undefined, flags: StartFlags, io: Com
     io,
     (onProgress) =>
       startSandbox({
-        directory: io.cwd,
-        env: io.env,
+        ...machineOptions(flags, io),
         signal: io.signal,
         name,
         another: flags.new,
         workspace: flags.isolated ? "isolated" : undefined,
-        network: {
-          allow: [...(flags.allow ?? []), ...(flags.learn ? ["*"] : [])],
-          deny: flags.deny,
-          presets: flags.allowPreset,
-          secrets: flags.secret,
-          files: flags.rules?.map((file) => resolve(io.cwd, file)),
-        },
-        image: flags.image === undefined ? undefined : resolve(io.cwd, flags.image),
-        memoryMiB: wholeNumber(flags.memory, "MiB"),
-        cpus: wholeNumber(flags.cpus, "processors"),
         onProgress,
       }),
     { terminalOnly: true },
@@ -55,6 +48,27 @@ export async function start(name: string | undefined, flags: StartFlags, io: Com
   }
   io.stderr.write(`${sandbox.name} at ${sandbox.address}; "leveret-sandbox stop" ends it\n`);
   return attach(sandbox, ["/bin/bash", "-l"], io);
+}
+
+/** The machine that somebody asks for. @throws {UsageError} */
+export function machineOptions(
+  flags: MachineFlags,
+  { cwd, env }: Pick<CommandIo, "cwd" | "env">,
+): Omit<SandboxStartOptions, "directory" | "env"> & { readonly directory: string; readonly env: CommandIo["env"] } {
+  return {
+    directory: cwd,
+    env,
+    network: {
+      allow: [...(flags.allow ?? []), ...(flags.learn ? ["*"] : [])],
+      deny: flags.deny,
+      presets: flags.allowPreset,
+      secrets: flags.secret,
+      files: flags.rules?.map((file) => resolve(cwd, file)),
+    },
+    image: flags.image === undefined ? undefined : resolve(cwd, flags.image),
+    memoryMiB: wholeNumber(flags.memory, "MiB"),
+    cpus: wholeNumber(flags.cpus, "processors"),
+  };
 }
 
 function wholeNumber(text: string | undefined, what: string): number | undefined {

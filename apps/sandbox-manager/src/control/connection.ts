@@ -2,7 +2,8 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { PassThrough, type Readable, Writable } from "node:stream";
 import { SandboxError, type SandboxErrorCode } from "../errors.ts";
-import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "./frames.ts";
+import { drained } from "./drained.ts";
+import { decodeJson, encodeData, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "./frames.ts";
 import { type Message, type Reply, type Request, replySchema } from "./requests.ts";
 
 /** How a program in a sandbox ended. */
@@ -103,7 +104,7 @@ export async function start(
   const stdout = new PassThrough();
   const stderr = new PassThrough();
   const stdin = new Writable({
-    write: (chunk: Uint8Array, _encoding, done) => void socket.write(encodeFrame(KIND.data, chunk), () => done()),
+    write: (chunk: Uint8Array, _encoding, done) => void socket.write(encodeData(chunk), () => done()),
     final: (done) => void socket.write(encodeFrame(KIND.end), () => done()),
   });
   // Who does not want to know of it may leave it alone.
@@ -138,8 +139,7 @@ async function receive(
   for await (const frame of frames) {
     const output = outputs[frame.kind];
     if (output !== undefined) {
-      if (!output.write(frame.payload) && !output.destroyed)
-        await Promise.race([once(output, "drain"), once(output, "close")]);
+      if (!output.write(frame.payload)) await drained(output);
       continue;
     }
     const reply = replySchema.parse(decodeJson(frame));

@@ -39,6 +39,15 @@ export function encodeFrame(kind: Kind, payload: Uint8Array = new Uint8Array()):
   return frame;
 }
 
+/** Encodes bytes in as many frames as they take. */
+export function encodeData(bytes: Uint8Array): Buffer {
+  const frames: Buffer[] = [];
+  for (let offset = 0; offset < bytes.length; offset += MAX_PAYLOAD) {
+    frames.push(encodeFrame(KIND.data, bytes.subarray(offset, offset + MAX_PAYLOAD)));
+  }
+  return Buffer.concat(frames);
+}
+
 /** Encodes a frame with JSON in it. */
 export function encodeJson(value: unknown, kind: Kind = KIND.json): Buffer {
   return encodeFrame(kind, Buffer.from(JSON.stringify(value)));

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { unlink } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import type { GuestProcess } from "@leveret/qemu-harness";
+import { drained } from "../control/drained.ts";
 import { decodeJson, encodeFrame, encodeJson, type Frame, framesOf, KIND } from "../control/frames.ts";
 import { controlSchema, messageSchema, type Request } from "../control/requests.ts";
 import { SandboxError } from "../errors.ts";
@@ -119,8 +120,7 @@ async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames
   void feed(program, frames).catch(gone);
   const copy = async (output: AsyncIterable<Uint8Array>, kind: typeof KIND.data | typeof KIND.error): Promise<void> => {
     for await (const chunk of output) {
-      if (!socket.write(encodeFrame(kind, chunk)) && !socket.destroyed)
-        await Promise.race([once(socket, "drain"), once(socket, "close")]);
+      if (!socket.write(encodeFrame(kind, chunk))) await drained(socket);
     }
   };
   await Promise.all([copy(program.stdout, KIND.data), copy(program.stderr, KIND.error)]);
@@ -129,11 +129,12 @@ async function run(request: Extract<Request, { kind: "exec" }>, { socket, frames
   socket.write(encodeJson(end));
 }
 
-/** Gives a program what its caller has for it. */
+/** Gives a program what its caller has for it; what it does not read is dropped. */
 async function feed(program: GuestProcess, frames: AsyncGenerator<Frame, void, void>): Promise<void> {
+  program.stdin.on("error", () => {});
   for await (const frame of frames) {
     if (frame.kind === KIND.data) {
-      if (!program.stdin.write(Uint8Array.from(frame.payload))) await once(program.stdin, "drain");
+      if (program.stdin.writable && !program.stdin.write(Uint8Array.from(frame.payload))) await drained(program.stdin);
     } else if (frame.kind === KIND.end) program.stdin.end();
     else if (frame.kind === KIND.control) {
       const control = controlSchema.parse(decodeJson(frame));
