@@ -3,6 +3,7 @@ import { basename, join, sep } from "node:path";
 import { handleSink } from "@leveret/block-source";
 import { ErofsError } from "./errors.ts";
 import { ioError } from "./internal/files.ts";
+import { nameBytes, systemPath } from "./internal/names.js";
 import { extractOptions, parseOptions } from "./options.ts";
 import type { ErofsImage } from "./read/image.ts";
 import type { FileType, Inode } from "./read/inode.ts";
@@ -102,13 +103,13 @@ export async function extractErofs(
     const real = join(destination, place);
     const known = linked.get(inode.nid);
     if (known !== undefined) {
-      await making(real, () => link(known, real));
+      await making(real, () => link(systemPath(known), systemPath(real)));
       report.hardLinks += 1;
       continue;
     }
     switch (inode.type) {
       case "directory":
-        await making(real, () => mkdir(real, { mode: FILLING_MODE }));
+        await making(real, () => mkdir(systemPath(real), { mode: FILLING_MODE }));
         directories.push({ real, inode });
         report.directories += 1;
         break;
@@ -119,7 +120,7 @@ export async function extractErofs(
         break;
       case "symlink": {
         const target = await image.readLink(inode);
-        await making(real, () => symlink(target, real));
+        await making(real, () => symlink(systemPath(target), systemPath(real)));
         report.symlinks += 1;
         break;
       }
@@ -153,9 +154,6 @@ function placeOf({ path, name }: WalkEntry, base: string): string {
   if (name === "." || name === ".." || (sep !== "/" && name.includes(sep))) {
     throw new ErofsError("EROFS_NOT_REPRESENTABLE", `expected a name for this machine, got ${name}`, { path });
   }
-  if (path.includes("\ufffd")) {
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", "expected names in UTF-8, got other bytes", { path });
-  }
   return path === "/" ? "" : path.slice(base.length);
 }
 
@@ -172,7 +170,7 @@ async function making(real: string, make: () => Promise<void>): Promise<void> {
       });
     }
     if (code === "ENAMETOOLONG") {
-      const message = `expected a path that this machine can have, got one of ${Buffer.byteLength(real)} bytes`;
+      const message = `expected a path that this machine can have, got one of ${nameBytes(real).byteLength} bytes`;
       throw new ErofsError("EROFS_NOT_REPRESENTABLE", message, { path: real, cause: error });
     }
     throw ioError(error, code === "ENOENT" ? "create" : "write", real);
@@ -188,7 +186,7 @@ async function writeContent(
   let handle: FileHandle | undefined;
   try {
     // Fails where there is something, a link included.
-    handle = await open(real, "wx", 0o600);
+    handle = await open(systemPath(real), "wx", 0o600);
     const sink = handleSink(handle);
     for await (const { start, bytes } of image.data(inode, { reuse: true })) {
       signal?.throwIfAborted();
@@ -201,7 +199,8 @@ async function writeContent(
   }
 }
 
-async function setAttributes(real: string, inode: Inode, owners: boolean, modeMask: number): Promise<void> {
+async function setAttributes(path: string, inode: Inode, owners: boolean, modeMask: number): Promise<void> {
+  const real = systemPath(path);
   const seconds = Number(inode.mtime) + inode.mtimeNsec / 1e9;
   if (inode.type === "symlink") {
     if (owners) await lchown(real, inode.uid, inode.gid);

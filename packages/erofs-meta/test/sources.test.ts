@@ -119,16 +119,13 @@ describe("readDirectory of many names, for which it has a thread", () => {
     expect(seen).toBe(2000);
   });
 
-  test.each([
-    ["a name that is not UTF-8", "EROFS_NOT_REPRESENTABLE", Buffer.from([0x7a, 0xff])],
-    ["more levels than it may go down", "EROFS_LIMIT", Buffer.from("z/z/z/z/z/z/z/z/z/z/z/z")],
-  ])("refuses %s", async (_, code, path) => {
+  test("refuses more levels than it may go down", async () => {
     const folder = await manyNames();
-    await mkdir(Buffer.concat([Buffer.from(`${folder}/5/`), path]), { recursive: true });
+    await mkdir(join(folder, "5/z/z/z/z/z/z/z/z/z/z/z/z"), { recursive: true });
     const all = async (): Promise<void> => {
       for await (const _ of readDirectory(folder, { maxDepth: 12 }));
     };
-    await expect(all()).rejects.toMatchObject({ code });
+    await expect(all()).rejects.toMatchObject({ code: "EROFS_LIMIT" });
   });
 });
 

@@ -53,7 +53,7 @@ describe("parseXattrDump", () => {
     ["base64 that is none", "# file: a\nuser.a=0sA", "EROFS_BAD_DUMP"],
     ["an escape of nothing", '# file: a\nuser.a="\\x"', "EROFS_BAD_DUMP"],
     ["a backslash at the end", '# file: a\nuser.a="b\\"', "EROFS_BAD_DUMP"],
-    ["a path that is no UTF-8", "# file: \xff", "EROFS_NOT_REPRESENTABLE"],
+    ["an attribute that is no UTF-8", "# file: a\nuser.\xff=0x00", "EROFS_NOT_REPRESENTABLE"],
   ])("refuses %s", (_, text, code) => {
     expect(codeOf(text)).toBe(code);
   });

@@ -1,5 +1,6 @@
 import { ErofsError } from "../errors.ts";
 import { MODE_TYPE_MASK } from "../format/inode.ts";
+import { nameBytes, nameText } from "../internal/names.js";
 import type { ComposefsEntry, ComposefsLink, ComposefsNode } from "./entry.ts";
 
 const FIELDS = 11;
@@ -18,7 +19,8 @@ const SHORT_ESCAPE_OF = new Map(Object.entries(SHORT_ESCAPES).map(([letter, byte
  *
  * @param bytes - The dump; a newline at its end may be missing.
  * @returns Its lines.
- * @throws {ErofsError} `EROFS_BAD_DUMP` with the line's number, `EROFS_NOT_REPRESENTABLE` for names that are no UTF-8.
+ * @throws {ErofsError} `EROFS_BAD_DUMP` with the line's number, `EROFS_NOT_REPRESENTABLE` for names of
+ *   extended attributes that are no UTF-8.
  * @see composefs 1.0.8 composefs-dump(5)
  * @example
  * const entries = parseComposefsDump(await readFile("os.dump"));
@@ -65,7 +67,7 @@ function formatEntry(entry: ComposefsEntry, nodes: ReadonlyMap<string, Composefs
   const isLink = "linkTo" in entry;
   const { mode, sizeBytes, links, uid, gid, device, mtime, mtimeNsec, payload, content, digest } = node;
   return [
-    escaped(Buffer.from(entry.path)),
+    escaped(nameBytes(entry.path)),
     sizeBytes,
     `${isLink ? "@" : ""}${mode.toString(8)}`,
     links,
@@ -73,7 +75,7 @@ function formatEntry(entry: ComposefsEntry, nodes: ReadonlyMap<string, Composefs
     gid,
     device,
     `${mtime}.${mtimeNsec}`,
-    optional(isLink ? Buffer.from(entry.linkTo) : payload === undefined ? undefined : Buffer.from(payload)),
+    optional(isLink ? nameBytes(entry.linkTo) : payload === undefined ? undefined : nameBytes(payload)),
     optional(content),
     digest === undefined ? "-" : Buffer.from(digest).toString("hex"),
     ...Object.entries(node.xattrs).map(([name, value]) => `${escaped(Buffer.from(name), "=")}=${escaped(value, "=")}`),
@@ -114,9 +116,9 @@ class Line {
     const [path = "", size = "", mode = "", links = "", uid = "", gid = "", device = "", time = "", ...rest] =
       this.#fields;
     const [payload = "", content = "", digest = ""] = rest;
-    const name = this.#text(path);
+    const name = this.#name(path);
     if (mode.startsWith("@")) {
-      const linkTo = payload === "-" ? undefined : this.#text(payload);
+      const linkTo = payload === "-" ? undefined : this.#name(payload);
       if (linkTo === undefined) throw this.#bad("expected the target of a hard link, got none");
       return { path: name, linkTo };
     }
@@ -138,7 +140,7 @@ class Line {
       device: this.#integer(device, "device", 0xffff_ffff),
       mtime: this.#time(seconds),
       mtimeNsec: this.#integer(nanoseconds, "nanoseconds", 999_999_999),
-      ...(payload !== "-" && { payload: this.#text(payload) }),
+      ...(payload !== "-" && { payload: this.#name(payload) }),
       ...(inline !== undefined && { content: inline }),
       ...(digest !== "-" && { digest: this.#digest(digest) }),
       xattrs: this.#xattrs(),
@@ -173,9 +175,19 @@ class Line {
     throw this.#bad(`expected a time of at most ${MAX_TIME} seconds, got ${shown(seconds)}`);
   }
 
-  #text(field: string): string {
+  #name(field: string): string {
+    return nameText(this.#nameBytes(field));
+  }
+
+  #nameBytes(field: string): Uint8Array {
     const bytes = this.#bytes(field);
     if (bytes.byteLength === 0 || bytes.includes(0)) throw this.#bad("expected a name without NUL, got another");
+    return bytes;
+  }
+
+  /** The name of an extended attribute. */
+  #text(field: string): string {
+    const bytes = this.#nameBytes(field);
     try {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch (cause) {

@@ -1,5 +1,6 @@
 import { COMPOSEFS_MAX_INLINE, OVERLAY, OVERLAY_METACOPY_HEADER } from "../format/composefs.ts";
 import { MODE_BITS } from "../format/inode.ts";
+import { nameText } from "../internal/names.js";
 import type { ErofsImage } from "../read/image.ts";
 import type { Inode } from "../read/inode.ts";
 import type { WalkEntry } from "../read/walk.ts";
@@ -44,7 +45,7 @@ async function nodeOf(image: ErofsImage, path: WalkEntry["path"], inode: Inode):
   const wasWhiteout = inode.type === "file" && xattrs.has(`${OVERLAY.escapedPrefix}whiteout`);
   const isInline = inode.type === "file" && inode.sizeBytes > 0n && metacopy === undefined;
   const target = inode.type === "symlink" ? await image.readLink(inode) : undefined;
-  const payload = target ?? (redirect === undefined ? undefined : Buffer.from(redirect).toString().replace(/^\//, ""));
+  const payload = target ?? (redirect === undefined ? undefined : nameText(redirect).replace(/^\//, ""));
   const digest = metacopy?.subarray(OVERLAY_METACOPY_HEADER.length);
   return {
     path,

@@ -11,6 +11,7 @@ import {
   OVERLAY_METACOPY_HEADER,
 } from "../format/composefs.ts";
 import { MODE_TYPE_MASK, MODE_TYPES } from "../format/inode.ts";
+import { nameBytes } from "../internal/names.js";
 import type { FileType } from "../read/inode.ts";
 import { chunksOf } from "./chunks.ts";
 import type { ComposefsEntry, ComposefsNode } from "./entry.ts";
@@ -111,7 +112,7 @@ function place(path: string, nodes: ReadonlyMap<string, Node>): { readonly paren
   if (parent === undefined || typeOf(parent) !== "directory") {
     throw wrong("EROFS_BAD_TREE", path, "expected its directory before it, got none");
   }
-  const name = Buffer.from(last);
+  const name = nameBytes(last);
   if (name.byteLength > COMPOSEFS_MAX_NAME) {
     throw wrong("EROFS_NOT_REPRESENTABLE", path, `expected a name of at most ${COMPOSEFS_MAX_NAME} bytes`);
   }
@@ -134,7 +135,7 @@ function nodeOf(entry: ComposefsNode): Node {
     xattrs,
     links: entry.links,
     sizeBytes: type === "file" ? entry.sizeBytes : 0,
-    data: type === "symlink" ? Buffer.from(payload) : type === "file" ? content : undefined,
+    data: type === "symlink" ? nameBytes(payload) : type === "file" ? content : undefined,
     children: [],
   };
   if (type === "symlink") {
@@ -182,7 +183,7 @@ function addContent(node: Node, payload: string, digest: Uint8Array | undefined)
   }
   const verity = digest === undefined ? [] : [...OVERLAY_METACOPY_HEADER, ...digest];
   xattrs.set(OVERLAY.metacopy, Uint8Array.from(verity));
-  if (payload !== "") xattrs.set(OVERLAY.redirect, Buffer.from(payload.startsWith("/") ? payload : `/${payload}`));
+  if (payload !== "") xattrs.set(OVERLAY.redirect, nameBytes(payload.startsWith("/") ? payload : `/${payload}`));
 }
 
 /** What is overlayfs's own in the tree has to reach whoever mounts it. */

@@ -1,10 +1,11 @@
 import { ErofsError } from "../errors.ts";
 import { DIRENT, DIRENT_SIZE, DIRENT_TYPES, MAX_NAME_BYTES } from "../format/directory.ts";
 import { viewOf } from "../internal/bytes.ts";
+import { nameText } from "../internal/names.js";
 
 /** One name in a directory. */
 export interface DirectoryEntry {
-  /** name as text; bytes that are not UTF-8 are replaced, `nameBytes` has the truth */
+  /** name as text; a byte that is no part of UTF-8 is half a character, U+DC80 to U+DCFF */
   readonly name: string;
   /** name as stored, 1..255 bytes; aliases the decoded block */
   readonly nameBytes: Uint8Array;
@@ -80,7 +81,7 @@ export function scanDirectoryBlock(
   }
   // One call decodes all names; where every byte is a character, they are cut from that.
   const text = bytes.toString("utf8", origin + firstName, origin + end);
-  const isByteWise = text.length === end - firstName;
+  const isByteWise = text.length === end - firstName && !text.includes("\ufffd");
   let start = firstName;
   for (let position = 0; position < firstName; position += DIRENT_SIZE) {
     const next = position + DIRENT_SIZE;
@@ -91,7 +92,7 @@ export function scanDirectoryBlock(
     }
     const name = isByteWise
       ? text.slice(start - firstName, limit - firstName)
-      : bytes.toString("utf8", origin + start, origin + limit);
+      : nameText(bytes.subarray(origin + start, origin + limit));
     visit(name, origin + position, origin + start, origin + limit);
     start = limit;
   }

@@ -3,6 +3,7 @@ import { Lz4Decoder } from "../codecs/lz4-wasm.ts";
 import { ErofsError } from "../errors.ts";
 import { MAX_BLOCK_SIZE_BITS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE } from "../format/superblock.ts";
 import { safeNumber } from "../internal/bytes.ts";
+import { nameText } from "../internal/names.js";
 import { finish, type Steps, streamed } from "../internal/steps.ts";
 import { DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_SYMLINKS, type WalkOptions } from "../options.ts";
 import { PackedContent } from "./compressed.ts";
@@ -150,12 +151,12 @@ export class ErofsImage {
     return result;
   }
 
-  /** Reads a symbolic link's target. */
+  /** Reads a symbolic link's target; bytes that are no part of UTF-8 are as in names. */
   async readLink(inode: Inode): Promise<string> {
     if (inode.type !== "symlink") {
       throw new ErofsError("EROFS_WRONG_TYPE", `expected a symlink, got a ${inode.type}`, { offset: inode.offset });
     }
-    return new TextDecoder().decode(await this.readFile(inode, { maxBytes: MAX_LINK_BYTES }));
+    return nameText(await this.readFile(inode, { maxBytes: MAX_LINK_BYTES }));
   }
 
   /**

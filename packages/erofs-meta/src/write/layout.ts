@@ -1,4 +1,5 @@
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE, INODE_SLOT_SIZE } from "../format/inode.ts";
+import { nameBytes } from "../internal/names.js";
 import type { BlockSpace } from "./block-space.ts";
 import { indexSize } from "./compressed-index.ts";
 import { encodeDirectory, type NamedNode } from "./directory.ts";
@@ -37,8 +38,6 @@ export interface ImageTime {
   readonly buildTime: bigint;
   readonly buildTimeNsec: number;
 }
-
-const encoder = new TextEncoder();
 
 /** Resolves hard links, counts names, orders everything and gives every inode its place. */
 export function layOut(root: DirectoryNode, options: LayoutOptions): Layout {
@@ -136,11 +135,11 @@ function order(root: DirectoryNode): Pick<Layout, "nodes" | "directories"> {
   const queue = [{ node: root, parent: root }];
   for (const { node, parent } of queue) {
     const names = [...node.children].map(([name, child]) => ({
-      bytes: encoder.encode(name),
+      bytes: nameBytes(name),
       node: resolve(root, child),
     }));
-    const self = { bytes: encoder.encode("."), node };
-    const above = { bytes: encoder.encode(".."), node: parent };
+    const self = { bytes: nameBytes("."), node };
+    const above = { bytes: nameBytes(".."), node: parent };
     const ordered = [...names, self, above].sort((a, b) => Buffer.compare(a.bytes, b.bytes));
     directories.push({ node, parent, names: ordered });
     for (const one of ordered) {

@@ -5,6 +5,7 @@ import { setImmediate } from "node:timers/promises";
 import { ErofsError } from "../errors.ts";
 import { ioError } from "../internal/files.ts";
 import { startThread } from "../internal/job-thread.ts";
+import { systemPath } from "../internal/names.js";
 import { awaited, type Stream, streamed } from "../internal/steps.ts";
 import { DEFAULT_MAX_DEPTH } from "../options.ts";
 import type { ContentStream, TreeAttributes, TreeEntry } from "./entry.ts";
@@ -48,8 +49,7 @@ const READ_SIZE = 1024 * 1024;
  *
  * @param root - Directory to read; its own mode, owner and time become the root's.
  * @param options - See {@link ReadDirectoryOptions}.
- * @throws {ErofsError} `EROFS_NOT_FOUND` and `EROFS_IO` from reading, `EROFS_NOT_REPRESENTABLE` for a name that is not
- *   UTF-8, `EROFS_LIMIT` for more than `maxDepth` levels.
+ * @throws {ErofsError} `EROFS_NOT_FOUND` and `EROFS_IO` from reading, `EROFS_LIMIT` for more than `maxDepth` levels.
  * @example
  * await writeErofs(readDirectory("build/root", { owner: { uid: 0, gid: 0 } }), options);
  */
@@ -126,7 +126,6 @@ function attempt<T>(action: () => T): T {
 
 function errorOf({ kind, path, message, cause }: Failure): unknown {
   if (kind === "depth") return new ErofsError("EROFS_LIMIT", message, { path });
-  if (kind === "text") return new ErofsError("EROFS_NOT_REPRESENTABLE", message, { path });
   return ioError(cause instanceof Error ? cause : Object.assign(new Error(), cause), "read", path);
 }
 
@@ -204,7 +203,7 @@ function fileContent(path: string, sizeBytes: number, start: number, lease: Entr
     async *read() {
       let handle: FileHandle | undefined;
       try {
-        handle = await open(path, "r");
+        handle = await open(systemPath(path), "r");
         const buffer = new Uint8Array(Math.min(READ_SIZE, sizeBytes + 1));
         for (let done = false; !done; ) {
           const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength);

@@ -1,6 +1,7 @@
 import { ErofsError } from "../errors.ts";
 import { PAX_SPARSE, PAX_XATTR, TAR, TAR_BLOCK_SIZE, TAR_POSIX_MAGIC, TAR_TYPES } from "../format/tar.ts";
 import { isZero } from "../internal/bytes.ts";
+import { nameText } from "../internal/names.js";
 import { DEFAULT_MAX_TAR_HEADER_BYTES } from "../options.ts";
 import type { ByteReader } from "./byte-reader.ts";
 import type { TreeAttributes, TreeEntry } from "./entry.ts";
@@ -111,7 +112,7 @@ function entryOf(
     });
   }
   const attributes = { ...attributesOf(header, extended, place), replaces: true };
-  const target = (): string => textIn(extended, "linkpath", place) ?? text(header, "linkName", place);
+  const target = (): string => textIn(extended, "linkpath") ?? text(header, "linkName");
   switch (type) {
     case TAR_TYPES.file:
     case TAR_TYPES.oldFile:
@@ -140,15 +141,15 @@ function entryOf(
 }
 
 function attributesOf(header: Uint8Array, extended: Extended, place: Place): TreeAttributes {
-  const isPosix = text(header, "magic", place, false) === TAR_POSIX_MAGIC;
-  const prefix = isPosix ? text(header, "prefix", place) : "";
-  const name = text(header, "name", place);
+  const isPosix = text(header, "magic", false) === TAR_POSIX_MAGIC;
+  const prefix = isPosix ? text(header, "prefix") : "";
+  const name = text(header, "name");
   const xattrs: Record<string, Uint8Array> = Object.create(null);
   for (const [key, value] of extended) {
     if (key.startsWith(PAX_XATTR)) xattrs[xattrName(key.slice(PAX_XATTR.length))] = value;
   }
   return {
-    path: textIn(extended, "path", place) ?? (prefix === "" ? name : `${prefix}/${name}`),
+    path: textIn(extended, "path") ?? (prefix === "" ? name : `${prefix}/${name}`),
     mode: integer(header, "mode", place) & 0o7777,
     uid: numberIn(extended, "uid") ?? integer(header, "uid", place),
     gid: numberIn(extended, "gid") ?? integer(header, "gid", place),
@@ -278,28 +279,16 @@ function integer(header: Uint8Array, field: Field, place: Place): number {
   return digits === "" ? 0 : Number.parseInt(digits, 8);
 }
 
-function text(header: Uint8Array, field: Field, place: Place, isTerminated = true): string {
+function text(header: Uint8Array, field: Field, isTerminated = true): string {
   const [from, length] = TAR[field];
   const bytes = header.subarray(from, from + length);
   const end = bytes.indexOf(0);
-  return decode(isTerminated && end !== -1 ? bytes.subarray(0, end) : bytes, place, from);
+  return nameText(isTerminated && end !== -1 ? bytes.subarray(0, end) : bytes);
 }
 
-function textIn(extended: Extended, key: string, place: Place): string | undefined {
+function textIn(extended: Extended, key: string): string | undefined {
   const value = extended.get(key);
-  return value === undefined ? undefined : decode(value, place);
-}
-
-function decode(bytes: Uint8Array, place: Place, from = 0): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw new ErofsError("EROFS_NOT_REPRESENTABLE", "expected UTF-8 in a tar header, got other bytes", {
-      ...factsOf(place),
-      offset: place.start + from,
-      cause,
-    });
-  }
+  return value === undefined ? undefined : nameText(value);
 }
 
 function numberIn(extended: Extended, key: string): number | undefined {

@@ -1,6 +1,6 @@
 // JavaScript, not TypeScript: worker threads of Node 20 start from it both in the sources and in the built package.
-import { isUtf8 } from "node:buffer";
 import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
+import { nameText, systemPath } from "../internal/names.js";
 
 /**
  * @typedef {object} PendingDirectory
@@ -51,7 +51,7 @@ const NANOSECONDS = 1_000_000_000n;
 /** What a scan fails with; what `node:fs` throws is among its causes. */
 export class ScanError extends Error {
   /**
-   * @param {"read" | "text" | "depth"} kind
+   * @param {"read" | "depth"} kind
    * @param {string} path
    * @param {string} message
    * @param {unknown} [cause]
@@ -102,7 +102,7 @@ export function scanBatch({ root, pending, maxDepth, maxNames }, content) {
 /**
  * Adds a path to a batch.
  *
- * @param {string} real
+ * @param {string | Buffer} real
  * @param {string} path
  * @param {ScannedBatch} batch
  * @param {{ readonly bytes: Uint8Array, used: number }} room
@@ -127,7 +127,7 @@ function look(real, path, { paths, numbers, targets, identities }, room) {
       room.used += read;
     }
   }
-  if (type === SYMLINK) targets.set(paths.length, textOf(readlinkSync(real, { encoding: "buffer" }), real));
+  if (type === SYMLINK) targets.set(paths.length, nameText(readlinkSync(real, { encoding: "buffer" })));
   if (type !== DIRECTORY && stat.nlink > 1n) identities.set(paths.length, `${stat.dev}:${stat.ino}`);
   const { mode, uid, gid, mtime, mtimeNsec } = attributesOf(stat);
   numbers[at + FIELD.type] = type;
@@ -164,7 +164,7 @@ export function attributesOf(stat) {
 /**
  * Fills the target, which is a byte longer than the file should be, so that reading it whole takes one call.
  *
- * @param {string} real
+ * @param {string | Buffer} real
  * @param {Uint8Array} target
  */
 function readStart(real, target) {
@@ -182,29 +182,20 @@ function readStart(real, target) {
   }
 }
 
-/** @param {string} real */
+/** @param {string | Buffer} real */
 function namesIn(real) {
   const names = readdirSync(real, { encoding: "buffer" });
-  return names.sort(Buffer.compare).map((name) => textOf(name, real));
-}
-
-/**
- * @param {Buffer} bytes
- * @param {string} path
- */
-function textOf(bytes, path) {
-  if (isUtf8(bytes)) return bytes.toString("utf8");
-  throw new ScanError("text", path, `expected UTF-8, got ${JSON.stringify(bytes.toString("latin1"))}`);
+  return names.sort(Buffer.compare).map(nameText);
 }
 
 /**
  * @template T
  * @param {string} real
- * @param {(real: string) => T} read
+ * @param {(real: string | Buffer) => T} read
  */
 function reading(real, read) {
   try {
-    return read(real);
+    return read(systemPath(real));
   } catch (error) {
     if (error instanceof ScanError) throw error;
     throw new ScanError("read", real, "", error);

@@ -2,6 +2,7 @@ import { ErofsError } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../format/directory.ts";
 import { COMPACT_INODE_SIZE, EXTENDED_INODE_SIZE } from "../format/inode.ts";
 import { XATTR_HEADER_SIZE } from "../format/xattr.ts";
+import { isNameText, nameBytes } from "../internal/names.js";
 import type { Steps } from "../internal/steps.ts";
 import type { CompressingPlacer } from "./compressing-placer.ts";
 import { type ContentOptions, type ContentOutput, placeContent, TailStore } from "./content.ts";
@@ -31,7 +32,6 @@ const MAX_MINOR = 0xfffff;
 /** Shared by nodes, of which there may be millions. */
 const NO_XATTRS: readonly EncodedXattr[] = [];
 const NO_CONTENT: Placement = { layout: "plain", block: 0 };
-const encoder = new TextEncoder();
 
 /** Gathers the tree entry by entry, writing contents as they come. */
 export class TreeBuilder {
@@ -109,7 +109,8 @@ export class TreeBuilder {
         yield* this.#place(node, entry.content);
         break;
       case "symlink": {
-        const target = encoder.encode(entry.target);
+        const target = nameBytes(entry.target);
+        if (!isNameText(entry.target)) throw unrepresentable(path, "a target that is Unicode text", "half a character");
         if (target.byteLength === 0 || target.byteLength > MAX_TARGET_BYTES || target.includes(0)) {
           throw unrepresentable(path, `a target of 1..${MAX_TARGET_BYTES} bytes`, `${target.byteLength} bytes`);
         }
@@ -232,12 +233,11 @@ export function childAt(root: DirectoryNode, path: string): Child | undefined {
 function componentsOf(path: string): string[] {
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
   for (const name of names) {
-    const size = name.length * 3 <= MAX_NAME_BYTES ? name.length : Buffer.byteLength(name);
+    const size = name.length * 3 <= MAX_NAME_BYTES ? name.length : nameBytes(name).byteLength;
     if (name === "..") throw badTree(path, "expected a path without '..'");
     if (name.includes("\0")) throw badTree(path, "expected a path without NUL");
     if (size > MAX_NAME_BYTES) throw unrepresentable(path, `names of at most ${MAX_NAME_BYTES} bytes`, `${size} bytes`);
-    if (/[\ud800-\udfff]/.test(name) && /\p{Surrogate}/u.test(name))
-      throw unrepresentable(path, "a name that is Unicode text", "half a character");
+    if (!isNameText(name)) throw unrepresentable(path, "a name that is Unicode text", "half a character");
   }
   return names;
 }

@@ -1,4 +1,5 @@
 import { ErofsError } from "../errors.ts";
+import { nameText } from "../internal/names.js";
 import type { Xattr } from "../read/xattr.ts";
 import type { TreeEntries, TreeEntry } from "./entry.ts";
 
@@ -15,7 +16,8 @@ const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$
  *
  * @param bytes - The text, such as of `getfattr -R -h -d -m - -e base64 .` in the directory.
  * @returns Attributes by path as the text has them.
- * @throws {ErofsError} `EROFS_BAD_DUMP` with the line's number, `EROFS_NOT_REPRESENTABLE` for names that are no UTF-8.
+ * @throws {ErofsError} `EROFS_BAD_DUMP` with the line's number, `EROFS_NOT_REPRESENTABLE` for names of
+ *   attributes that are no UTF-8.
  * @see attr 2.5 getfattr(1), setfattr(1) `--restore`
  * @example
  * const dump = parseXattrDump(await readFile("xattrs"));
@@ -28,7 +30,7 @@ export function parseXattrDump(bytes: Uint8Array): XattrDump {
     const number = index + 1;
     if (line === "") continue;
     if (line.startsWith(FILE_LINE)) {
-      const path = nameOf(line.slice(FILE_LINE.length), number);
+      const path = nameText(unescaped(line.slice(FILE_LINE.length), number));
       xattrs = files.get(path) ?? Object.create(null);
       files.set(path, xattrs as Record<string, Uint8Array>);
       continue;
@@ -55,7 +57,7 @@ export function parseXattrDump(bytes: Uint8Array): XattrDump {
  */
 export function formatXattrDump(path: string, xattrs: readonly Xattr[]): string {
   const lines = xattrs.map(({ name, value }) => `${name.replace(/[=\n\r\\]/g, octal)}=${xattrText(value)}\n`);
-  return `${FILE_LINE}${path.replace(/[\n\r\\]/g, octal)}\n${lines.join("")}\n`;
+  return `${FILE_LINE}${path.replace(/[\n\r\\\udc80-\udcff]/g, octal)}\n${lines.join("")}\n`;
 }
 
 /** A value as `getfattr` prints it. */
@@ -67,7 +69,7 @@ export function xattrText(value: Uint8Array): string {
 }
 
 function octal(character: string): string {
-  return `\\${character.charCodeAt(0).toString(8).padStart(3, "0")}`;
+  return `\\${(character.charCodeAt(0) & 0xff).toString(8).padStart(3, "0")}`;
 }
 
 /**
@@ -104,7 +106,7 @@ function key(path: string): string {
     .join("/");
 }
 
-/** A name, in which a backslash and three octal digits stand for a byte. */
+/** The name of an attribute, in which a backslash and three octal digits stand for a byte. */
 function nameOf(text: string, line: number): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(unescaped(text, line));
