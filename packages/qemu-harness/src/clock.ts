@@ -5,6 +5,9 @@ import { ignoreClosed } from "./internal/ignore-closed.ts";
 import { startWait, type WaitOptions } from "./internal/wait.ts";
 import type { QmpClient } from "./qmp.ts";
 
+/** How long an instruction may take with a virtual clock, in `nanoseconds`. */
+export const INSTRUCTION_NS = [8, 16, 32, 64] as const;
+
 /** How the time of a machine passes. */
 export const clockSchema = z.discriminatedUnion("type", [
   z.strictObject({
@@ -16,6 +19,8 @@ export const clockSchema = z.discriminatedUnion("type", [
     type: z.literal("virtual"),
     /** decides everything that is random; the same machine with the same seed runs the same way */
     seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+    /** how long an instruction takes, in `nanoseconds`: with 16 a boot takes about as long as without */
+    instructionNs: z.literal(INSTRUCTION_NS).default(16),
     /** what the machine's clock says when it starts, in UTC */
     base: z.iso.datetime().default("2030-01-01T00:00:00Z"),
   }),
@@ -27,14 +32,11 @@ export const VIRTUAL_TSC_KHZ = 1_000_000;
 /** How long, in `milliseconds`, {@link Machine.advance} may take unless told otherwise. */
 export const DEFAULT_ADVANCE_TIMEOUT_MS = 600_000;
 
-/** An instruction takes 2 to the power of this, in `nanoseconds`: with 16, a boot takes about as long as without. */
-const SHIFT = 4;
-
 /** QEMU's arguments for a virtual clock, none for the host's. */
 export function clockArguments({ clock }: Pick<ResolvedMachine, "clock">): string[] {
   if (clock.type === "host") return [];
   return [
-    ...["-icount", `shift=${SHIFT},sleep=off`],
+    ...["-icount", `shift=${Math.log2(clock.instructionNs)},sleep=off`],
     ...["-rtc", `base=${new Date(clock.base).toISOString().slice(0, 19)},clock=vm`],
     ...["-seed", String(clock.seed)],
     // Tells when time has passed: a watchdog that only this process sets.

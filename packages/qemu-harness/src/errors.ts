@@ -31,6 +31,7 @@ export type QemuErrorCode =
   | "QEMU_EXIT_TIMEOUT"
   | "QEMU_CLOSED"
   | "QEMU_POWER_CUT_UNSAFE"
+  | "QEMU_SEED_FAILED"
   | "QEMU_UNSUPPORTED"
   | "QEMU_UNPLUG_REFUSED"
   | "QEMU_STUCK"
@@ -85,6 +86,8 @@ export interface QemuErrorDetails {
   readonly differences?: readonly Difference[] | undefined;
   /** what was tried by {@link explorePowerCuts}, and what did not hold */
   readonly powerCuts?: PowerCutReport | undefined;
+  /** the seed with which a scenario of {@link fuzzSeeds} failed */
+  readonly seed?: number | undefined;
   /** the original error */
   readonly cause?: unknown;
 }
@@ -130,6 +133,8 @@ export class QemuError extends Error {
   declare readonly differences?: readonly Difference[];
   /** What was tried by {@link explorePowerCuts}, and what did not hold. */
   declare readonly powerCuts?: PowerCutReport;
+  /** The seed with which a scenario of {@link fuzzSeeds} failed. */
+  declare readonly seed?: number;
 
   /**
    * @param code - Reason, for programs.

@@ -35,7 +35,7 @@ export {
 } from "./block/device.ts";
 export type { DiskImpairment } from "./block/impairment.ts";
 export type { BlockRequest, PowerCutOptions, SectorRange, WriteCache } from "./block/power-cut.ts";
-// Time
+// Time, and what depends on it
 export { DEFAULT_ADVANCE_TIMEOUT_MS, type Duration } from "./clock.ts";
 export {
   type ConsoleContext,
@@ -73,6 +73,7 @@ export { type PowerCutFailure, type PowerCutReport, renderPowerCuts } from "./ex
 export type { PowerCutKind } from "./explore/states.ts";
 export { type FindFirmwareOptions, type Firmware, findFirmware } from "./firmware.ts";
 export type { Forward, ForwardRequest } from "./forward.ts";
+export { type FuzzSeedsOptions, fuzzSeeds, type SeedScenario } from "./fuzz-seeds.ts";
 export type { GdbOptions, GdbServer } from "./gdb-server.ts";
 export type { WaitOptions } from "./internal/wait.ts";
 export type { Machine, MachineExit } from "./machine.ts";

@@ -1,14 +1,39 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { encodeCpio, type Machine, type MachineDescription, startMachine } from "../src/index.ts";
+import {
+  encodeCpio,
+  fuzzSeeds,
+  type Machine,
+  type MachineDescription,
+  type SeedScenario,
+  startMachine,
+} from "../src/index.ts";
+import { failure } from "./failure.ts";
 import { busybox, debianKernel, missingKernel } from "./kernel.ts";
 import { missingOracles, titled } from "./oracles.ts";
 
 const missing = missingOracles() || missingKernel();
 const directory = mkdtempSync(join(tmpdir(), "qemu-harness-clock-"));
 afterAll(() => rmSync(directory, { recursive: true }));
+
+/** An initrd in which one program waits for a timer and another one works: who is first depends on the processor. */
+function writeRace(): string {
+  const init = `#!/bin/busybox sh
+export PATH=/bin
+busybox mkdir -p /proc /dev; busybox mount -t proc none /proc; busybox mount -t devtmpfs none /dev
+(busybox sleep 0.1; echo waited) &
+(i=0; while [ $i -lt 500 ]; do i=$((i+1)); done; echo worked) &
+wait
+busybox cat /proc/sys/kernel/random/boot_id
+echo over
+busybox sleep 1000000
+`;
+  const path = join(directory, "race");
+  writeFileSync(path, encodeCpio([busybox(), { path: "init", data: Buffer.from(init), executable: true }], 0));
+  return path;
+}
 
 /** An initrd that says what is random, and what the time is, first and then every ten minutes. */
 function writeInitrd(): string {
@@ -64,5 +89,38 @@ describe.skipIf(missing !== "")(titled("a virtual clock", missing), () => {
 
     await expect(other.advance("1d", { timeoutMs: 1 })).rejects.toMatchObject({ code: "QEMU_QMP_TIMEOUT" });
     await other.serial.waitFor("it is", { from: "now" });
+  });
+  test("of another seed lets what happens happen in another order, which the same seed repeats", async () => {
+    const boot = {
+      type: "linux",
+      kernelPath: debianKernel() ?? "",
+      initrdPath: writeRace(),
+      commandLine: "console=ttyS0",
+      fast: true,
+    } as const;
+    const runs: { seed: number; said: string }[] = [];
+    const scenario = async ({ seed, start }: SeedScenario): Promise<void> => {
+      const machine = await start({ machine: "microvm", memoryMiB: 128, boot });
+      await machine.serial.waitFor(/^over\n/);
+      const said = machine.serial.text.slice(0, machine.serial.text.indexOf("over"));
+      runs.push({ seed, said });
+      expect(said).toMatch(/^waited\n[\s\S]*^worked\n|^worked\n[\s\S]*^waited\n/m);
+      if (said.indexOf("waited") < said.indexOf("worked")) throw new Error("waited before it had worked");
+    };
+    const saveTo = join(directory, "failed");
+    const error = await failure(fuzzSeeds(20, scenario, { firstSeed: 2, saveTo }));
+    expect(error).toMatchObject({ code: "QEMU_SEED_FAILED", cause: { message: "waited before it had worked" } });
+    const found = runs.at(-1);
+    expect(error.seed).toBe(found?.seed);
+    expect(runs.length).toBeGreaterThan(1);
+    expect(error.message).toContain(`fuzzSeeds(1, scenario, { firstSeed: ${error.seed} })`);
+
+    await failure(fuzzSeeds(1, scenario, { firstSeed: error.seed ?? 0 }));
+    expect(runs.at(-1)).toEqual(found);
+    const path = join(saveTo, `seed-${error.seed}.json`);
+    expect(error.message).toContain(`qemu-harness run ${path}`);
+    await using again = await startMachine(JSON.parse(readFileSync(path, "utf8")));
+    await again.serial.waitFor(/^over\n/);
+    expect(again.serial.text.slice(0, found?.said.length)).toBe(found?.said);
   });
 });

@@ -10,7 +10,12 @@ const machine: MachineDescription = {
 
 describe("a virtual clock", () => {
   test("begins in 2030 unless it is told otherwise, and needs a seed", () => {
-    expect(resolveMachine(machine).clock).toEqual({ type: "virtual", seed: 1, base: "2030-01-01T00:00:00Z" });
+    expect(resolveMachine(machine).clock).toEqual({
+      type: "virtual",
+      seed: 1,
+      instructionNs: 16,
+      base: "2030-01-01T00:00:00Z",
+    });
     for (const clock of [{ type: "virtual" }, { type: "virtual", seed: -1 }, { type: "virtual", seed: 1, base: "x" }]) {
       expect(() => resolveMachine({ ...machine, clock } as MachineDescription)).toThrow(QemuError);
     }
