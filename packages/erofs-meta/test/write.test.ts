@@ -323,6 +323,26 @@ describe("writeErofs", () => {
     await expect(writeErofs(entries(), options)).rejects.toBe(reason);
     expect(await readdir(folder)).toEqual([]);
   });
+
+  test.each([undefined, { algorithm: "lz4" } as const])(
+    "hears of an abort in the middle of zeros that are never written, compressed by %j",
+    async (compression) => {
+      const folder = await scratch();
+      const zeros = new Uint8Array(1 << 20);
+      // Ends by the abort only: a terabyte takes minutes.
+      const content = {
+        sizeBytes: 2 ** 40,
+        async *read() {
+          for (;;) yield zeros;
+        },
+      };
+      const options = { output: join(folder, "image"), uuid: UUID, buildTime: TIME, compression };
+      const signal = AbortSignal.timeout(50);
+      const entries: TreeEntry[] = [{ type: "file", path: "/hole", content }];
+      await expect(writeErofs(entries, { ...options, signal })).rejects.toMatchObject({ name: "TimeoutError" });
+      expect(await readdir(folder)).toEqual([]);
+    },
+  );
 });
 
 describe("a damaged written image", () => {

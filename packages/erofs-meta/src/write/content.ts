@@ -2,6 +2,7 @@ import { ErofsError } from "../errors.ts";
 import { NULL_BLOCK } from "../format/inode.ts";
 import { isZero } from "../internal/bytes.ts";
 import { awaited, type Steps } from "../internal/steps.ts";
+import { Pace } from "../read/pace.ts";
 import type { BlockSpace, Course } from "./block-space.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import type { ContentStream } from "./entry.ts";
@@ -92,6 +93,7 @@ export function* piecesOf(
     return;
   }
   const pieces = content.read()[Symbol.asyncIterator]();
+  const pace = new Pace();
   let seen = 0;
   try {
     for (;;) {
@@ -100,6 +102,8 @@ export function* piecesOf(
       seen += value.byteLength;
       if (seen > sizeBytes) throw wrongSize(path, sizeBytes, `${seen} bytes or more`);
       yield value;
+      const pause = pace.pause(value.byteLength);
+      if (pause !== undefined) yield pause;
     }
   } finally {
     const ended = pieces.return?.();

@@ -130,9 +130,9 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
     await finish(writeBlocks(writer, headBlocks, prefixes));
     for await (const entry of entries) {
       signal?.throwIfAborted();
-      for (const step of builder.add(entry)) await step;
+      await finishUnless(signal, builder.add(entry));
     }
-    if (compressing !== undefined) for (const step of compressing.finish()) await step;
+    if (compressing !== undefined) await finishUnless(signal, compressing.finish());
     const shared = xattrs.share(old?.sharedXattrs);
     xattrBlock = placeShared(shared, blockSize, output);
     layout = layOut(builder.root, { ...settings, space, old });
@@ -168,6 +168,14 @@ async function writeImage(entries: TreeEntries, sink: ByteSink, settings: Settin
   await sink.write(0, headWith(uuid));
   const unusedBytes = writer.end - writer.used - headSize(blockSize);
   return { sizeBytes: writer.end, unusedBytes, inodes: layout.nodes.length, uuid };
+}
+
+/** Runs steps to their end, or until it is called off: there may be terabytes of zeros, which take no writing. */
+async function finishUnless(signal: AbortSignal | undefined, steps: Steps<void>): Promise<void> {
+  for (const step of steps) {
+    await step;
+    signal?.throwIfAborted();
+  }
 }
 
 /** Refuses an older image that says nothing about places in this one. */
