@@ -86,6 +86,14 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("curl $(leveret-sandbox url 3000)"))
     .action(async (port, flags) => (await import("./commands/others.ts")).url(port, flags, io));
   program
+    .command("cp")
+    .description("copy a file or a directory into a machine, or out of one")
+    .argument("<from>", "a path here, or vm-1:PATH inside; :PATH for this directory's machine")
+    .argument("<to>", "the same; below it, if it is a directory")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox cp :/var/log/build.log ."))
+    .action(async (from, to, flags) => (await import("./commands/cp.ts")).cp(from, to, flags, io));
+  program
     .command("diff")
     .description("print what an isolated workspace has changed, as a patch")
     .argument("[path...]", "files and directories; all unless given")
@@ -112,6 +120,19 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("leveret-sandbox fork vm-1 -n 4"))
     .action(async (name, flags) => {
       ofProgram = await (await import("./commands/copies.ts")).fork(name, flags, io);
+    });
+  program
+    .command("race")
+    .description("run the same in copies of a machine with an isolated workspace, keep the best one, end the others")
+    .option("-n, --count <count>", "how many", "4")
+    .option("--judge <line>", "a line of shell: out where it fails, and the last number it prints is the score")
+    .option("--name <name>", "which machine; this directory's unless given")
+    .option("--json", "print one JSON document")
+    .argument("<command...>", "program and arguments; RACE_NUMBER says which copy it is in")
+    .passThroughOptions()
+    .addHelpText("after", example("leveret-sandbox race -n 4 --judge 'npm test' -- ./attempt.sh"))
+    .action(async (command, flags) => {
+      ofProgram = await (await import("./commands/race.ts")).race(command, flags, io);
     });
   program
     .command("checkpoint")

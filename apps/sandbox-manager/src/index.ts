@@ -10,6 +10,7 @@ export type { SandboxExit, SandboxProcess } from "./control/connection.ts";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.ts";
 // Sandboxes
 export { findSandbox, listSandboxes } from "./find.ts";
+export type { SandboxCopyRequest } from "./guest/copy.ts";
 export { SandboxFiles, type SandboxReadOptions, type SandboxWriteOptions } from "./guest/files.ts";
 export { DEFAULT_MAX_OUTPUT_BYTES } from "./guest/run-program.ts";
 export { ShellCommand, type ShellResult, type ShellWord } from "./guest/shell-command.ts";
@@ -28,6 +29,7 @@ export { parseRule, type Rule, type RuleTarget } from "./network/rules.ts";
 export type { Environment } from "./places.ts";
 export { PRESETS_FILE } from "./presets-file.ts";
 export { type Pruned, type PruneOptions, pruneSandboxes } from "./prune.ts";
+export { race, type SandboxRace, type SandboxRaceOptions, type SandboxRaceRun } from "./race.ts";
 export {
   Sandbox,
   type SandboxDiffOptions,

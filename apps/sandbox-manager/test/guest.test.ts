@@ -3,8 +3,8 @@ import { PassThrough, Writable } from "node:stream";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { drained } from "../src/control/drained.ts";
+import { Excerpt, excerptOf } from "../src/excerpt.ts";
 import { shellLine } from "../src/guest/shell-command.ts";
-import { Excerpt, excerptOf } from "../src/mcp/excerpt.ts";
 
 describe("a line for a shell", () => {
   test("has words that the shell takes as they are", () => {

@@ -1,10 +1,10 @@
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { listSandboxes, type Sandbox, startSandbox } from "../src/index.ts";
-import { BIN, makeRoot } from "./command.ts";
+import { listSandboxes, race, type Sandbox, startSandbox } from "../src/index.ts";
+import { BIN, makeRoot, type Run, runCommand } from "./command.ts";
 
 let root = "";
 let env: NodeJS.ProcessEnv;
@@ -81,6 +81,99 @@ describe("a program", () => {
     }
     await expect(vm.files.write("", "")).rejects.toMatchObject({ code: "SANDBOX_BAD_OPTIONS" });
     await expect(vm.files.write("/dev/full/x", "")).rejects.toMatchObject({ code: "SANDBOX_FILE" });
+  });
+});
+
+describe("cp", () => {
+  test("copies files and directories in and out, all or nothing", async () => {
+    await using vm = await start();
+    const cp = async (...argv: string[]): Promise<Run> => runCommand(["cp", ...argv], { cwd: project, env }).end;
+    const tree = join(root, "tree");
+    await mkdir(join(tree, "-d"), { recursive: true });
+    await writeFile(join(tree, "-d", "big"), Buffer.alloc(3_000_000, "x"));
+    await symlink("big", join(tree, "-d", "link"));
+    await chmod(join(tree, "-d", "big"), 0o640);
+    expect(await cp(tree, ":/srv/new/tree")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
+    expect((await cp(tree, `${vm.name}:/srv`)).exitCode).toBe(0);
+    expect((await vm.$`cd /srv && ls -A . new && stat -c '%s %a %U' tree/-d/big && readlink tree/-d/link`).stdout).toBe(
+      ".:\nnew\ntree\n\nnew:\ntree\n3000000 640 root\nbig\n",
+    );
+    expect(await cp(tree, ":/srv")).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/not empty/) });
+    expect((await vm.$`ls -A /srv`).stdout).toBe("new\ntree\n");
+
+    const out = join(root, "out");
+    expect((await cp(":/srv/tree/-d", out)).exitCode).toBe(0);
+    expect(await readdir(out)).toEqual(["big", "link"]);
+    expect((await stat(join(out, "big"))).size).toBe(3_000_000);
+    expect((await cp(":readme", out)).exitCode).toBe(0);
+    expect(await readFile(join(out, "readme"), "utf8")).toBe("of the project\n");
+    await vm.$`mkdir -p /srv/bad/sub && mkfifo /srv/bad/sub/fifo && install -m 6755 /bin/true /srv/suid`;
+    expect(await cp(":/srv/bad", out)).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/got something else/),
+    });
+    expect((await cp(":/srv/suid", out)).exitCode).toBe(0);
+    expect((await stat(join(out, "suid"))).mode & 0o7000).toBe(0);
+    expect(await cp(":/srv/nothing", out)).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/nothing/) });
+    expect(await cp(join(root, "nothing"), ":/srv")).toMatchObject({ exitCode: 1 });
+    // A guest that is hostile: its tar leads out of the place by a link.
+    await vm.files.write(
+      "/usr/local/bin/tar",
+      `#!/usr/bin/python3
+import io, sys, tarfile
+out = tarfile.open(fileobj=sys.stdout.buffer, mode="w|")
+link = tarfile.TarInfo("evil"); link.type = tarfile.SYMTYPE; link.linkname = ${JSON.stringify(out)}
+out.addfile(link)
+file = tarfile.TarInfo("evil/planted"); file.size = 3
+out.addfile(file, io.BytesIO(b"bad"))
+up = tarfile.TarInfo("../planted"); up.size = 3
+out.addfile(up, io.BytesIO(b"bad"))
+out.close()
+`,
+      { mode: 0o755 },
+    );
+    expect((await cp(":/srv/evil", join(root, "taken"))).exitCode).toBe(1);
+    expect((await readdir(out)).sort()).toEqual(["big", "link", "readme", "suid"]);
+    for (const name of await readdir(root)) expect(name).not.toMatch(/^\.copy-|planted|taken/);
+
+    expect((await cp("a", "b")).exitCode).toBe(2);
+    expect((await cp(":a", ":b")).exitCode).toBe(2);
+  });
+});
+
+describe("a race", () => {
+  test("keeps the copy that is best, or first, and ends the others", async () => {
+    const options = {
+      directory: project,
+      image: join(root, "guest"),
+      memoryMiB: 512,
+      env,
+      workspace: "isolated",
+    } as const;
+    await using vm = await startSandbox(options);
+    const argv = ["/bin/sh", "-c", "echo tried $RACE_NUMBER; echo $RACE_NUMBER > result; test $RACE_NUMBER != 3"];
+    const { winner, runs } = await race(vm, { count: 3, argv, judge: "echo points: $(cat result)0.5" });
+    expect(runs).toMatchObject([
+      { exitCode: 0, output: "tried 1\n", score: 10.5 },
+      { exitCode: 0, output: "tried 2\n", score: 20.5 },
+      { exitCode: 1, output: "tried 3\n" },
+    ]);
+    expect(winner?.name).toBe(runs[1]?.name);
+    expect(await winner?.files.readText("result")).toBe("2\n");
+    const names = async (): Promise<string[]> => (await listSandboxes({ env })).map(({ name }) => name);
+    expect(await names()).toEqual([vm.name, winner?.name]);
+    await winner?.stop();
+
+    const first = await race(vm, { count: 2, argv: ["/bin/sh", "-c", "test $RACE_NUMBER = 2 || sleep 1000"] });
+    expect(first).toMatchObject({
+      winner: { name: first.runs[1]?.name },
+      runs: [{ error: "another one was first" }, {}],
+    });
+    await first.winner?.stop();
+    expect(await race(vm, { count: 1, argv: ["false"] })).toMatchObject({ winner: undefined, runs: [{ exitCode: 1 }] });
+    const called = race(vm, { count: 1, argv: ["sleep", "1000"], signal: AbortSignal.timeout(1000) });
+    await expect(called).rejects.toMatchObject({ name: "TimeoutError" });
+    expect(await names()).toEqual([vm.name]);
   });
 });
 

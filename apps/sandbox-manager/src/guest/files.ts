@@ -1,5 +1,6 @@
 import type { SandboxProcess } from "../control/connection.ts";
 import { SandboxError } from "../errors.ts";
+import { copyIn, copyOut, type SandboxCopyRequest } from "./copy.ts";
 import { type RunOptions, runProgram } from "./run-program.ts";
 
 type Abortable = Pick<RunOptions, "signal">;
@@ -68,6 +69,30 @@ export class SandboxFiles {
     }
     const argv = ["/bin/sh", "-c", WRITE, "sh", named(path), mode.toString(8)];
     await this.#run(argv, { input: Buffer.from(content), signal });
+  }
+
+  /**
+   * Copies a file or a directory of the host into the sandbox: all of it, or nothing. It belongs to root there.
+   *
+   * @param request - `from`, on the host; `to`, or below that if it is a directory; a signal that calls it off.
+   * @throws {SandboxError} `SANDBOX_FILE`, also for a directory in the place of one that is not empty; `SANDBOX_MISSING_TOOLS`
+   *   without tar, `SANDBOX_ENDED`; the signal's reason.
+   * @example
+   * await vm.files.copyIn({ from: "fixtures", to: "/srv/fixtures" });
+   */
+  async copyIn(request: SandboxCopyRequest): Promise<void> {
+    await copyIn(this.#spawn, request);
+  }
+
+  /**
+   * Copies a file or a directory of the sandbox to the host: all of it, or nothing. Only files, directories and links come
+   * over, without owners and special permissions.
+   *
+   * @param request - `from`, inside; `to`, or below that if it is a directory; a signal that calls it off.
+   * @throws As {@link SandboxFiles.copyIn}.
+   */
+  async copyOut(request: SandboxCopyRequest): Promise<void> {
+    await copyOut(this.#spawn, request);
   }
 
   async #run(argv: readonly string[], options: RunOptions): Promise<Uint8Array> {

@@ -1,5 +1,5 @@
+import { Excerpt } from "../excerpt.ts";
 import type { Sandbox } from "../sandbox.ts";
-import { Excerpt } from "./excerpt.ts";
 
 /** How a line is run for a model. */
 interface RunRequest {

@@ -4,12 +4,12 @@ import * as z from "zod";
 import { formatPatch } from "../changes/patch.ts";
 import { expectNoChanges } from "../changes/unapplied.ts";
 import { SandboxError } from "../errors.ts";
+import { excerptOf } from "../excerpt.ts";
 import { listSandboxes, projectDirectory } from "../find.ts";
 import type { Environment } from "../places.ts";
 import type { Sandbox } from "../sandbox.ts";
 import { type SandboxStartOptions, startSandbox } from "../start.ts";
 import type { SandboxState } from "../state.ts";
-import { excerptOf } from "./excerpt.ts";
 import { runLine } from "./run.ts";
 
 /** Most of one text that a model gets, in characters. */
