@@ -69,10 +69,17 @@ function claim(what: string, text: string): string[][] {
   const lines = text
     .replace(/\n+$/, "")
     .split("\n")
-    .flatMap((line) => wrap(printable(line).replaceAll("\t", "\\t")));
+    .flatMap((line) => wrap(narrow(line)));
   const [only = ""] = lines;
   if (lines.length === 1 && what.length + only.length < CLAIM_WIDTH) return [["claimed", `${what}: ${only}`]];
   return [["claimed", `${what}:`], ...lines.map((line) => ["", `  ${line}`])];
+}
+
+/** A claim in characters that are one column wide on every terminal, and look like nothing else: printable ASCII. */
+function narrow(line: string): string {
+  return line
+    .replaceAll("\t", "\\t")
+    .replaceAll(/[^\x20-\x7e]/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
 }
 
 /** Breaks a line behind a space when there is one, and anywhere else; no character is lost. */

@@ -242,7 +242,9 @@ async function route(context: Context, request: IncomingMessage, response: Serve
   const { requests, signer } = context;
   const person = identify(context.people, request.headers.authorization);
   context.connections.keep(request.socket);
-  const { pathname, searchParams } = new URL(request.url ?? "/", "http://signer");
+  const { url = "/" } = request;
+  if (!URL.canParse(url, "http://signer")) throw unknownPath();
+  const { pathname, searchParams } = new URL(url, "http://signer");
   const [, version, resource, id, action, ...more] = pathname.split("/");
   const target = version === "v1" && more.length === 0 ? `${request.method} ${resource}` : "";
   if (target === "GET key" && id === undefined) {
@@ -272,7 +274,11 @@ async function route(context: Context, request: IncomingMessage, response: Serve
     const { digest, more } = decodeMessage(decisionSchema, await body(request), "a decision");
     return withoutSignature(await requests.decide(approver, id, [digest, ...more], action));
   }
-  throw new UkiSignError("UKI_SIGN_REMOTE", "expected a path of the protocol, got another one");
+  throw unknownPath();
+}
+
+function unknownPath(): UkiSignError {
+  return new UkiSignError("UKI_SIGN_REMOTE", "expected a path of the protocol, got another one");
 }
 
 const body = (request: IncomingMessage): Promise<Uint8Array> => readBody(request, DEFAULT_MAX_REMOTE_MESSAGE_BYTES);

@@ -60,6 +60,18 @@ describe("a request as its approvers see it", () => {
     for (const line of text.split("\n").filter((each) => each.includes("everything"))) expect(line).toMatch(/^ {11}/);
   });
 
+  test("has claims in characters of one column only, none of which reaches the edge of a terminal", () => {
+    const wide = `\u3000`.repeat(33);
+    const claims = { name: `${wide}  checked  all`, osRelease: `NAME=H\u00e4re \u202e\u2028${wide}\u0301\ufe0f\n` };
+    const text = render({ ...describePe(image, { name: "x" }), ...claims });
+    expect(text).toMatch(/^[\n\x20-\x7e]*$/);
+    expect(text).toContain("H\\u{e4}re");
+    expect(text.match(/^ {2}checked {2}/gm)).toHaveLength(1);
+    for (const line of text.split("\n").filter((each) => each.includes("u{3000}"))) {
+      expect(line.length).toBeLessThan(80);
+    }
+  });
+
   test("says so where an image has no text, or more than a description holds", () => {
     const odd = buildUki({ stub: testStub(), linux: testKernel(), cmdline: `${"x".repeat(5000)} init=/bin/sh` });
     const { cmdline } = describePe(odd, { name: "linux.efi" });

@@ -233,7 +233,15 @@ describe("a remote signer", () => {
     expect(await raw(address, ["POST /v1/requests HTTP/1.1", authorization], " ".repeat(200_000))).not.toContain(
       "200 OK",
     );
-    for (const path of ["/", "/v2/key", "/v1/requests/%2e%2e/approve", "/v1/key/more", "//v1/key", "/v1/__proto__"]) {
+    for (const path of [
+      "/",
+      "//",
+      "/v2/key",
+      "/v1/requests/%2e%2e/approve",
+      "/v1/key/more",
+      "//v1/key",
+      "/v1/__proto__",
+    ]) {
       expect(await raw(address, [`GET ${path} HTTP/1.1`, authorization]), path).toMatch(/^HTTP\/1.1 40[01] /);
     }
     expect(await raw(address, ["\u0016\u0003\u0001 garbage"])).not.toContain("200 OK");
