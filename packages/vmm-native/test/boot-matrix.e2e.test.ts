@@ -1,12 +1,15 @@
 // Debian's kernels to userspace, and what they exit for until then. VMM_NATIVE_FULL_MATRIX=1 boots all of them, on every
 // number of processors; LEVERET_LEDGER=1 writes down what they exit for, which is compared from then on.
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { startGuest } from "../src/index.ts";
-import { busyboxInitrd, debianKernels, missingRust, titled } from "./support.ts";
+import { makeDebianRoot } from "./debian-root.ts";
+import { busyboxInitrd, debianKernel, debianKernels, missingRust, titled } from "./support.ts";
 
 const LEDGER_FILE = fileURLToPath(new URL("exit-ledger.json", import.meta.url));
 /** Most exits from entry to userspace on one processor; KVM needs about 45,000. */
@@ -67,5 +70,60 @@ for (const { name, path: kernelPath, missing: absent } of debianKernels(all)) {
         expect(guest.console.text).not.toMatch(/BUG|WARNING|unchecked MSR|Firmware Bug|unstable/);
       },
     );
+  });
+}
+
+/** Goes on with the root on a disk, with a network. */
+const ROOT_SCRIPT = `
+export PATH=/bin
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev /root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+for driver in /drivers/*.ko; do insmod $driver; done
+ip addr add 10.0.2.15/24 dev eth0
+ip link set eth0 up
+mount -t ext4 /dev/vda /root
+mount -o move /dev /root/dev
+umount /proc /sys
+exec switch_root /root /usr/lib/systemd/systemd
+`;
+
+const ROOT_DRIVERS = [
+  "drivers/block/virtio_blk",
+  "net/core/failover",
+  "drivers/net/net_failover",
+  "drivers/net/virtio_net",
+];
+
+if (all) {
+  test("Debian on a virtio disk asks who logs in, and its network works both ways", {
+    timeout: 1_800_000,
+  }, async () => {
+    const path = makeDebianRoot(process.env.LEVERET_TRIXIE_TREE ?? "", directory);
+    const initrdPath = join(directory, "root-initrd");
+    writeFileSync(initrdPath, busyboxInitrd(ROOT_SCRIPT, ROOT_DRIVERS));
+    const server = createServer((socket) => socket.once("data", (data) => socket.end(`you said ${data}`)));
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    const units = "systemd.unit=login.target systemd.show_status=0 systemd.mask=serial-getty@hvc0.service";
+    const { port } = server.address() as AddressInfo;
+    await using guest = await startGuest({
+      kernelPath: debianKernel() ?? "",
+      initrdPath,
+      commandLine: `console=ttyS0 quiet nowatchdog audit=0 ${units} host=${port}`,
+      memoryMiB: 512,
+      cpus: 2,
+      disks: [{ path }],
+      networks: [{ type: "user" }],
+    });
+    await guest.console.waitFor("the host says you said hello", WAIT);
+    await guest.console.waitFor("debian login: ", WAIT);
+    const { hostPort } = await guest.forward({ guestPort: 8080 });
+    const socket = connect(hostPort, "127.0.0.1", () => socket.write("hello\n"));
+    expect(String(await once(socket, "data"))).toBe("the guest says hello\n");
+    socket.destroy();
+    server.close();
+    expect(guest.console.text).not.toMatch(/BUG|WARNING|EXT4-fs error/);
   });
 }
