@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import type { PipelineOptions } from "@leveret/os-builder";
 import * as z from "zod";
 import { replaceJson } from "./files.ts";
+import { lockImage } from "./lock.ts";
 import type { Environment, Places } from "./places.ts";
 
 /** The description of the guest, and its lock: `examples/sandbox-guest`, put there when this package is built. */
@@ -40,10 +41,16 @@ export interface ImageOptions {
  */
 export async function guestImage(places: Places, { description, ...options }: ImageOptions): Promise<Image> {
   // Somebody's own description may depend on anything; Nix finds out whether it has changed.
-  if (description !== undefined) return build(description, options);
+  if (description !== undefined) {
+    await using _ = await lockImage(places, description, options.signal);
+    return await build(description, options);
+  }
   const known = await builtImage(places);
   if (known !== undefined) return known;
   const directory = imageIn(places);
+  await using _ = await lockImage(places, directory, options.signal);
+  const madeMeanwhile = await builtImage(places);
+  if (madeMeanwhile !== undefined) return madeMeanwhile;
   await mkdir(directory, { recursive: true });
   // The package's own directory may be read-only, and building leaves its state beside the description.
   await cp(DESCRIPTION, directory, { recursive: true });

@@ -25,7 +25,16 @@ export async function lockDirectory(path: string, signal?: AbortSignal): Promise
 
 /** Waits until nobody else starts a sandbox for a project; closing the file ends that. @throws As {@link lock}. */
 export async function lockProject(places: Places, directory: string, signal?: AbortSignal): Promise<FileHandle> {
-  return locked(await open(join(places.sockets, `starts-${projectDigest(directory)}`), "a", 0o600), signal);
+  return lockNamed(places, `starts-${projectDigest(directory)}`, signal);
+}
+
+/** Waits until nobody else builds the image that a directory describes; closing the file ends that. @throws As {@link lock}. */
+export async function lockImage(places: Places, directory: string, signal?: AbortSignal): Promise<FileHandle> {
+  return lockNamed(places, `builds-${projectDigest(directory)}`, signal);
+}
+
+async function lockNamed({ sockets }: Places, name: string, signal: AbortSignal | undefined): Promise<FileHandle> {
+  return locked(await open(join(sockets, name), "a", 0o600), signal);
 }
 
 async function locked(file: FileHandle, signal?: AbortSignal): Promise<FileHandle> {

@@ -5,6 +5,7 @@ import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { listSandboxes, race, type Sandbox, startSandbox } from "../src/index.ts";
 import { BIN, makeRoot, type Run, runCommand } from "./command.ts";
+import { heard, listening } from "./listener.ts";
 
 let root = "";
 let env: NodeJS.ProcessEnv;
@@ -174,6 +175,30 @@ describe("a race", () => {
     const called = race(vm, { count: 1, argv: ["sleep", "1000"], signal: AbortSignal.timeout(1000) });
     await expect(called).rejects.toMatchObject({ name: "TimeoutError" });
     expect(await names()).toEqual([vm.name]);
+  });
+});
+
+describe("ten machines of one project", () => {
+  test("listen on the same ports, side by side", async () => {
+    const options = { directory: project, image: join(root, "guest"), memoryMiB: 512, env, another: true };
+    const machines = await Promise.all(Array.from({ length: 10 }, () => startSandbox(options)));
+    try {
+      for (const vm of machines) {
+        const server = (port: number): string => listening("0.0.0.0", port, `${port} of ${vm.name}`);
+        const [web, database] = [3000, 5432].map((port) => vm.$`exec perl -e ${server(port)}`);
+        // They begin at once, and end with their machines.
+        web?.then(undefined, () => {});
+        database?.then(undefined, () => {});
+      }
+      for (const { address, name } of machines) {
+        for (const port of [3000, 5432]) {
+          await expect.poll(() => heard(address, port), { timeout: 60_000 }).toBe(`${port} of ${name}`);
+        }
+      }
+      expect(new Set(machines.map(({ address }) => address)).size).toBe(10);
+    } finally {
+      await Promise.all(machines.map((vm) => vm.stop()));
+    }
   });
 });
 

@@ -1,13 +1,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findSandbox } from "../src/index.ts";
 import { BIN, makeRoot, type Run, runCommand } from "./command.ts";
+import { heard, listening } from "./listener.ts";
 
 let root = "";
 let env: NodeJS.ProcessEnv;
@@ -44,24 +43,12 @@ async function list(): Promise<{ sandboxes: { name: string; address: string; dir
   return JSON.parse(stdout);
 }
 
-/** What something that listens sends before it ends, once it does; undefined when nothing listens. */
-async function heard(host: string, port: number): Promise<string | undefined> {
-  const socket = connect({ host, port });
-  return text(socket).catch(() => undefined);
-}
-
 function isThere(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch {
     return false;
   }
-}
-
-/** A program for Perl that answers every connection with a text. */
-function listening(address: string, port: number, says: string): string {
-  return `use IO::Socket::INET; $| = 1; my $s = IO::Socket::INET->new(LocalAddr => "${address}", LocalPort => ${port},
-    Listen => 5, ReuseAddr => 1) or die $!; print "listens\\n"; while (my $c = $s->accept) { print $c "${says}"; close $c }`;
 }
 
 // In this order: each needs what the ones before it made.
