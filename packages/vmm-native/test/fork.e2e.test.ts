@@ -84,6 +84,7 @@ for (const qemu of testQemus()) {
         code: "VMM_REFUSED",
       });
       expect(await fork.waitForStop()).toMatchObject({ reason: "out-of-memory" });
+      await expect(parent.fork()).rejects.toEqual(refused("expected 2097152 bytes of memory, got 0"));
       await expect(fork.fork()).rejects.toEqual(refused("got one that has stopped"));
       await parent.inject(0, 0x42);
       await parent.console.waitFor("vector 66\n");

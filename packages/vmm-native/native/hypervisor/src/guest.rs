@@ -142,7 +142,8 @@ impl Guest {
         parent: Option<&mut Guest>,
     ) -> Result<&'static mut Guest, CreateError> {
         let (mut frames, count) = (frames, wanted.processors);
-        let no_memory = || CreateError::NoMemory { needed: size_with_rest(wanted.memory), left: 0 };
+        let needed = if parent.is_some() { BLOCK } else { size_with_rest(wanted.memory) };
+        let no_memory = || CreateError::NoMemory { needed, left: 0 };
         let block = frames.take_block().ok_or_else(no_memory)?;
         frames.begin_with(block..block + FOR_FRAMES);
         let tables = NestedPageTables::new(frames).ok_or_else(no_memory)?;
