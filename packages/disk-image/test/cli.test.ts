@@ -197,14 +197,14 @@ describe("disk-image", () => {
 
   test.each<[string, unknown, string]>([
     ["an unknown key", { ...DESCRIPTION, colour: "red" }, "DISK_BAD_OPTIONS"],
-    ["a bad size", { seed: "s", partitions: [{ label: "a", type: "var", size: "12 parsecs" }] }, "DISK_BAD_OPTIONS"],
+    ["a bad size", { seed: "s", partitions: [{ label: "a", type: "var", size: "12 parsecs" }] }, "such as 512M"],
     ["two contents", { seed: "s", partitions: [{ ...DESCRIPTION.partitions[0], file: "x" }] }, "DISK_BAD_OPTIONS"],
     ["a missing file", { seed: "s", partitions: [{ label: "a", type: "var", file: "nope" }] }, "DISK_NOT_FOUND"],
-  ])("refuses a description with %s and writes nothing", async (_, description, code) => {
+  ])("refuses a description with %s and writes nothing", async (_, description, said) => {
     const folder = await workspace(description);
     const { io, err } = capture(folder);
     expect(await main(["create", "os.json", "os.raw"], io)).toBe(1);
-    expect(err()).toContain(code);
+    expect(err()).toContain(said);
     expect(await readdir(folder)).not.toContain("os.raw");
   });
 

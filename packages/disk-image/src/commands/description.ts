@@ -12,16 +12,19 @@ const MAX_DESCRIPTION_BYTES = 16 * 1024 * 1024;
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
 const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)$/;
 
-const size = z.union([
-  z.int().positive(),
-  z
-    .string()
-    .regex(SIZE, "expected a size such as 512M")
-    .transform((text) => {
-      const [, number = "0", unit = ""] = SIZE.exec(text) ?? [];
-      return Math.round(Number(number) * (UNITS[unit] ?? 1));
-    }),
-]);
+const size = z.union(
+  [
+    z.int().positive(),
+    z
+      .string()
+      .regex(SIZE)
+      .transform((text) => {
+        const [, number = "0", unit = ""] = SIZE.exec(text) ?? [];
+        return Math.round(Number(number) * (UNITS[unit] ?? 1));
+      }),
+  ],
+  { error: "expected bytes, or a number with K, M, G or T such as 512M" },
+);
 
 const fat = z.strictObject({
   files: z.record(z.string(), z.string()).default({}),
@@ -34,7 +37,8 @@ const fat = z.strictObject({
   clusterSizeBytes: z.int().positive().optional(),
 });
 
-const description = z.strictObject({
+/** What a description may say. */
+export const description = z.strictObject({
   seed: z.string().optional(),
   diskGuid: z.string().optional(),
   size: size.optional(),
