@@ -2,6 +2,7 @@
 // a part of.
 process.env.EROFS_META_FULL_MATRIX = "1";
 process.env.UKI_SIGN_FULL_MATRIX = "1";
+process.env.QEMU_HARNESS_FULL_MATRIX = "1";
 process.env.VMM_NATIVE_FULL_MATRIX = "1";
 process.env.LEVERET_KILLS ??= "200";
 process.argv.push("matrix");

@@ -22,10 +22,14 @@ export function runVitest(options: {
   readonly directory: string;
   readonly env: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
-}): { readonly output: string; readonly result: (name: string) => TestResult | undefined } {
+}): {
+  readonly output: string;
+  readonly results: readonly TestResult[];
+  readonly result: (name: string) => TestResult | undefined;
+} {
   const config = join(options.directory, "vitest.config.mjs");
   // Pictures are written in CI, too: these tests are of what is written.
-  const test = { include: ["**/*.test.{mjs,ts}"], testTimeout: 280_000, update: "new" };
+  const test = { include: ["**/*.test.{mjs,ts}"], testTimeout: 280_000, hookTimeout: 280_000, update: "new" };
   writeFileSync(config, `export default ${JSON.stringify({ test })};\n`);
   const reporter = join(FIXTURES, "reporter.mjs");
   const args = ["run", "--root", options.root, "--config", config, "--reporter", reporter, ...(options.args ?? [])];
@@ -33,5 +37,5 @@ export function runVitest(options: {
   const run = spawnSync(process.execPath, [VITEST, ...args], { encoding: "utf8", env: { ...env, ...options.env } });
   const output = `${run.stdout}${run.stderr}`;
   const results = Array.from(output.matchAll(/^RESULT (.*)$/gm), ([, json = ""]) => JSON.parse(json) as TestResult);
-  return { output, result: (name) => results.find((each) => each.name === name) };
+  return { output, results, result: (name) => results.find((each) => each.name === name) };
 }

@@ -19,7 +19,14 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type MachineDescription, openSnapshot, readSnapshot, type StartOptions, startMachine } from "../src/index.ts";
+import {
+  findQemu,
+  type MachineDescription,
+  openSnapshot,
+  readSnapshot,
+  type StartOptions,
+  startMachine,
+} from "../src/index.ts";
 import { ask, reachShell } from "./firmware-shell.ts";
 import { leaveNothing } from "./leftovers.ts";
 import { missingOracles, titled } from "./oracles.ts";
@@ -135,8 +142,7 @@ describe.skipIf(missing !== "")(titled("a snapshot", missing), () => {
     copyFileSync(kernelPath, moved);
     expect(await differs({ ...toy, boot: { type: "kernel", kernelPath: moved } })).toEqual([]);
     const qemu = join(directory, "qemu-system-x86_64");
-    writeFileSync(qemu, '#!/bin/sh\nexec /usr/bin/env -S qemu-system-x86_64 "$@"\n', { mode: 0o755 });
-    const { findQemu } = await import("../src/index.ts");
+    writeFileSync(qemu, `#!/bin/sh\nexec '${(await findQemu()).path}' "$@"\n`, { mode: 0o755 });
     expect(await differs(toy, { qemu: await findQemu({ path: qemu }) })).toEqual(["qemu.content"]);
   });
 
