@@ -169,6 +169,17 @@ export async function main(argv: readonly string[], io: CommandIo): Promise<numb
     .addHelpText("after", example("leveret-sandbox mcp --allow-preset npm"))
     .action(async (flags) => (await import("./commands/mcp.ts")).mcp(flags, io));
   program
+    .command("prove")
+    .description(
+      "try to get out of a machine as it is, with its rules and its workspace; exit code 1 when something does",
+    )
+    .argument("[name]", "which; this directory's unless given")
+    .option("--json", "print one JSON document")
+    .addHelpText("after", example("leveret-sandbox prove"))
+    .action(async (name, flags) => {
+      ofProgram = await (await import("./commands/prove.ts")).prove(name, flags, io);
+    });
+  program
     .command("doctor")
     .description("say what machines need, what of it is missing, and how to get it")
     .option("--json", "print one JSON document")

@@ -28,6 +28,7 @@ export { type NetworkPreset, readPresets, type SandboxNetworkOptions } from "./n
 export { parseRule, type Rule, type RuleTarget } from "./network/rules.ts";
 export type { Environment } from "./places.ts";
 export { PRESETS_FILE } from "./presets-file.ts";
+export { type ProofResult, prove, type SandboxProof } from "./prove/prove.ts";
 export { type Pruned, type PruneOptions, pruneSandboxes } from "./prune.ts";
 export { race, type SandboxRace, type SandboxRaceOptions, type SandboxRaceRun } from "./race.ts";
 export {

@@ -72,6 +72,11 @@ export class SandboxNetwork {
     await this.#ask({ kind: "secrets", secrets: [...(await readSecrets(secrets, this.#sources))] });
   }
 
+  /** Whether the value of a secret is in a text, which is how to look for one without having it. @throws {SandboxError} `SANDBOX_ENDED`. */
+  async reveals(text: string): Promise<boolean> {
+    return (await this.#ask({ kind: "reveals", text })) === true;
+  }
+
   /** Adds what options of a start come to. */
   async add({ allow, deny }: NetworkRules, secrets: readonly SecretGrant[]): Promise<void> {
     if (allow.length > 0) await this.#ask({ kind: "allow", rules: allow });

@@ -170,6 +170,11 @@ export class Gateway {
     for (const secret of secrets) this.#secrets.grant(secret);
   }
 
+  /** Whether the value of a secret is in a text. */
+  reveals(text: string): boolean {
+    return this.#secrets.isIn(text);
+  }
+
   /**
    * Says what would become of a connection or a request, by doing all that it would but to connect.
    *

@@ -125,6 +125,7 @@ export const networkQuestionSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("log") }),
   z.strictObject({ kind: z.literal("why"), host: z.string(), port, request: requestSchema.optional() }),
   z.strictObject({ kind: z.literal("secrets"), secrets: z.array(secretGrantSchema) }),
+  z.strictObject({ kind: z.literal("reveals"), text: z.string() }),
   z.strictObject({ kind: z.literal("allow"), rules: z.array(ruleText) }),
   z.strictObject({ kind: z.literal("deny"), rules: z.array(ruleText) }),
 ]);

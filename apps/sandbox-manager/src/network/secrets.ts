@@ -53,6 +53,12 @@ export class Secrets {
     this.#known.set(name, { name, placeholder, targets, parsed: targets.map(parseSecretTarget), value });
   }
 
+  /** Whether a value is in a text, in any form that is looked for in answers. */
+  isIn(text: string): boolean {
+    const forms = [...this.#known.values()].flatMap(({ value }) => (value === undefined ? [] : formsOf(value)));
+    return forms.some((form) => text.includes(form));
+  }
+
   /** Names of those that are for a host. */
   namesFor(host: string, port: number): readonly string[] {
     return this.#for(host, port).map(({ name }) => name);

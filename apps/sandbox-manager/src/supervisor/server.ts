@@ -102,6 +102,7 @@ async function capture({ guest, socket, frames }: Context): Promise<void> {
 async function askNetwork(guest: Guest, question: NetworkQuestion): Promise<unknown> {
   const { gateway } = guest;
   if (question.kind === "why") return gateway.why(question.host, question.port, question.request);
+  if (question.kind === "reveals") return gateway.reveals(question.text);
   if (question.kind === "allow") gateway.allow(question.rules);
   if (question.kind === "deny") gateway.deny(question.rules);
   if (question.kind === "secrets") gateway.grant(question.secrets);

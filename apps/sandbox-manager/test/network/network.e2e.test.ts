@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { createServer as createSecureServer } from "node:https";
@@ -280,6 +281,22 @@ describe("the network of a sandbox", () => {
     const refused = "Connection: Upgrade\\r\\nUpgrade: h2c\\r\\n\\r\\nGET /second HTTP/1.1\\r\\nHost: other.test";
     expect(await inside(https("api.inside.example", "GET /plain", refused))).toContain("HTTP/1.1 200 OK");
     expect(seenOverTls.filter((line) => line.includes("/second"))).toEqual([]);
+  });
+
+  test("is proven to have no other way out, and has one with a rule that is too wide", async () => {
+    const right = await sandbox("prove");
+    expect(right).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^✓ +dns-tunnel [\s\S]*✓ +mount-swap /) });
+    expect(right.stdout).not.toContain("✗");
+    await sandbox("net", "allow", "*.invalid");
+    const { exitCode, stdout } = await sandbox("prove", "--json");
+    const { cases } = JSON.parse(stdout) as { cases: { name: string; passed: boolean; found?: string }[] };
+    const failed = cases.filter(({ passed }) => !passed).map(({ name, found }) => `${name}: ${found}`);
+    expect([exitCode, ...failed]).toEqual([
+      1,
+      "dns-tunnel: it was refused only because it is unresolved",
+      "redirects: it was refused only because it is unresolved",
+    ]);
+    expect(readdirSync(join(root, "project")).filter((name) => name.startsWith(".leveret"))).toEqual([]);
   });
 
   test("is a copy's own: rules go along, connections are reset, what is denied there is denied there", async () => {

@@ -162,7 +162,8 @@ test("certificates are those that OpenSSL takes", async () => {
   const authority = new Authority();
   const file = join(directory, "ca.pem");
   await writeFile(file, authority.certificate);
-  const openssl = (...argv: string[]): string => execFileSync("openssl", argv, { cwd: directory, encoding: "utf8" });
+  const openssl = (...argv: string[]): string =>
+    execFileSync("openssl", argv, { cwd: directory, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
   expect(openssl("x509", "-in", file, "-noout", "-hash").trim()).toBe(authority.hash);
   await writeFile(join(directory, "server.pem"), authority.serverFor("api.test").cert);
   const strict = ["-x509_strict", "-purpose", "sslserver", "-CAfile", file];
