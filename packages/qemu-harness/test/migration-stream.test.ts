@@ -32,6 +32,8 @@ const BLOCK_LIST = Buffer.concat([
   block("bios", 0x1000_0000),
 ]);
 const DEVICES = Buffer.concat([Buffer.from([0x04]), u32(9), Buffer.alloc(70_000, 0xdd)]);
+/** What QEMU 10 says between two sections. */
+const COMMAND = Buffer.from([0x08, 0x00, 0x0b, 0x00, 0x02, 0xee, 0xee]);
 const setup = section(0x01, RAM, BLOCK_LIST);
 
 /** What a fork says of itself, with pages of its memory in all sections, or without. */
@@ -44,6 +46,8 @@ function stream(isLean: boolean): Buffer {
     section(0x02, ...ifWhole(page(0x2_0000_0000, "memory", 1), zero(4096))),
     // Goes on with the block of the section before.
     section(0x02, ...ifWhole(page(8192, undefined, 2), ...many), page(0, "bios", 3), zero(4096)),
+    COMMAND,
+    COMMAND,
     section(0x03, zero(8192), ...ifWhole(zero(0, "memory"), page(4096, undefined, 4))),
     DEVICES,
   ]);
@@ -83,6 +87,7 @@ describe("the state of a machine", () => {
       HEAD,
       setup,
       section(0x02, page(0, "memory", 1), page(0, "bios", 1)),
+      COMMAND,
       section(0x03, zero(4096, "memory")),
     ]);
     for (let length = 0; length < short.length; length += 13)

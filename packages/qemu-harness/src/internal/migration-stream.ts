@@ -6,7 +6,7 @@ import { assertNotAborted } from "./wait.ts";
 const read = promisify(readCallback);
 
 /** Kinds of sections. QEMU, `migration/savevm.h`. */
-const SECTION = { start: 0x01, part: 0x02, end: 0x03, footer: 0x7e } as const;
+const SECTION = { start: 0x01, part: 0x02, end: 0x03, command: 0x08, footer: 0x7e } as const;
 /** Flags of a record of memory, in the low bits of its address. QEMU, `migration/ram.c`. */
 const RAM = { zero: 0x02, blocks: 0x04, page: 0x08, end: 0x10, continued: 0x20 } as const;
 /** What the section of memory begins with: its name, instance 0, version 4. */
@@ -14,6 +14,8 @@ const RAM_HEADER = Buffer.from("\x03ram\0\0\0\0\0\0\0\x04", "latin1");
 
 const PAGE_SIZE = 4096;
 const WINDOW_SIZE = 1024 * 1024;
+/** Kind, number, and length. */
+const COMMAND_HEADER = 5;
 /** A word, a name behind its length, a page, in `bytes`. */
 const MAX_RECORD = 8 + 256 + PAGE_SIZE;
 /** Most that comes before the section of memory, in `bytes`. */
@@ -73,9 +75,26 @@ async function copyLean(stream: Stream, block: string): Promise<boolean> {
     if (stream.u8(0) !== SECTION.footer || stream.u32(1) !== section) return false;
     stream.keep(5);
     if (kind === SECTION.end) return stream.isWhole;
+    if (!(await keepCommands(stream))) return false;
     kind = stream.u8(0);
     if ((kind !== SECTION.part && kind !== SECTION.end) || stream.u32(1) !== section) return false;
     stream.keep(5);
+  }
+}
+
+/**
+ * Copies what stands between sections since QEMU 10: commands, each with a number and the length of what follows.
+ *
+ * @returns Whether all of them are there.
+ */
+async function keepCommands(stream: Stream): Promise<boolean> {
+  for (;;) {
+    await stream.need(COMMAND_HEADER);
+    if (stream.u8(0) !== SECTION.command) return true;
+    const length = COMMAND_HEADER + (stream.u32(1) % 0x1_0000);
+    await stream.need(length + COMMAND_HEADER);
+    stream.keep(length);
+    if (!stream.isWhole) return false;
   }
 }
 
