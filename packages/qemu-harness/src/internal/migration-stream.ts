@@ -79,6 +79,7 @@ async function copyLean(stream: Stream, block: string): Promise<boolean> {
     kind = stream.u8(0);
     if ((kind !== SECTION.part && kind !== SECTION.end) || stream.u32(1) !== section) return false;
     stream.keep(5);
+    if (!stream.isWhole) return false;
   }
 }
 
@@ -88,14 +89,14 @@ async function copyLean(stream: Stream, block: string): Promise<boolean> {
  * @returns Whether all of them are there.
  */
 async function keepCommands(stream: Stream): Promise<boolean> {
-  for (;;) {
+  while (stream.isWhole) {
     await stream.need(COMMAND_HEADER);
     if (stream.u8(0) !== SECTION.command) return true;
     const length = COMMAND_HEADER + (stream.u32(1) % 0x1_0000);
     await stream.need(length + COMMAND_HEADER);
     stream.keep(length);
-    if (!stream.isWhole) return false;
   }
+  return false;
 }
 
 /**
