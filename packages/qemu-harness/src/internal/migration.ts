@@ -24,7 +24,9 @@ export async function saveState(qmp: QmpClient, descriptor: number, options: Wai
   const uri = `exec:cat > /proc/${process.pid}/fd/${descriptor}`;
   await qmp.execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH }, options);
   try {
-    if ((await migrate(qmp, "migrate", uri, options)) === "completed") return;
+    const status = await migrate(qmp, "migrate", uri, options);
+    await untilReleased(qmp, options);
+    if (status === "completed") return;
   } catch (error) {
     if (!(error instanceof QemuError) || error.code !== "QEMU_QMP_COMMAND_FAILED") throw error;
     throw failed(error.message, error);
@@ -47,6 +49,19 @@ export async function restoreState(qmp: QmpClient, descriptor: number, options: 
   const status = await migrate(qmp, "migrate-incoming", uri, options);
   if (status !== "completed") throw failed("a state that QEMU did not take");
   await qmp.execute("cont", {}, options);
+}
+
+/**
+ * Waits until QEMU has closed what the state went to, which is a moment after it says that it has ended: not all of it need
+ * be there before, nor can the machine go on. No event says so, but what it could be made to drop is gone then.
+ *
+ * @see QEMU, docs/interop/qemu-qmp-ref, "query-yank"
+ */
+async function untilReleased(qmp: QmpClient, options: WaitOptions): Promise<void> {
+  for (;;) {
+    const instances = await qmp.execute("query-yank", {}, options);
+    if (!instances.some(({ type }) => type === "migration")) return;
+  }
 }
 
 /** Runs a migration to its end, and returns how it ended. */
