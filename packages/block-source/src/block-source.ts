@@ -1,3 +1,5 @@
+import type { FileHandle } from "node:fs/promises";
+
 /**
  * Random access to bytes: a file, memory, a partition inside a disk image, a remote object. Everything in this package
  * that reads takes one, so an image never has to fit in memory. Any object of this shape will do.
@@ -17,6 +19,13 @@ export interface BlockSource {
    * hand, such as memory and files of this machine, offer it.
    */
   readIntoSync?(target: Uint8Array, offset: number): void;
+  /**
+   * Makes an open file the same as this source, as fast as the kernel can, which need not move the bytes through this
+   * process; files of this machine offer it.
+   *
+   * @returns False where that cannot be done; the file may be anything then.
+   */
+  copyTo?(file: FileHandle): Promise<boolean>;
   /** Releases what the source holds; calling it again does nothing. */
   close(): Promise<void>;
 }

@@ -1,5 +1,5 @@
-import { constants, readSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { constants, readSync, type Stats } from "node:fs";
+import { copyFile, type FileHandle, open } from "node:fs/promises";
 import type { BlockSource, DisposableBlockSource } from "./block-source.ts";
 import { ioErrors, type ReportFileError } from "./errors.ts";
 import { kindOf } from "./kind.ts";
@@ -38,7 +38,10 @@ export function sources(report: ReportFileError): Sources {
       try {
         // Opening a FIFO would otherwise wait for somebody to write to it, and nothing could interrupt that.
         handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-        return handleSource(path, handle, await contentSize(report, path, handle), report);
+        const found = await handle.stat();
+        const source = handleSource(path, handle, await contentSize(report, path, handle, found), report);
+        const canCopy = process.platform === "linux" && found.isFile();
+        return canCopy ? { ...source, copyTo: kernelCopy(handle) } : source;
       } catch (error) {
         await handle?.close();
         throw ioError(error, "open", path);
@@ -129,8 +132,27 @@ function handleSource(
   };
 }
 
-async function contentSize(report: ReportFileError, path: string, handle: FileHandle): Promise<number> {
-  const stat = await handle.stat();
+/** Why Linux cannot copy by itself: what is open has no names without /proc, or a file system has none of it. */
+const CANNOT_COPY: ReadonlySet<unknown> = new Set(["ENOENT", "ENOTSUP", "ENOSYS", "EINVAL", "EXDEV"]);
+
+function kernelCopy(source: FileHandle): (file: FileHandle) => Promise<boolean> {
+  const nameOf = ({ fd }: FileHandle): string => `/proc/self/fd/${fd}`;
+  return async (file) => {
+    const { mode } = await file.stat();
+    try {
+      await copyFile(nameOf(source), nameOf(file), constants.COPYFILE_FICLONE);
+    } catch (error) {
+      if (CANNOT_COPY.has((error as NodeJS.ErrnoException).code)) return false;
+      throw error;
+    } finally {
+      // Copied as well, and none of the content.
+      await file.chmod(mode & 0o7777);
+    }
+    return true;
+  };
+}
+
+async function contentSize(report: ReportFileError, path: string, handle: FileHandle, stat: Stats): Promise<number> {
   if (stat.isFile()) return stat.size;
   if (!stat.isBlockDevice()) {
     const message = `expected a regular file or a block device at ${path}, got ${kindOf(stat)}`;

@@ -1,5 +1,16 @@
 import { execFileSync } from "node:child_process";
-import { link, lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import {
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open as openFile,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -47,6 +58,21 @@ test("a window reads its part of a file, and nothing outside of it", async () =>
     await expect(part.read(offset, length)).rejects.toMatchObject({ kind: "truncated" });
   }
   expect(() => window(source, 8, 3)).toThrow(ToyError);
+});
+
+test.runIf(process.platform === "linux")("a file is copied into an open one, which keeps its mode", async () => {
+  const [path, target] = [join(directory, "original"), join(directory, "copied")];
+  await writeFile(path, "0123456789");
+  await writeFile(target, "longer than the original", { mode: 0o600 });
+  await using source = await file(path);
+  await using open = await openFile(target, "r+");
+  // What is open is copied, whatever has its name by now.
+  await rm(path);
+  await writeFile(path, "another");
+  expect(await source.copyTo?.(open)).toBe(true);
+  expect(await readFile(target, "utf8")).toBe("0123456789");
+  expect((await lstat(target)).mode & 0o777).toBe(0o600);
+  expect(memory(LETTER).copyTo).toBeUndefined();
 });
 
 test("a file that became shorter ends the read with an error", async () => {

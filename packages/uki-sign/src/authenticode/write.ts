@@ -1,9 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { resolve } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import type { ByteSink } from "@leveret/block-source";
 import * as z from "zod";
-import { type Bytes, sizeOf } from "../bytes/byte-source.ts";
+import { type Bytes, eachChunk, sizeOf } from "../bytes/byte-source.ts";
 import { atomic } from "../internal/files.ts";
 import { parseOptions } from "../internal/options.ts";
 import { decodePe, type PeImage } from "../pe/image.ts";
@@ -19,6 +20,9 @@ const BUFFERS = 4;
 
 /** After how many bytes the disk is told to begin with them, so that little is left to wait for at the end. */
 const FLUSH_BYTES = 16 * 1024 * 1024;
+
+/** After how many bytes that are hashed at once others get their turn. */
+const VISITED_BYTES = 16 * 1024 * 1024;
 
 const optionsSchema = z.strictObject({
   sign: signPeSchema.optional(),
@@ -81,7 +85,7 @@ async function writeSigned(
   const end = contentSize(decoded);
   const hasher = createHash(hash);
   const covered = new CoveredHash(hasher, decoded);
-  await copyContent(output, image, end, signal, (chunk, offset) => covered.update(chunk, offset));
+  await copyVisited(output, image, end, signal, (chunk, offset) => covered.update(chunk, offset));
   hasher.update(new Uint8Array(certificatePadding(end)));
   const cms = await makeSignature(new Uint8Array(hasher.digest()), sign);
   const plan = planTable(decoded, withSignature(image, decoded, cms));
@@ -108,6 +112,42 @@ class CoveredHash {
       if (from < to) this.#hasher.update(chunk.subarray(from - offset, to - offset));
     }
   }
+}
+
+/** Copies bytes to the file and visits them; while the kernel copies, where it can, and else while they are on their way. */
+async function copyVisited(
+  output: Output,
+  image: Bytes,
+  end: number,
+  signal: AbortSignal | undefined,
+  visit: (chunk: Uint8Array, offset: number) => void,
+): Promise<void> {
+  const copying = image instanceof Uint8Array ? undefined : image.copyTo?.(output.file);
+  if (copying === undefined) {
+    await copyContent(output, image, end, signal, visit);
+    return;
+  }
+  // Reported when it is waited for.
+  copying.catch(() => {});
+  try {
+    for (let start = 0; start < end; start += VISITED_BYTES) {
+      // Others get their turn, and who calls it off.
+      await setImmediate();
+      signal?.throwIfAborted();
+      let offset = start;
+      eachChunk(image, start, Math.min(end, start + VISITED_BYTES), (chunk) => {
+        visit(chunk, offset);
+        offset += chunk.length;
+      });
+    }
+  } finally {
+    // Nothing uses the files any more, whatever happened.
+    await Promise.allSettled([copying]);
+  }
+  const isCopied = await copying;
+  // Without what comes behind it, or whatever else is there.
+  await output.file.truncate(isCopied ? end : 0);
+  if (!isCopied) await copyContent(output, image, end, signal);
 }
 
 /** Copies bytes to the file; while one piece is visited, it is written and the next one read. */

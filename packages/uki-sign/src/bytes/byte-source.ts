@@ -1,3 +1,4 @@
+import type { FileHandle } from "node:fs/promises";
 import { sources } from "@leveret/block-source";
 import * as z from "zod";
 import { reportFileError } from "../internal/file-errors.ts";
@@ -13,6 +14,8 @@ export interface ByteSource {
   readIntoSync(target: Uint8Array, offset: number): void;
   /** Does so while the caller does something else; sources that have to wait for their bytes offer it. */
   readInto?(target: Uint8Array, offset: number): Promise<void>;
+  /** Makes an open file the same, as fast as the kernel can; false where it cannot. Files of this machine offer it. */
+  copyTo?(file: FileHandle): Promise<boolean>;
 }
 
 /** A {@link ByteSource} that holds a file open. */
@@ -44,9 +47,10 @@ const files = sources(reportFileError);
  */
 export async function fileSource(path: string): Promise<FileSource> {
   const source = await files.file(path);
-  const { sizeBytes, readIntoSync, readInto, close } = source;
+  const { sizeBytes, readIntoSync, readInto, copyTo, close } = source;
   if (readIntoSync === undefined || readInto === undefined) throw new Error("bug: a file that is not read into memory");
-  return { sizeBytes, readIntoSync, readInto, close, [Symbol.asyncDispose]: close };
+  const more = copyTo === undefined ? {} : { copyTo };
+  return { sizeBytes, readIntoSync, readInto, ...more, close, [Symbol.asyncDispose]: close };
 }
 
 /** Length in bytes. */

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
@@ -80,12 +81,33 @@ describe("writePe", () => {
     });
   });
 
+  test("is the same where the kernel cannot copy, whatever it has left", async () => {
+    await withFile(uki, async (file, folder) => {
+      const copyTo = async (output: FileHandle): Promise<boolean> => {
+        await output.writeFile(fill(5 << 20, 9));
+        return false;
+      };
+      await writePe(join(folder, "signed.efi"), { ...file, copyTo }, { sign });
+      expect(Buffer.compare(readFileSync(join(folder, "signed.efi")), await signPe(uki, sign))).toBe(0);
+      const full = {
+        ...file,
+        copyTo: async () =>
+          Promise.reject(Object.assign(new Error("no room"), { code: "ENOSPC", errno: -28, syscall: "copyfile" })),
+      };
+      expect(await rejectionOf(writePe(join(folder, "x.efi"), full, { sign }))).toMatchObject({
+        code: "UKI_SIGN_FILE",
+      });
+      expect(readdirSync(folder).sort()).toEqual(["image.efi", "signed.efi"]);
+    });
+  });
+
   test("leaves nothing behind when it cannot write, is called off, or the key is wrong", async () => {
     await withFile(uki, async (file, folder) => {
       const nowhere = join(folder, "no/such/folder/x.efi");
       expect(await rejectionOf(writePe(nowhere, file))).toMatchObject({ code: "UKI_SIGN_FILE", path: nowhere });
       const signal = AbortSignal.abort(new Error("called off"));
       await expect(writePe(join(folder, "x.efi"), file, { signal })).rejects.toThrow("called off");
+      await expect(writePe(join(folder, "x.efi"), file, { sign, signal })).rejects.toThrow("called off");
       const stranger = { ...sign, signer: testSigner("stranger") };
       expect((await rejectionOf(writePe(join(folder, "x.efi"), file, { sign: stranger }))).code).toBe(
         "UKI_SIGN_KEY_MISMATCH",
