@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { Bytes } from "../bytes/byte-source.ts";
-import { signCms } from "../cms/sign.ts";
+import { certificatesSchema, signCms } from "../cms/sign.ts";
 import { OID } from "../format/oids.ts";
 import { parseOptions } from "../internal/options.ts";
 import type { Signer } from "../keys/signer.ts";
@@ -14,6 +14,7 @@ import { encodeIndirectData } from "./indirect-data.ts";
 export const signPeSchema = z.strictObject({
   signer: z.custom<Signer>((value) => typeof value === "object" && value !== null && "signDigest" in value),
   certificate: z.custom<Certificate>((value) => typeof value === "object" && value !== null && "issuerDer" in value),
+  intermediates: certificatesSchema.optional(),
   signingTime: z.date().optional(),
   hash: z.enum(["sha256", "sha384", "sha512"]).default("sha256"),
 });
@@ -24,6 +25,8 @@ export interface SignPeOptions {
   readonly signer: Signer;
   /** certificate of that key, which the signature carries */
   readonly certificate: Certificate;
+  /** certificates between that one and one in db, which the signature carries too: firmware finds no others; at most 8 */
+  readonly intermediates?: readonly Certificate[] | undefined;
   /** time the signature states, to the second; none when absent, so that signing again gives the same bytes */
   readonly signingTime?: Date | undefined;
   /** hash of image and signature; SHA-256, the only one all firmware knows, when absent */
@@ -51,7 +54,15 @@ export async function signPe(image: Bytes, options: SignPeOptions): Promise<Byte
 
 /** The signature about an image with this Authenticode digest. */
 export async function makeSignature(digest: Uint8Array, options: SignPeOptions): Promise<Uint8Array> {
-  const { signer, certificate, signingTime, hash } = parseOptions(signPeSchema, options);
+  const { signer, certificate, intermediates, signingTime, hash } = parseOptions(signPeSchema, options);
   const content = encodeIndirectData({ hash, digest });
-  return await signCms({ contentType: OID.spcIndirectData, content, signer, certificate, signingTime, hash });
+  return await signCms({
+    contentType: OID.spcIndirectData,
+    content,
+    signer,
+    certificate,
+    intermediates,
+    signingTime,
+    hash,
+  });
 }

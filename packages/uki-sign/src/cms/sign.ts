@@ -39,7 +39,15 @@ export interface CmsAttribute {
   readonly values: readonly Uint8Array[];
 }
 
+/** As many certificates as anybody follows to one that is trusted. */
+const MAX_INTERMEDIATES = 8;
+
 const OBJECT_IDENTIFIER = /^[0-2](\.(0|[1-9]\d{0,14})){1,30}$/;
+
+/** Schema of certificates beside the signer's. */
+export const certificatesSchema = z
+  .array(z.custom<Certificate>((value) => typeof value === "object" && value !== null && "issuerDer" in value))
+  .max(MAX_INTERMEDIATES);
 
 const optionsSchema = z.strictObject({
   contentType: z.string().regex(OBJECT_IDENTIFIER).default(OID.data),
@@ -57,6 +65,7 @@ const optionsSchema = z.strictObject({
   hash: z.enum(["sha256", "sha384", "sha512"]).default("sha256"),
   padding: z.enum(RSA_PADDINGS).default("pkcs1"),
   includeCertificate: z.boolean().default(true),
+  intermediates: certificatesSchema.default([]),
   contentInfo: z.boolean().default(true),
 });
 
@@ -87,6 +96,8 @@ export interface SignCmsOptions {
   readonly padding?: RsaPadding | undefined;
   /** puts the certificate into the result; true by default */
   readonly includeCertificate?: boolean | undefined;
+  /** certificates between the signer's and one that is trusted, which the result carries too; at most 8, none by default */
+  readonly intermediates?: readonly Certificate[] | undefined;
   /** wraps the result in a ContentInfo; true by default, false for UEFI's authenticated variables */
   readonly contentInfo?: boolean | undefined;
 }
@@ -120,11 +131,12 @@ export async function signCms(options: SignCmsOptions): Promise<Uint8Array> {
     padding === "pss" ? encodeSignatureAlgorithm(scheme) : derSequence(derOid(OID.rsaEncryption), derNull()),
     derOctetString(signature),
   );
+  const carried = [...(includeCertificate ? [certificate] : []), ...parsed.intermediates].map((each) => each.der);
   const signedData = derSequence(
     derInteger(1),
     der(TAG.set, digestAlgorithm),
     derSequence(derOid(contentType), ...(detached ? [] : [der(contextConstructed(0), inner.element)])),
-    ...(includeCertificate ? [der(contextConstructed(0), certificate.der)] : []),
+    ...(carried.length > 0 ? [derSetOf(carried, contextConstructed(0))] : []),
     der(TAG.set, signerInfo),
   );
   return parsed.contentInfo ? derSequence(derOid(OID.signedData), der(contextConstructed(0), signedData)) : signedData;

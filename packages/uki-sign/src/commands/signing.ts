@@ -6,6 +6,7 @@ import type { Bytes } from "../bytes/byte-source.ts";
 import type { Signer } from "../keys/signer.ts";
 import type { RemoteSigner } from "../remote/signer.ts";
 import { HASH_NAMES, type HashName } from "../rsa/scheme.ts";
+import { collect } from "./arguments.ts";
 import type { CommandFiles } from "./command-files.ts";
 import { KEY_VALUE, type OpenKeys, PASSPHRASE_FILE } from "./open-keys.ts";
 
@@ -14,6 +15,7 @@ export interface SigningFlags {
   readonly keys?: string;
   readonly key?: string;
   readonly certificate?: string;
+  readonly addCertificate?: readonly string[];
   readonly passphraseFile?: string;
   readonly signingTime?: string;
   readonly hash?: HashName;
@@ -25,6 +27,7 @@ export function addSigningOptions(command: Command): Command {
     .option("--keys <directory>", "key hierarchy of which to use db, see uki-sign keys")
     .option("--key <key>", `${KEY_VALUE}; in place of --keys, with --certificate`)
     .option("--certificate <file>", "certificate of the key: a PEM or DER file, or a pkcs11: URI")
+    .option("--add-certificate <file>", "certificate between that one and one in db; several allowed", collect)
     .option("--passphrase-file <file>", PASSPHRASE_FILE)
     .option(
       "--hash <name>",
@@ -41,6 +44,8 @@ export async function loadSigning(
   open: OpenKeys,
 ): Promise<SignPeOptions | undefined> {
   const { keys, key, certificate } = flags;
+  const intermediates =
+    flags.addCertificate && (await Promise.all(flags.addCertificate.map((path) => open.certificate(path))));
   const signingTime = flags.signingTime === undefined ? undefined : parseTime(flags.signingTime);
   if (keys !== undefined && (key !== undefined || certificate !== undefined)) {
     throw new UsageError("expected either --keys or --key with --certificate, got both");
@@ -51,21 +56,23 @@ export async function loadSigning(
   if (
     keys === undefined &&
     key === undefined &&
-    (flags.passphraseFile ?? flags.signingTime ?? flags.hash) !== undefined
+    (flags.addCertificate ?? flags.passphraseFile ?? flags.signingTime ?? flags.hash) !== undefined
   ) {
-    throw new UsageError("expected --keys or --key with --passphrase-file, --signing-time or --hash, got neither");
+    const others = "--add-certificate, --passphrase-file, --signing-time or --hash";
+    throw new UsageError(`expected --keys or --key with ${others}, got neither`);
   }
   if (keys !== undefined) {
     const { signers, certificates } = await files.keys(keys, {
       roles: ["db"],
       passphrase: open.passphrase,
     });
-    return { signer: signers.db, certificate: certificates.db, signingTime, hash: flags.hash };
+    return { signer: signers.db, certificate: certificates.db, intermediates, signingTime, hash: flags.hash };
   }
   if (key === undefined || certificate === undefined) return undefined;
   return {
     signer: await open.signer(key),
     certificate: await open.certificate(certificate),
+    intermediates,
     signingTime,
     hash: flags.hash,
   };

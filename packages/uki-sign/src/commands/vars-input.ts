@@ -1,14 +1,11 @@
 import { UsageError } from "@leveret/command";
 import type { EnrollVariableStoreOptions } from "../efi/enroll.ts";
-import {
-  DEFAULT_MAX_SIGNATURE_DATABASE_BYTES,
-  decodeSignatureLists,
-  type SignatureDatabase,
-} from "../efi/signature-list.ts";
+import { DEFAULT_MAX_SIGNATURE_DATABASE_BYTES, type SignatureDatabase } from "../efi/signature-list.ts";
 import type { KeyRole } from "../keys/roles.ts";
 import type { Signer } from "../keys/signer.ts";
 import { type Certificate, decodeCertificate } from "../x509/certificate.ts";
 import type { CommandFiles } from "./command-files.ts";
+import { signatureListsOf } from "./database-file.ts";
 import type { InUseFlags } from "./in-use.ts";
 import type { OpenKeys } from "./open-keys.ts";
 import { loadSigning, parseTime, type SigningFlags } from "./signing.ts";
@@ -47,12 +44,12 @@ const SIGNED_BY: Readonly<Record<string, { signer: KeyRole; value: readonly KeyR
   dbx: { signer: "KEK", value: [] },
 };
 
-/** A certificate (PEM, DER) or a signature list (.esl) from a file. */
+/** A certificate (PEM, DER) or signature lists (.esl, .auth, efivarfs) from a file. */
 export async function readDatabase(files: CommandFiles, path: string): Promise<SignatureDatabase> {
   const bytes = await files.read(path, DEFAULT_MAX_SIGNATURE_DATABASE_BYTES);
   // A certificate begins with a SEQUENCE, or is text; a signature list begins with the GUID of its type.
   const isCertificate = bytes[0] === 0x30 || Buffer.from(bytes).includes("-----BEGIN ");
-  return isCertificate ? [decodeCertificate(bytes)] : decodeSignatureLists(bytes);
+  return isCertificate ? [decodeCertificate(bytes)] : signatureListsOf(bytes);
 }
 
 /** The keys to enrol, from a hierarchy, from files, or from both. */

@@ -1,14 +1,13 @@
 import { type CommandIo, table } from "@leveret/command";
 import { decodeCms } from "../cms/decode.ts";
 import { decodeAuthenticatedVariable, secureBootVariableGuid } from "../efi/authenticated-variable.ts";
-import { decodeSignatureLists } from "../efi/signature-list.ts";
+import { decodeSignatureLists, type SignatureList } from "../efi/signature-list.ts";
 import { decodeVariableStore, type StoredVariable } from "../efi/variable-store.ts";
 import { UkiSignError } from "../errors.ts";
-import { WIN_CERTIFICATE_REVISION, WIN_CERTIFICATE_TYPE_EFI_GUID } from "../format/efi.ts";
-import { FV_SIGNATURE, FV_SIGNATURE_OFFSET } from "../format/variable-store.ts";
-import { toHex, viewOf } from "../internal/bytes.ts";
+import { toHex } from "../internal/bytes.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { printable } from "./arguments.ts";
+import { databaseFileOf, signatureListsOf } from "./database-file.ts";
 
 /** One entry of a signature database, for people. */
 export interface DescribedEntry {
@@ -47,13 +46,12 @@ export type DetectedVariables =
 
 /** Decodes a file by what it looks like; anything that is neither of the other two is read as a signature list. */
 export function detectVariables(bytes: Uint8Array): DetectedVariables {
-  const view = viewOf(bytes);
-  if (bytes.length >= FV_SIGNATURE_OFFSET + 4 && view.getUint32(FV_SIGNATURE_OFFSET, true) === FV_SIGNATURE) {
+  const file = databaseFileOf(bytes);
+  if (file === "variable store") {
     const { variables, sizeBytes, freeBytes } = decodeVariableStore(bytes);
     return { kind: "uki-variable-store", sizeBytes, freeBytes, variables: variables.map(describeVariable) };
   }
-  const mark = WIN_CERTIFICATE_REVISION + WIN_CERTIFICATE_TYPE_EFI_GUID * 0x10000;
-  if (bytes.length >= 24 && view.getUint32(20, true) === mark) {
+  if (file === "authenticated variable") {
     const { timestamp, signature, data } = decodeAuthenticatedVariable(bytes);
     const signers = decodeCms(signature).signers.map(({ identifier }) =>
       identifier.kind === "issuerAndSerialNumber"
@@ -63,7 +61,7 @@ export function detectVariables(bytes: Uint8Array): DetectedVariables {
     const entries = describeDatabase(data);
     return { kind: "uki-authenticated-variable", timestamp: timestamp.toISOString(), signers, entries };
   }
-  return { kind: "uki-signature-list", entries: describeDatabase(bytes) };
+  return { kind: "uki-signature-list", entries: describeLists(signatureListsOf(bytes)) };
 }
 
 /** A stored variable, for people. */
@@ -74,7 +72,11 @@ export function describeVariable({ name, guid, attributes, timestamp, data }: St
 
 /** The entries of a signature database, for people. */
 export function describeDatabase(data: Uint8Array): DescribedEntry[] {
-  return decodeSignatureLists(data).flatMap(({ type, signatures }) =>
+  return describeLists(decodeSignatureLists(data));
+}
+
+function describeLists(lists: readonly SignatureList[]): DescribedEntry[] {
+  return lists.flatMap(({ type, signatures }) =>
     signatures.map(({ owner, data: value }) => ({
       type,
       owner,

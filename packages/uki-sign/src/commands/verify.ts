@@ -2,12 +2,12 @@ import { type CommandIo, style, UsageError, writeJson } from "@leveret/command";
 import type { Command } from "commander";
 import { signatureDatabase } from "../authenticode/database.ts";
 import { type PeSignatureDatabase, verifyPe } from "../authenticode/verify.ts";
-import { DEFAULT_MAX_SIGNATURE_DATABASE_BYTES, decodeSignatureLists } from "../efi/signature-list.ts";
 import { OID } from "../format/oids.ts";
 import { toHex } from "../internal/bytes.ts";
 import { decodeCertificate } from "../x509/certificate.ts";
 import { collect, parseDigest, printable } from "./arguments.ts";
 import { CommandFiles } from "./command-files.ts";
+import { MAX_DATABASE_FILE_BYTES, signatureListsOf } from "./database-file.ts";
 import { parseTime } from "./signing.ts";
 
 interface VerifyFlags {
@@ -30,10 +30,14 @@ export function addVerifyCommand(program: Command, io: CommandIo): void {
     .argument("<image>", "PE image")
     .option("--certificate <file>", "certificate in db, PEM or DER; several allowed", collect)
     .option("--digest <hex>", "image digest in db; several allowed", collect)
-    .option("--db <file>", "signature list (.esl) of db; several allowed", collect)
+    .option(
+      "--db <file>",
+      "db: signature list (.esl), .auth, variable store (.fd) or file of efivarfs; several allowed",
+      collect,
+    )
     .option("--forbid-certificate <file>", "certificate in dbx; several allowed", collect)
     .option("--forbid-digest <hex>", "image digest in dbx; several allowed", collect)
-    .option("--dbx <file>", "signature list (.esl) of dbx; several allowed", collect)
+    .option("--dbx <file>", "dbx, in a file of the same kinds; several allowed", collect)
     .option(
       "--purpose <name>",
       "extended key usage the signer must have: codeSigning, or an identifier; firmware does not ask",
@@ -54,8 +58,9 @@ Examples:
         throw new UsageError("expected --certificate, --digest or --db to say what is trusted, got none of them");
       }
       await using files = new CommandFiles(io);
-      const db = await readDatabase(files, { certificate, digest, lists: flags.db });
-      const dbx = await readDatabase(files, { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx });
+      const db = await readDatabase(files, "db", { certificate, digest, lists: flags.db });
+      const forbidden = { certificate: forbidCertificate, digest: forbidDigest, lists: flags.dbx };
+      const dbx = await readDatabase(files, "dbx", forbidden);
       const image = await files.open(path);
       const verified = verifyPe(image, {
         db,
@@ -98,9 +103,13 @@ interface DatabaseFlags {
   readonly lists: readonly string[] | undefined;
 }
 
-async function readDatabase(files: CommandFiles, flags: DatabaseFlags): Promise<PeSignatureDatabase> {
-  const lists = (flags.lists ?? []).map((path) => files.read(path, DEFAULT_MAX_SIGNATURE_DATABASE_BYTES));
-  const listed = signatureDatabase((await Promise.all(lists)).flatMap((list) => decodeSignatureLists(list)));
+async function readDatabase(
+  files: CommandFiles,
+  name: "db" | "dbx",
+  flags: DatabaseFlags,
+): Promise<PeSignatureDatabase> {
+  const lists = (flags.lists ?? []).map((path) => files.read(path, MAX_DATABASE_FILE_BYTES));
+  const listed = signatureDatabase((await Promise.all(lists)).flatMap((list) => signatureListsOf(list, name)));
   const named = flags.certificate.map(async (path) => decodeCertificate(await files.read(path)));
   return {
     certificates: [...(await Promise.all(named)), ...listed.certificates],
