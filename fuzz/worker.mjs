@@ -81,15 +81,15 @@ async function timed(bytes) {
   return { outcome, ms };
 }
 
-/** Gives an input to the decoder. @returns `ok`, or the code of a typed error. */
+/** Gives an input to the decoder. @returns What the target calls what came of it, else `ok`, or the code of a typed error. */
 async function attempt(bytes) {
   const length = Math.min(bytes.byteLength, shared.byteLength);
   shared.set(bytes.subarray(0, length));
   clock[1] = length;
   clock[0] = Date.now();
   try {
-    await target.run(bytes);
-    return "ok";
+    const outcome = await target.run(bytes);
+    return typeof outcome === "string" ? outcome : "ok";
   } catch (error) {
     if (isExpected(error)) return error.code ?? error.name;
     const thrown = error instanceof Error ? error.stack : String(error);
